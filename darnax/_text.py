@@ -1,0 +1,29 @@
+"""Words for error messages and tables for summaries."""
+
+from collections.abc import Iterable, Sequence
+
+
+def listing(items: Iterable[object], limit: int = 20) -> str:
+    """Offenders in one line: every one of them, up to `limit`, then a count."""
+    items = list(items)
+    words = [str(item) if isinstance(item, str) else repr(item) for item in items[:limit]]
+    return ", ".join(words) + (f" and {len(items) - limit} more" if len(items) > limit else "")
+
+
+def names(items: Iterable[object]) -> str:
+    """Names as Python would write them, in one line."""
+    return listing(repr(item) for item in items)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 40) -> str:
+    """Columns aligned on spaces; past `limit` rows a count of the rest."""
+    rows = list(rows)
+    cells = [list(header)] + [[str(cell) for cell in row] for row in rows[:limit]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    if len(rows) > limit:
+        lines.append(f"... and {len(rows) - limit} more")
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""Edge groups: the edges that can run as one batched operation.
+
+Edges belong together if they agree in kind, tie, the arrays and shapes at both ends, and in being a self-loop or
+not. Inside a group they are sorted by receiver and then by their hash, so that messages to one receiver are added
+in an order that does not depend on how the graph was drawn.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from darnax.topologies.layout import Layout
+from darnax.topologies.views import Index
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeGroup:
+    """Edges of one sort, sorted by receiver.
+
+    **Fields:**
+
+    - `sender_array`, `receiver_array`: positions among the arrays of the layout.
+    - `edges`: positions among the edges of the topology, `(E,)`.
+    - `senders`, `receivers`: addresses, `(E, *lead)`: one row for a stacked node, one row a cell for a view.
+    - `sender_index`, `receiver_index`: the same as one static index where it is regular, else None: a slice of
+      rows (of step 1 for receivers), or the view itself where one edge is the whole group.
+    """
+
+    kind: str
+    tie: str | None
+    sender_array: int
+    receiver_array: int
+    sender_shape: tuple[int, ...]
+    receiver_shape: tuple[int, ...]
+    self_loop: bool
+    edges: np.ndarray
+    senders: np.ndarray
+    receivers: np.ndarray
+    sender_index: Index | None
+    receiver_index: Index | None
+
+    @property
+    def bundle(self) -> tuple:
+        """What the edges share one set of leaves by: a tie, or else kind, shapes and being a self-loop."""
+        if self.tie is not None:
+            return self.kind, self.tie
+        return self.kind, None, self.sender_shape, self.receiver_shape, self.self_loop
+
+
+def edge_groups(layout: Layout, hashes: np.ndarray) -> tuple[EdgeGroup, ...]:
+    """All groups, in an order that depends on what they are and not on the drawing."""
+    columns = layout.columns
+    if not len(columns.senders):
+        return ()
+    # nodes of two kinds may share an array and a shape: what counts is the place
+    places: dict[tuple, int] = {}
+    place_of_class = np.asarray(
+        [
+            places.setdefault((int(array), cls.shape), len(places))
+            for array, cls in zip(layout.class_array, columns.node_classes, strict=True)
+        ]
+    )
+    place = place_of_class[columns.node_class]
+    loop = columns.senders == columns.receivers
+    label = (columns.edge_class.astype(np.int64) * len(places) + place[columns.senders]) * len(places)
+    label = (label + place[columns.receivers]) * 2 + loop
+    order = np.lexsort((hashes, layout.first_row[columns.receivers], label))
+    groups = []
+    for edges in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
+        senders, receivers = columns.senders[edges], columns.receivers[edges]
+        kind, tie = columns.edge_classes[columns.edge_class[edges[0]]]
+        (sender_array, sender_shape), (receiver_array, receiver_shape) = (
+            list(places)[place[ends[0]]] for ends in (senders, receivers)
+        )
+        groups.append(
+            EdgeGroup(
+                kind=kind,
+                tie=tie,
+                sender_array=sender_array,
+                receiver_array=receiver_array,
+                sender_shape=sender_shape,
+                receiver_shape=receiver_shape,
+                self_loop=bool(loop[edges[0]]),
+                edges=edges.astype(np.int32),
+                senders=layout.address(senders),
+                receivers=layout.address(receivers),
+                sender_index=_static_index(layout, senders),
+                receiver_index=_static_index(layout, receivers, steps=(1,)),
+            )
+        )
+    return tuple(sorted(groups, key=lambda group: _order(group, layout)))
+
+
+def _static_index(layout: Layout, nodes: np.ndarray, steps: tuple[int, ...] | None = None) -> Index | None:
+    if layout.arrays[layout.node_array[nodes[0]]].shared:
+        return layout.columns.views[int(nodes[0])] if len(nodes) == 1 else None
+    rows = layout.first_row[nodes]
+    gaps = np.unique(np.diff(rows))
+    if len(gaps) > 1 or (len(gaps) and (gaps[0] < 1 or (steps is not None and gaps[0] not in steps))):
+        return None
+    return (slice(int(rows[0]), int(rows[-1]) + 1, int(gaps[0]) if len(gaps) else 1),)
+
+
+def _order(group: EdgeGroup, layout: Layout) -> tuple:
+    ends = layout.arrays[group.sender_array].name, layout.arrays[group.receiver_array].name
+    return group.kind, group.tie or "", group.sender_shape, group.receiver_shape, group.self_loop, ends

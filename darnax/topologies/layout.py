@@ -1,0 +1,161 @@
+"""Where each node lives: rows of stacked arrays, views of shared ones.
+
+Every array is a sequence of *rows*. In a stacked array a row is one node, `(n, *shape)`; in a declared shared
+array, `(*shape)`, a row is one cell. A node's *address* is the array of its rows: a single number in the first
+case, an array of the node's own shape in the second. Whatever is done with rows serves both.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from darnax.topologies.columns import Columns, NodeClass
+from darnax.topologies.views import Index
+
+
+class View(NamedTuple):
+    """Where a node lives: `state.arrays[view.array][view.index]` is its value, batch last."""
+
+    array: str
+    index: Index
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One global array. `shape` is without the batch, which stands last in the state.
+
+    **Fields:**
+
+    - `lead`: the axes that count rows: `(n,)` for `n` stacked nodes, the declared shape for a shared array.
+    - `item`: the shape of one row: the nodes' shape in a stacked array, `()` in a shared one.
+    - `shared`: whether it was declared, so that nodes are views of it.
+    """
+
+    name: str
+    lead: tuple[int, ...]
+    item: tuple[int, ...]
+    dtype: str
+    shared: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape without the batch."""
+        return self.lead + self.item
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return math.prod(self.lead)
+
+
+class Layout:
+    """The arrays of a topology, and the address of every node.
+
+    **Fields:**
+
+    - `arrays`: the declared ones first, then the stacked ones in the order in which they are first needed.
+    - `class_array`: the array of every node class.
+    - `first_row`: of every node, its row or the first of its cells.
+    """
+
+    def __init__(self, columns: Columns):
+        self.columns = columns
+        classes, used = columns.node_classes, set(columns.arrays)
+        dtypes = {cls.array: cls.dtype for cls in classes}
+        self.arrays = [
+            ArraySpec(name, shape, (), dtypes.get(name, "float32"), True) for name, shape in columns.arrays.items()
+        ]
+        declared = {name: i for i, name in enumerate(columns.arrays)}
+        self.class_array = np.zeros(len(classes), np.int32)
+        self.first_row = np.zeros(len(columns.names), np.int32)
+        self.members: list[np.ndarray] = [np.flatnonzero(np.zeros(0))] * len(declared)
+        for i, cls in enumerate(classes):
+            nodes = np.flatnonzero(columns.node_class == i)
+            if cls.array is not None:
+                self.class_array[i] = at = declared[cls.array]
+                self.members[at] = np.union1d(self.members[at], nodes)
+                self.first_row[nodes] = [self.cells(node).flat[0] for node in nodes]
+                continue
+            self.class_array[i] = len(self.arrays)
+            name = _free_name(cls, used)
+            self.arrays.append(ArraySpec(name, (len(nodes),), cls.shape, cls.dtype, False))
+            self.members.append(nodes)
+            self.first_row[nodes] = np.arange(len(nodes))
+
+    @cached_property
+    def node_array(self) -> np.ndarray:
+        """The array of every node, as a position in `arrays`."""
+        return self.class_array[self.columns.node_class]
+
+    def cells(self, node: int) -> np.ndarray:
+        """The cells of a view, in its shape, as rows of its shared array."""
+        cls = self.columns.node_classes[self.columns.node_class[node]]
+        shape = self.columns.arrays[str(cls.array)]
+        return np.arange(math.prod(shape), dtype=np.int32).reshape(shape)[self.columns.views[int(node)]]
+
+    def address(self, nodes: np.ndarray) -> np.ndarray:
+        """The addresses `(len(nodes), *lead)` of nodes that agree in array and shape."""
+        if len(nodes) and self.arrays[self.node_array[nodes[0]]].shared:
+            return np.stack([self.cells(node) for node in nodes])
+        return self.first_row[nodes]
+
+    def rows_of(self, nodes: np.ndarray) -> dict[int, np.ndarray]:
+        """For every array that any of the nodes lives in, the rows they cover, sorted."""
+        nodes = np.asarray(nodes, np.int64)
+        result = {}
+        for at in np.unique(self.node_array[nodes]).tolist():
+            here = nodes[self.node_array[nodes] == at]
+            parts = [self.cells(node).ravel() for node in here] if self.arrays[at].shared else [self.first_row[here]]
+            result[at] = np.unique(np.concatenate(parts))
+        return result
+
+    @cached_property
+    def blocks(self) -> list[np.ndarray]:
+        """For every array the block of each row: views that overlap, directly or through others, are one block.
+
+        Blocks are numbered by their first row; -1 marks cells that no node covers. In a stacked array every row
+        is a block of its own.
+        """
+        result = []
+        for spec, members in zip(self.arrays, self.members, strict=True):
+            if not spec.shared or not len(members):
+                result.append(np.arange(spec.rows) if not spec.shared else np.full(spec.rows, -1))
+                continue
+            cells = [self.cells(node).ravel() for node in members]
+            owner = np.repeat(np.arange(len(members)), [len(part) for part in cells])
+            result.append(_connected(np.concatenate(cells), owner, spec.rows, len(members)))
+        return result
+
+    @cached_property
+    def overlaps(self) -> list[np.ndarray]:
+        """The nodes of every block that has more than one."""
+        result = []
+        for at, (spec, members) in enumerate(zip(self.arrays, self.members, strict=True)):
+            if spec.shared and len(members):
+                block = self.blocks[at][self.first_row[members]]
+                result += [members[block == b] for b in np.flatnonzero(np.bincount(block) > 1)]
+        return result
+
+
+def _free_name(cls: NodeClass, used: set[str]) -> str:
+    name = f"{cls.kind}{cls.shape}" + ("" if cls.dtype == "float32" else cls.dtype)
+    while name in used:
+        name += "'"
+    used.add(name)
+    return name
+
+
+def _connected(rows: np.ndarray, nodes: np.ndarray, n_rows: int, n_nodes: int) -> np.ndarray:
+    links = coo_matrix((np.ones(len(rows), np.int8), (rows, n_rows + nodes)), shape=(n_rows + n_nodes,) * 2)
+    label = connected_components(links, directed=False)[1][:n_rows]
+    covered = np.unique(rows)
+    _, first, inverse = np.unique(label[covered], return_index=True, return_inverse=True)
+    result = np.full(n_rows, -1)
+    result[covered] = np.argsort(np.argsort(first))[inverse]
+    return result

@@ -1,0 +1,92 @@
+"""Names of nodes: what may be one, and the hash that never changes between processes.
+
+Initial weights and noise are drawn from keys derived from these hashes, so they belong to a name and not to the
+place where something stands in a drawing.
+"""
+
+import hashlib
+import json
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from jaxtyping import UInt64
+
+from darnax import _text
+
+Name = Hashable
+"""A str, an int, or a (nested) tuple of these."""
+
+
+def normalise(names: Sequence[Name]) -> tuple[Name, ...]:
+    """The names with NumPy integers as Python's; raises `TypeError` listing what cannot be a name."""
+    if set(map(type, names)) <= {str, int}:
+        return tuple(names)
+    wrong = [name for name in names if not _is_name(name)]
+    if wrong:
+        raise TypeError(
+            f"node names are str, int or tuples of these, but got {_text.names(wrong)}; "
+            "rename them, for example with networkx.convert_node_labels_to_integers"
+        )
+    return tuple(_plain(name) for name in names)
+
+
+def _is_name(name: object) -> bool:
+    if isinstance(name, tuple):
+        return all(map(_is_name, name))
+    return isinstance(name, (str, int, np.integer)) and not isinstance(name, bool)
+
+
+def _plain(name):
+    if isinstance(name, tuple):
+        return tuple(map(_plain, name))
+    return int(name) if isinstance(name, (int, np.integer)) else str(name)
+
+
+def to_json(name):
+    """Tuples become lists; str and int stay."""
+    return [to_json(part) for part in name] if isinstance(name, tuple) else name
+
+
+def from_json(name):
+    """The inverse of `to_json`."""
+    return tuple(from_json(part) for part in name) if isinstance(name, list) else name
+
+
+def hashes(names: Sequence[Name]) -> UInt64[np.ndarray, " n"]:
+    """One 64-bit number a name: the same in every process and for every order of drawing."""
+    if isinstance(names, range):
+        return mix(np.arange(names.start, names.stop, names.step).astype(np.uint64))
+    small = [type(name) is int and -(2**63) <= name < 2**63 for name in names]
+    result = np.empty(len(names), np.uint64)
+    where = np.asarray(small, bool)
+    integers = [name for name, is_small in zip(names, small, strict=True) if is_small]
+    result[where] = mix(np.asarray(integers, np.int64).astype(np.uint64))
+    texts = [name for name, is_small in zip(names, small, strict=True) if not is_small]
+    result[~where] = [_digest(name) for name in texts]
+    return result
+
+
+def _digest(name) -> int:
+    text = json.dumps(to_json(name))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def mix(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    """Spread 64 bits over 64 bits (splitmix64; Steele, Lea and Flood 2014, figure 15)."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def combine(*parts: UInt64[np.ndarray, "*#shape"]) -> UInt64[np.ndarray, "*#shape"]:
+    """One number from several, their order included."""
+    result = np.zeros(np.broadcast_shapes(*(part.shape for part in parts)), np.uint64)
+    for part in parts:
+        result = mix(result + part)
+    return result
+
+
+def words(x: UInt64[np.ndarray, " n"]) -> np.ndarray:
+    """The two 32-bit halves, `(n, 2)`, as JAX folds them into a key."""
+    return np.stack([x & np.uint64(0xFFFFFFFF), x >> np.uint64(32)], axis=-1).astype(np.uint32)

@@ -1,0 +1,108 @@
+"""A topology as JSON and as a networkx graph. Nothing here runs code from a file."""
+
+import json
+
+import networkx as nx
+import numpy as np
+
+from darnax.topologies import names as naming
+from darnax.topologies.columns import Column, Columns, NodeClass
+
+FORMAT = "darnax topology 1"
+
+
+def header(columns: Columns) -> dict:
+    """Everything but the long columns, as JSON takes it."""
+    names = len(columns.names) if isinstance(columns.names, range) else [naming.to_json(n) for n in columns.names]
+    return {
+        "format": FORMAT,
+        "names": names,
+        "node_classes": [list(cls) for cls in columns.node_classes],
+        "views": {str(node): [_to_json(part) for part in index] for node, index in sorted(columns.views.items())},
+        "arrays": {name: list(shape) for name, shape in columns.arrays.items()},
+        "edge_classes": [list(cls) for cls in columns.edge_classes],
+        "keys": None if columns.keys is None else [naming.to_json(key) for key in columns.keys],
+        "attributes": [[name, given is None] for name, (_, given) in columns.attributes.items()],
+        "inputs": list(columns.inputs),
+        "outputs": list(columns.outputs),
+        "node_kinds": list(columns.node_kinds),
+        "edge_kinds": list(columns.edge_kinds),
+    }
+
+
+def numbers(columns: Columns) -> list[np.ndarray]:
+    """The long columns in a fixed order."""
+    attributes = [part for column in columns.attributes.values() for part in column if part is not None]
+    return [columns.node_class, columns.senders, columns.receivers, columns.edge_class, *attributes]
+
+
+def _to_json(part: int | slice):
+    return [part.start, part.stop, part.step] if isinstance(part, slice) else part
+
+
+def to_json(columns: Columns) -> str:
+    """The whole as JSON text."""
+    return json.dumps(header(columns) | {"columns": [column.tolist() for column in numbers(columns)]})
+
+
+def from_json(text: str) -> Columns:
+    """The inverse of `to_json`; `ValueError` if the text is something else."""
+    try:
+        data = json.loads(text)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"`text` is not what Topology.to_json writes (its format is {FORMAT!r})") from None
+    node_class, senders, receivers, edge_class = (np.asarray(c, np.int32) for c in data["columns"][:4])
+    rest = iter(data["columns"][4:])
+    attributes: dict[str, Column] = {}
+    for name, everywhere in data["attributes"]:
+        values = np.asarray(next(rest))
+        attributes[name] = (values, None if everywhere else np.asarray(next(rest), bool))
+    names, keys = data["names"], data["keys"]
+    return Columns(
+        names=range(names) if isinstance(names, int) else tuple(map(naming.from_json, names)),
+        node_classes=tuple(NodeClass(kind, tuple(shape), dtype, array) for kind, shape, dtype, array in data["node_classes"]),
+        node_class=node_class,
+        views={int(node): tuple(slice(*p) if isinstance(p, list) else p for p in index) for node, index in data["views"].items()},
+        arrays={name: tuple(shape) for name, shape in data["arrays"].items()},
+        edge_classes=tuple((kind, tie) for kind, tie in data["edge_classes"]),
+        edge_class=edge_class,
+        senders=senders,
+        receivers=receivers,
+        keys=None if keys is None else tuple(map(naming.from_json, keys)),
+        attributes=attributes,
+        inputs=tuple(data["inputs"]),
+        outputs=tuple(data["outputs"]),
+        node_kinds=tuple(data["node_kinds"]),
+        edge_kinds=tuple(data["edge_kinds"]),
+    )
+
+
+def to_networkx(columns: Columns) -> nx.DiGraph:
+    """A fresh annotated graph with everything that the columns know."""
+    graph = nx.DiGraph() if columns.keys is None else nx.MultiDiGraph()
+    names = columns.names
+    graph.graph.update(
+        inputs=[names[i] for i in columns.inputs],
+        outputs=[names[i] for i in columns.outputs],
+        arrays=dict(columns.arrays),
+        node_kinds=columns.node_kinds,
+        edge_kinds=columns.edge_kinds,
+    )
+    for i, name in enumerate(names):
+        kind, shape, dtype, array = columns.node_classes[columns.node_class[i]]
+        place = {"shape": shape} if array is None else {"array": array, "index": columns.views[i]}
+        graph.add_node(name, kind=kind, dtype=dtype, **place)
+    numbers_ = {
+        name: (values.tolist(), np.ones(len(values), bool) if given is None else given)
+        for name, (values, given) in columns.attributes.items()
+    }
+    for i, (u, v) in enumerate(zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)):
+        kind, tie = columns.edge_classes[columns.edge_class[i]]
+        attributes = {name: values[i] for name, (values, given) in numbers_.items() if given[i]}
+        if tie is not None:
+            attributes["tie"] = tie
+        key = () if columns.keys is None else (columns.keys[i],)
+        graph.add_edge(names[u], names[v], *key, kind=kind, **attributes)
+    return graph

@@ -1,0 +1,337 @@
+"""The topology: who exists, where each node lives in which array, and who talks to whom."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+from weakref import WeakValueDictionary
+
+import networkx as nx
+import numpy as np
+
+from darnax import _text
+from darnax.topologies import names as naming
+from darnax.topologies import serial
+from darnax.topologies.columns import Columns, from_arrays, read_graph
+from darnax.topologies.groups import EdgeGroup, edge_groups
+from darnax.topologies.layout import ArraySpec, Layout, View
+from darnax.topologies.names import Name
+
+_interned: WeakValueDictionary[bytes, "Topology"] = WeakValueDictionary()
+
+
+class Topology:
+    """The wiring of a network, compiled once from an annotated networkx graph.
+
+    It is static and immutable: names and integer columns, no graph and no JAX arrays. Two topologies are equal if
+    they have the same nodes and edges in the same order; equality compares a digest.
+
+    **Arguments:**
+
+    - `graph`: a `networkx.DiGraph` or `MultiDiGraph`; `u -> v` means that u sends to v, a self-loop is a recurrent
+      coupling. Nodes carry `shape` (an int or a tuple; `()` is one scalar unit), `kind` (default `"node"`) and `dtype`
+      (default float32); a node that lives in a shared array carries `array` and `index` (ints and slices of positive
+      step) instead of `shape`. Edges carry `kind` (default `"edge"`), `tie` (all edges of this kind and tie use the
+      same parameters) and any numbers that couplings read; attributes that are not numbers are left out.
+    - `inputs`, `outputs`: node names; by default what `graph.graph` says, else none.
+    - `arrays`: shapes of the shared arrays by name; by default what `graph.graph` says, else none.
+
+    Raises `TypeError` or `ValueError` listing every node or edge that is wrong.
+
+    !!! example
+
+        ```python
+        graph = nx.DiGraph()
+        graph.add_node("eye", shape=(8, 8, 1))
+        graph.add_node("cortex", shape=100, kind="hidden")
+        graph.add_edge("eye", "cortex", kind="forward")
+        graph.add_edge("cortex", "cortex", kind="recurrent")
+        topology = dx.Topology(graph, inputs=["eye"])
+        ```
+    """
+
+    def __init__(self, graph: Any, *, inputs: Any = None, outputs: Any = None, arrays: Any = None):
+        self._build(read_graph(graph, inputs, outputs, arrays))
+
+    @classmethod
+    def from_edges(
+        cls,
+        senders: Any,
+        receivers: Any,
+        *,
+        n: int | None = None,
+        shape: Any = (),
+        kind: str | Sequence[str] = "node",
+        dtype: Any = "float32",
+        edge_kind: str | Sequence[str] = "edge",
+        tie: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        keys: Sequence[Name] | None = None,
+        inputs: Sequence[int] = (),
+        outputs: Sequence[int] = (),
+    ) -> "Topology":
+        """Wiring that is already arrays: nodes `0 .. n - 1` of one shape, an edge `senders[i] -> receivers[i]`.
+
+        `kind` and `edge_kind` are one name or a column of names, `attributes` columns of numbers, one an edge;
+        `keys` tells parallel edges apart. Equal to the topology of the same networkx graph, without drawing it.
+        """
+        return cls._from_columns(
+            from_arrays(
+                senders,
+                receivers,
+                n=n,
+                shape=shape,
+                kind=kind,
+                dtype=dtype,
+                edge_kind=edge_kind,
+                tie=tie,
+                attributes=attributes,
+                keys=keys,
+                inputs=inputs,
+                outputs=outputs,
+            )
+        )
+
+    @classmethod
+    def _from_columns(cls, columns: Columns) -> "Topology":
+        self = cls.__new__(cls)
+        self._build(columns)
+        return self
+
+    def _build(self, columns: Columns):
+        self._columns = columns
+        self._layout = Layout(columns)
+        self._check_inputs()
+        self._digest = _digest(columns)
+        self._hash = hash(self._digest)
+        self._interned()
+
+    def _check_inputs(self):
+        inputs = set(self._columns.inputs)
+        if any(self.array_of(i).shared for i in inputs):
+            for members in self._layout.overlaps:
+                clash = [i for i in members.tolist() if i in inputs]
+                cells = [set(self._layout.cells(i).ravel().tolist()) for i in clash]
+                if sum(map(len, cells)) > len(set().union(*cells)):
+                    raise ValueError(
+                        f"`inputs` {_text.names(self.nodes[i] for i in clash)} overlap on a shared array, so that one "
+                        "would overwrite another; make one input of them"
+                    )
+
+    # what users read
+
+    @property
+    def nodes(self) -> Sequence[Name]:
+        """All names, in the order of drawing."""
+        return self._columns.names
+
+    @property
+    def edges(self) -> list[tuple]:
+        """All edges in networkx's order: `(u, v)`, or `(u, v, key)` where edges have keys."""
+        names, columns = self.nodes, self._columns
+        ends = [(names[u], names[v]) for u, v in zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)]
+        return ends if columns.keys is None else [(*e, k) for e, k in zip(ends, columns.keys, strict=True)]
+
+    @property
+    def inputs(self) -> tuple[Name, ...]:
+        """The nodes that `init` sets and that are held unless released."""
+        return tuple(self.nodes[i] for i in self._columns.inputs)
+
+    @property
+    def outputs(self) -> tuple[Name, ...]:
+        """The nodes that `readout` reads."""
+        return tuple(self.nodes[i] for i in self._columns.outputs)
+
+    @cached_property
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        """The global arrays by name, in the order in which a state holds them."""
+        return MappingProxyType({spec.name: spec for spec in self._layout.arrays})
+
+    @property
+    def node_kinds(self) -> tuple[str, ...]:
+        """All node kinds, those a builder knows but did not need included."""
+        return self._columns.node_kinds
+
+    @property
+    def edge_kinds(self) -> tuple[str, ...]:
+        """All edge kinds, those a builder knows but did not need included."""
+        return self._columns.edge_kinds
+
+    def shape(self, node: Name) -> tuple[int, ...]:
+        """The shape of a node, without the batch."""
+        return self.node_class(self.index(node)).shape
+
+    def kind(self, node: Name) -> str:
+        """The kind of a node."""
+        return self.node_class(self.index(node)).kind
+
+    def view(self, node: Name) -> View:
+        """Where a node lives: an array, and an index into it."""
+        at = self.index(node)
+        spec = self.array_of(at)
+        index = self._columns.views[at] if spec.shared else (int(self._layout.first_row[at]),)
+        return View(spec.name, index, self.node_class(at).shape)
+
+    def __contains__(self, node: object) -> bool:
+        try:
+            self.index(node)
+        except KeyError:
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Topology) and self._digest == other._digest)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"Topology({len(self.nodes)} nodes, {len(self._columns.senders)} edges, {len(self.arrays)} arrays)"
+
+    # what the rest of the library reads
+
+    @cached_property
+    def _position(self) -> dict[Name, int]:
+        return {name: i for i, name in enumerate(self.nodes)}
+
+    def index(self, node: object) -> int:
+        """The position of a node; `KeyError` with the nearest next move if there is none of this name."""
+        names = self.nodes
+        if isinstance(names, range):
+            if isinstance(node, (int, np.integer)) and not isinstance(node, bool) and 0 <= node < len(names):
+                return int(node)
+        else:
+            try:
+                return self._position[node]  # pyright: ignore[reportArgumentType]
+            except (KeyError, TypeError):
+                pass
+        raise UnknownNode(f"there is no node {node!r}; the nodes are {_text.listing(map(repr, names), 12)}")
+
+    def indices(self, argument: str, nodes: Any) -> tuple[int, ...]:
+        """Positions of several nodes; `ValueError` names the argument and everything unknown in it."""
+        if isinstance(nodes, str) or not hasattr(nodes, "__iter__"):
+            raise TypeError(f"`{argument}` is a sequence of node names, but got {nodes!r}; write [{nodes!r}]")
+        nodes = list(nodes)
+        unknown = [node for node in nodes if node not in self]
+        if unknown:
+            raise ValueError(
+                f"`{argument}` names {_text.names(unknown)}, which the topology does not have; "
+                f"its nodes are {_text.listing(map(repr, self.nodes), 12)}"
+            )
+        return tuple(map(self.index, nodes))
+
+    def node_class(self, at: int):
+        """Kind, shape, dtype and shared array of the node at a position."""
+        return self._columns.node_classes[self._columns.node_class[at]]
+
+    def array_of(self, at: int) -> ArraySpec:
+        """The array that the node at a position lives in."""
+        return self._layout.arrays[self._layout.node_array[at]]
+
+    def edge(self, at: int) -> tuple:
+        """The name of the edge at a position."""
+        ends = self.nodes[self._columns.senders[at]], self.nodes[self._columns.receivers[at]]
+        return ends if self._columns.keys is None else (*ends, self._columns.keys[at])
+
+    @property
+    def layout(self) -> Layout:
+        """Arrays, addresses and blocks."""
+        return self._layout
+
+    @property
+    def columns(self) -> Columns:
+        """Names and integer columns."""
+        return self._columns
+
+    @cached_property
+    def groups(self) -> tuple[EdgeGroup, ...]:
+        """The edges as groups that run as one operation each."""
+        return edge_groups(self._layout, self.edge_hashes)
+
+    @cached_property
+    def node_hashes(self) -> np.ndarray:
+        """A 64-bit number for every node, which depends on its name alone."""
+        return naming.hashes(self.nodes)
+
+    @cached_property
+    def edge_hashes(self) -> np.ndarray:
+        """A 64-bit number for every edge, which depends on its kind, ends and key alone."""
+        columns = self._columns
+        kind = naming.hashes([kind for kind, _ in columns.edge_classes])[columns.edge_class]
+        key = naming.hashes([0] if columns.keys is None else columns.keys)
+        ends = self.node_hashes[columns.senders], self.node_hashes[columns.receivers]
+        return naming.combine(kind, *ends, key)
+
+    # to and from elsewhere
+
+    def to_networkx(self) -> nx.DiGraph:
+        """A fresh annotated graph, which `Topology` turns back into an equal topology."""
+        return serial.to_networkx(self._columns)
+
+    def to_json(self) -> str:
+        """Everything as JSON text."""
+        return serial.to_json(self._columns)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Topology":
+        """The topology that `to_json` wrote; the very object, if an equal one is alive."""
+        return cls._from_columns(serial.from_json(text))._interned()
+
+    def _interned(self) -> "Topology":
+        return _interned.setdefault(self._digest, self)
+
+    def __reduce__(self):
+        return _restore, (self._columns.state(),)
+
+    def summary(self) -> str:
+        """Nodes, arrays, overlaps and edge groups as a table."""
+        return summary(self)
+
+
+class UnknownNode(KeyError, IndexError):
+    """A name that is not in the topology."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def _restore(state: tuple) -> Topology:
+    return Topology._from_columns(Columns(*state))._interned()
+
+
+def _digest(columns: Columns) -> bytes:
+    header = serial.header(columns)
+    digest = hashlib.blake2b(json.dumps(header).encode(), digest_size=16)
+    for array in serial.numbers(columns):
+        digest.update(np.ascontiguousarray(array))
+    return digest.digest()
+
+
+def summary(topology: Topology) -> str:
+    """The table of `Topology.summary`."""
+    columns, layout = topology.columns, topology.layout
+    roles = [(topology.inputs, "input"), (topology.outputs, "output")]
+    rows = []
+    for i, cls in enumerate(columns.node_classes):
+        members = [topology.nodes[j] for j in np.flatnonzero(columns.node_class == i)[:5].tolist()]
+        count = int((columns.node_class == i).sum())
+        array = layout.arrays[layout.class_array[i]].name
+        role = " ".join(word for names, word in roles if any(topology.node_class(topology.index(n)) == cls for n in names))
+        rows.append((_text.names(members) + (" ..." if count > 5 else ""), count, cls.kind, cls.shape, cls.dtype, array, role))
+    parts = [repr(topology), _text.table(("nodes", "count", "kind", "shape", "dtype", "array", "role"), rows)]
+    if layout.overlaps:
+        lines = [(layout.arrays[layout.node_array[b[0]]].name, len(b), _text.listing((repr(topology.nodes[j]) for j in b.tolist()), 6)) for b in layout.overlaps]
+        parts.append(_text.table(("shared array", "views", "overlap"), lines))
+    if topology.groups:
+        lines = [
+            (g.kind, g.tie or "", len(g.edges), f"{g.sender_shape} -> {g.receiver_shape}", layout.arrays[g.sender_array].name,
+             layout.arrays[g.receiver_array].name, "yes" if g.self_loop else "")
+            for g in topology.groups
+        ]  # fmt: skip
+        parts.append(_text.table(("edges", "tie", "count", "shapes", "from", "to", "self-loop"), lines))
+    return "\n\n".join(parts)
