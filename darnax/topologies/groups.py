@@ -5,6 +5,7 @@ not. Inside a group they are sorted by receiver and then by their hash, so that 
 in an order that does not depend on how the graph was drawn.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,3 +105,44 @@ def _static_index(layout: Layout, nodes: np.ndarray, steps: tuple[int, ...] | No
 def _order(group: EdgeGroup, layout: Layout) -> tuple:
     ends = layout.arrays[group.sender_array].name, layout.arrays[group.receiver_array].name
     return group.kind, group.tie or "", group.sender_shape, group.receiver_shape, group.self_loop, ends
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """The edges that keep their parameters in one set of leaves, as the groups that run them.
+
+    Without a tie the leaves have a leading axis of `size` edges, group after group; with one they have none.
+    """
+
+    kind: str
+    tie: str | None
+    groups: tuple[int, ...]
+    edges: np.ndarray
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a group finds its parameters: bundle `bundle` of its kind, rows `start` to `stop` of `size`."""
+
+    bundle: int
+    start: int
+    stop: int
+    size: int
+
+
+def bundles(groups: Sequence[EdgeGroup]) -> tuple[dict[str, tuple[Bundle, ...]], tuple[Place, ...]]:
+    """The bundles of every kind, and the place of every group in them."""
+    members: dict[tuple, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group.bundle, []).append(i)
+    table: dict[str, list[Bundle]] = {}
+    places: list[Place] = [Place(0, 0, 0, 0)] * len(groups)
+    for ids in members.values():
+        first = groups[ids[0]]
+        here = table.setdefault(first.kind, [])
+        edges = np.concatenate([groups[i].edges for i in ids])
+        stops = np.cumsum([len(groups[i].edges) for i in ids]).tolist()
+        for i, stop in zip(ids, stops, strict=True):
+            places[i] = Place(len(here), stop - len(groups[i].edges), stop, len(edges))
+        here.append(Bundle(first.kind, first.tie, tuple(ids), edges))
+    return {kind: tuple(here) for kind, here in table.items()}, tuple(places)

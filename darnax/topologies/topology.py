@@ -15,7 +15,7 @@ from darnax import _text
 from darnax.topologies import names as naming
 from darnax.topologies import serial
 from darnax.topologies.columns import Columns, from_arrays, read_graph
-from darnax.topologies.groups import EdgeGroup, edge_groups
+from darnax.topologies.groups import Bundle, EdgeGroup, Place, bundles, edge_groups
 from darnax.topologies.layout import ArraySpec, Layout, View
 from darnax.topologies.names import Name
 
@@ -253,10 +253,28 @@ class Topology:
         """The edges as groups that run as one operation each."""
         return edge_groups(self._layout, self.edge_hashes)
 
+    @property
+    def bundles(self) -> dict[str, tuple[Bundle, ...]]:
+        """By edge kind, the edges that share one set of parameter leaves."""
+        return self._bundles[0]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where every group finds its parameters."""
+        return self._bundles[1]
+
+    @cached_property
+    def _bundles(self):
+        return bundles(self.groups)
+
     @cached_property
     def node_hashes(self) -> np.ndarray:
         """A 64-bit number for every node, which depends on its name alone."""
         return naming.hashes(self.nodes)
+
+    def edge_words(self) -> np.ndarray:
+        """The hash of every edge, `(E, 2)`, as JAX folds it into a key."""
+        return naming.words(self.edge_hashes)
 
     @cached_property
     def edge_hashes(self) -> np.ndarray:

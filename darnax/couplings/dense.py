@@ -1,0 +1,67 @@
+"""All-to-all coupling."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Shaped
+
+from darnax.couplings.coupling import Edges, Factory, Fixed, value
+
+
+class Dense(eqx.Module):
+    """The message `W x`, sender and receiver flattened; its diagonal is `self_coupling` where that is given.
+
+    **Fields:**
+
+    - `weight`: `(receiver units, sender units)`.
+    - `self_coupling`: the fixed diagonal, one number, or None. It is part of the formula: what `weight` holds on its
+      diagonal is never read.
+    """
+
+    weight: Float[Array, "*edges receiver sender"]
+    self_coupling: Fixed | None
+    receiver_shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
+        return (self.prepared().weight @ x.reshape(-1)).reshape(self.receiver_shape)
+
+    def prepared(self) -> "Dense":
+        """The same coupling with its diagonal written out, for use in a loop."""
+        if self.self_coupling is None:
+            return self
+        diagonal = jnp.eye(self.weight.shape[-1], dtype=bool)
+        weight = jnp.where(diagonal, value(self.self_coupling)[..., None, None], self.weight)
+        return Dense(weight, None, self.receiver_shape)
+
+
+def dense(gain: float = 1.0, self_coupling: float | None = None) -> Factory:
+    """All-to-all coupling, `W x` with `W ~ N(0, gain² / sender units)`.
+
+    **Arguments:**
+
+    - `gain`: scales the initial weights; 0 starts without any.
+    - `self_coupling`: for self-loops, a fixed diagonal of `W` that nothing trains; positive values help a network to
+      settle.
+
+    Raises `ValueError` where `self_coupling` meets an edge that is no self-loop.
+
+    !!! example
+
+        ```python
+        couplings = {"forward": dx.dense(), "recurrent": dx.dense(gain=0.5, self_coupling=1.0)}
+        ```
+    """
+
+    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
+        if self_coupling is not None and not edges.self_loop:
+            raise ValueError("`self_coupling` is for self-loops; give edges between different nodes a kind of their own")
+        fan_in, fan_out = math.prod(sender_shape), math.prod(receiver_shape)
+        weight = jax.random.normal(key, (fan_out, fan_in), edges.dtype) * (gain / math.sqrt(fan_in))
+        if self_coupling is None:
+            return Dense(weight, None, receiver_shape)
+        weight = jnp.where(jnp.eye(fan_in, dtype=bool), 0, weight)
+        return Dense(weight, Fixed(jnp.asarray(self_coupling, edges.dtype)), receiver_shape)
+
+    return make

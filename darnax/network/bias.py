@@ -1,0 +1,41 @@
+"""One learnt number a unit, added to the local field."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+
+class Bias(eqx.Module):
+    """How the biases of a node kind start; see `bias`."""
+
+    init: float | Callable[..., Any] = eqx.field(static=True)
+
+    def __call__(self, key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Float[Array, "..."]:
+        start = self.init(key, shape, dtype) if callable(self.init) else jnp.full(shape, self.init)
+        if jnp.shape(start) != shape:
+            raise ValueError(f"`init` gives an array of shape {shape}, but gave {jnp.shape(start)}")
+        return jnp.asarray(start, dtype)
+
+
+def bias(init: float | Callable[..., Any] = 0.0) -> Bias:
+    """Biases of a node kind, one number a unit, learnt from the same signal as the couplings.
+
+    **Arguments:**
+
+    - `init`: the number that all start from, or an initialiser `(key, shape, dtype) -> array` such as those of
+      `jax.nn.initializers`.
+
+    !!! example
+
+        ```python
+        biases = {"hidden": dx.bias(jax.nn.initializers.normal(0.1))}
+        ```
+    """
+    if not callable(init) and not math.isfinite(init):
+        raise ValueError(f"`init` is a finite number or an initialiser, but got {init}")
+    return Bias(init)

@@ -1,0 +1,218 @@
+"""Message passing: gather the senders, apply the coupling, sum at the receivers.
+
+Inside, an array is its rows, `(rows, *item, B)`; the batch stands last because neighbours are then gathered as contiguous
+rows of the batch. Messages add up on the rows, so that where views overlap all that lands on a cell is added, once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from darnax import _text
+from darnax.network.plan import GroupIndex
+from darnax.topologies.groups import EdgeGroup
+from darnax.topologies.layout import ArraySpec
+from darnax.topologies.topology import Topology
+
+SILENT, SOME, ALL = range(3)
+
+
+class Speakers(eqx.Module):
+    """Which edges speak in a call.
+
+    **Fields:**
+
+    - `modes`: for every edge group whether none, some or all of its edges speak.
+    - `silent`: for groups of which some speak, the rows of the silent senders; on a shared array, which edges are silent.
+    """
+
+    modes: tuple[int, ...] = eqx.field(static=True)
+    silent: dict[int, Int[Array, " rows"] | Bool[Array, " edges"]]
+
+
+@lru_cache(maxsize=256)
+def speakers(topology: Topology, silence: tuple, kinds: tuple[str, ...] | None) -> Speakers:
+    """Who speaks if the nodes in `silence` do not, and only edges of `kinds` do (None: all).
+
+    Raises `ValueError` naming nodes or kinds that the topology does not have.
+    """
+    quiet_nodes = np.zeros(len(topology), bool)
+    quiet_nodes[list(topology.indices("silence", silence))] = True
+    unknown = set(kinds or ()) - set(topology.edge_kinds)
+    if unknown:
+        raise ValueError(
+            f"`kinds` names {_text.names(sorted(map(str, unknown)))}, which no edge has; "
+            f"the edge kinds are {_text.names(topology.edge_kinds)}"
+        )
+    modes, silent = [], {}
+    for i, group in enumerate(topology.groups):
+        senders = topology.columns.senders[group.edges]
+        quiet = quiet_nodes[senders]
+        if quiet.all() or (kinds is not None and group.kind not in kinds):
+            modes.append(SILENT)
+        elif not quiet.any():
+            modes.append(ALL)
+        else:
+            modes.append(SOME)
+            stacked = not topology.layout.arrays[group.sender_array].shared
+            silent[i] = concrete(np.unique(group.senders[quiet]).astype(np.int32) if stacked else quiet)
+    return Speakers(tuple(modes), silent)
+
+
+def concrete(array: np.ndarray) -> Array:
+    """A JAX array that is safe to keep, even where this runs inside a trace."""
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(array)
+
+
+def as_names(argument: str, names: Any) -> tuple:
+    """Names as a tuple, so that equal arguments freshly built are equal; `TypeError` for a bare str."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"`{argument}` is a sequence of names, but got {names!r}; write [{names!r}]")
+    return tuple(names)
+
+
+class Landing(NamedTuple):
+    """What lands on rows `start` to `stop` of an array, and on which of them (None: all)."""
+
+    start: int
+    stop: int
+    field: Float[Array, "rows *item batch"]
+    heard: Bool[Array, " rows"] | None
+
+
+class Run(NamedTuple):
+    """Neighbouring rows on which the same landings fall; `field` is None where none does."""
+
+    start: int
+    stop: int
+    field: Float[Array, "rows *item batch"] | None
+    heard: Bool[Array, " rows"] | None
+
+
+def rows_of(spec: ArraySpec, array: Shaped[Array, "..."]) -> Shaped[Array, "rows ..."]:
+    """An array as its rows."""
+    return array.reshape(spec.rows, *array.shape[len(spec.lead) :])
+
+
+def gather(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, array: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """The senders' states, `(E, *sender_shape, B)`."""
+    if index.senders is not None:
+        return rows_of(spec, array).at[index.senders].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    assert group.sender_index is not None
+    return array[group.sender_index][None] if spec.shared else array[group.sender_index]
+
+
+def send(coupling: Any, tied: bool, x: Shaped[Array, "edges *sender batch"], dtype: Any) -> Shaped[Array, "..."]:
+    """The messages of all edges of a group, `(E, *receiver_shape, B)` in `dtype`.
+
+    `coupling` has a leading axis of E edges on every array, or none where it is tied.
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(coupling) if eqx.is_inexact_array(leaf)]
+    x = x.astype(leaves[0].dtype if leaves else dtype)
+    over_batch = eqx.filter_vmap(lambda module, sender: module(sender), in_axes=(None, -1), out_axes=-1)
+    if tied:
+        return eqx.filter_vmap(over_batch, in_axes=(None, 0))(coupling, x).astype(dtype)
+    if len(x) == 1:
+        return over_batch(first(coupling), x[0])[None].astype(dtype)
+    return eqx.filter_vmap(over_batch)(coupling, x).astype(dtype)
+
+
+def first(coupling: Any) -> Any:
+    """The coupling of the first edge of several."""
+    return jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, coupling)
+
+
+def land(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, messages: Array, spoken: Array | None) -> Landing:
+    """The messages summed at their receivers; `spoken` tells which edges spoke (None: all of them)."""
+    if spoken is not None:
+        messages = jnp.where(spoken.reshape(-1, *[1] * (messages.ndim - 1)), messages, 0)
+    heard = index.heard
+    if index.receivers is not None:
+        cells = messages.reshape(-1, *spec.item, messages.shape[-1])
+        field = jraph.segment_sum(cells, index.receivers, index.stop - index.start)
+        if spoken is not None:
+            spoken = jnp.repeat(spoken, len(cells) // len(messages))
+            heard = jnp.zeros(index.stop - index.start, bool).at[index.receivers].max(spoken)
+        return Landing(index.start, index.stop, field, heard)
+    assert group.receiver_index is not None
+    if not spec.shared:
+        return Landing(index.start, index.stop, messages, spoken)
+    field, heard = spread(group.receiver_index, spec, messages[0])
+    return Landing(0, spec.rows, field, heard)
+
+
+def spread(view: Sequence[int | slice], spec: ArraySpec, value: Shaped[Array, "*view batch"]):
+    """A value of a view as rows of its shared array, zero elsewhere; and which rows it covers (None: all)."""
+    full = value.reshape(*[1 if isinstance(part, int) else len(range(part.start, part.stop, part.step)) for part in view], -1)
+    edges = [
+        (part, size - part - 1, 0) if isinstance(part, int) else (part.start, size - part.stop, part.step - 1)
+        for part, size in zip(view, spec.lead, strict=True)
+    ]
+    field = jax.lax.pad(full, jnp.zeros((), full.dtype), [*edges, (0, 0, 0)])
+    covered = None
+    if full.size < field.size:
+        covered = rows_of(spec, jnp.zeros(spec.lead, bool).at[tuple(view)].set(True))
+    return rows_of(spec, field), covered
+
+
+def runs(landings: Sequence[Landing], rows: int) -> list[Run]:
+    """The rows of an array cut where the set of landings changes, messages added up."""
+    cuts = sorted({0, rows, *(landing.start for landing in landings), *(landing.stop for landing in landings)})
+    result = []
+    for start, stop in pairwise(cuts):
+        here = [landing for landing in landings if landing.start <= start and stop <= landing.stop]
+        if not here:
+            result.append(Run(start, stop, None, None))
+            continue
+        parts = [landing.field[start - landing.start : stop - landing.start] for landing in here]
+        heard = None
+        if all(landing.heard is not None for landing in here):
+            masks = [landing.heard[start - landing.start : stop - landing.start] for landing in here if landing.heard is not None]
+            heard = jnp.any(jnp.stack(masks), axis=0)
+        result.append(Run(start, stop, sum(parts[1:], parts[0]), heard))
+    return result
+
+
+def spoken(speakers: Speakers, i: int, index: GroupIndex, group: EdgeGroup, spec: ArraySpec) -> Bool[Array, " edges"] | None:
+    """Which edges of group `i` speak; None for all."""
+    if speakers.modes[i] == ALL:
+        return None
+    silent = speakers.silent[i]
+    if spec.shared:
+        return ~silent
+    speaks = jnp.ones(spec.rows, bool).at[silent].set(False)
+    return speaks[group.sender_index] if index.senders is None else speaks[index.senders]
+
+
+def landings(network: Any, arrays: Mapping[int, Array], speakers: Speakers, couplings: Mapping[int, Any], only: Any = None):
+    """For every array what lands on it, as a list in the order of the groups.
+
+    `couplings` holds those of the groups that speak, ready for use; `only` limits the groups.
+    """
+    topology = network.topology
+    specs = topology.layout.arrays
+    result: dict[int, list[Landing]] = {}
+    for i, coupling in couplings.items():
+        if only is not None and i not in only:
+            continue
+        group, index = topology.groups[i], network.plan.groups[i]
+        sender, receiver = specs[group.sender_array], specs[group.receiver_array]
+        x = gather(group, index, sender, arrays[group.sender_array])
+        messages = send(coupling, group.tie is not None, x, field_dtype(receiver))
+        speaks = spoken(speakers, i, index, group, sender)
+        result.setdefault(group.receiver_array, []).append(land(group, index, receiver, messages, speaks))
+    return result
+
+
+def field_dtype(spec: ArraySpec) -> Any:
+    """Messages and fields are float32 whatever the state is, float64 where the state is."""
+    return jnp.float64 if spec.dtype == "float64" else jnp.float32

@@ -1,0 +1,312 @@
+"""The network: couplings on edges, biases and activations on nodes, as one pytree."""
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, Shaped
+
+from darnax import _text
+from darnax.activations import described, name
+from darnax.couplings.coupling import Fixed
+from darnax.network import build, messages
+from darnax.network.plan import Plan, plan
+from darnax.states.graph import GraphState
+from darnax.topologies.names import Name
+from darnax.topologies.topology import Topology
+
+
+class Network(eqx.Module):
+    """Couplings, biases and activations on a topology.
+
+    Parameters are stacked along a leading axis of edges, one leaf for all edges of equal kind, tie, shapes and being a
+    self-loop; tied edges have no such axis. The initial weights of an edge depend on its kind, ends and key, not on
+    the order of drawing.
+
+    **Arguments:**
+
+    - `topology`: a `Topology`.
+    - `couplings`: by edge kind, a factory `(sender_shape, receiver_shape, key) -> module`, such as `dx.dense()` or
+      `lambda s, r, key: eqx.nn.Linear(s[0], r[0], key=key)`; a module takes one sender's state of one sample and gives
+      one receiver's message.
+    - `activations`: one callable `(field) -> state` for all nodes, or one for each node kind that hears somebody.
+    - `biases`: by node kind, `dx.bias(...)`.
+    - `key`: for the initial weights.
+
+    Raises `ValueError` or `TypeError` naming the kind or edge for a missing or unknown kind, a message that does not
+    fit its receiver, a tie across kinds or shapes, or values that a node's dtype cannot hold.
+
+    !!! example
+
+        ```python
+        network = dx.Network(
+            topology,
+            couplings={"forward": dx.dense(), "recurrent": dx.dense(self_coupling=1.0)},
+            activations=dx.sign,
+            key=jax.random.key(0),
+        )
+        ```
+    """
+
+    couplings: dict[str, tuple[Any, ...]]
+    activations: dict[str, Callable[..., Any]]
+    biases: dict[str, dict[str, Float[Array, "..."]]]
+    plan: Plan
+    topology: Topology = eqx.field(static=True)
+    structures: tuple[Any, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        topology: Topology,
+        couplings: Any,
+        activations: Any,
+        *,
+        biases: Any = None,
+        key: Key[Array, ""] | Shaped[Array, "2"],
+    ):
+        if not isinstance(topology, Topology):
+            raise TypeError(f"`topology` is a darnax.Topology, but got {type(topology).__name__}; compile a graph with it")
+        _refuse_complex(topology)
+        key = build.as_key(key)
+        self.topology = topology
+        self.couplings, self.structures = build.couplings(topology, couplings, key)
+        self.activations = build.activations(topology, activations)
+        self.biases = build.biases(topology, biases, key)
+        self.plan = plan(topology, {kind: described(fn).elementwise for kind, fn in self.activations.items()})
+
+    def coupling(self, i: int) -> Any:
+        """The coupling of group `i`, ready for a loop: a leading axis of its edges, or none where they are tied."""
+        group, place = self.topology.groups[i], self.topology.places[i]
+        module = self.couplings[group.kind][place.bundle]
+        if self.structures[i] is not None:
+            module = jax.tree.unflatten(self.structures[i], jax.tree.leaves(module))
+        if group.tie is None and place.stop - place.start < place.size:
+            module = jax.tree.map(lambda leaf: leaf[place.start : place.stop] if eqx.is_array(leaf) else leaf, module)
+        return module.prepared() if hasattr(module, "prepared") else module
+
+    def ready(self, speakers: messages.Speakers) -> dict[int, Any]:
+        """The couplings of all groups that speak."""
+        return {i: self.coupling(i) for i, mode in enumerate(speakers.modes) if mode != messages.SILENT}
+
+    def bias(self, at: int) -> Float[Array, "rows *item"] | None:
+        """The biases of array `at`, as its rows; None without any."""
+        spec = self.topology.layout.arrays[at]
+        total = None
+        for i, kind in enumerate(self.plan.arrays[at].kinds):
+            if spec.name not in self.biases.get(kind, {}):
+                continue
+            rows = messages.rows_of(spec, self.biases[kind][spec.name])
+            owner = self.plan.arrays[at].owner
+            rows = rows if owner is None else jnp.where(owner == i, rows, 0)
+            total = rows if total is None else total + rows
+        return total
+
+    def fields(self, state: GraphState, speakers: messages.Speakers) -> dict[int, tuple[Array, Array | None]]:
+        """For every array that hears anybody: the local field of its rows, bias included, and which hear (None: all)."""
+        arrays = dict(enumerate(state.arrays.values()))
+        result = {}
+        for at, landings in messages.landings(self, arrays, speakers, self.ready(speakers)).items():
+            spec = self.topology.layout.arrays[at]
+            shape = (*spec.item, state.batch_size)
+            parts = messages.runs(landings, spec.rows)
+            field = jnp.concatenate(
+                [jnp.zeros((r.stop - r.start, *shape), messages.field_dtype(spec)) if r.field is None else r.field for r in parts]
+            )
+            heard = [jnp.full(r.stop - r.start, r.field is not None) if r.heard is None else r.heard for r in parts]
+            complete = all(r.field is not None and r.heard is None for r in parts)
+            bias = self.bias(at)
+            result[at] = (field if bias is None else field + bias[..., None], None if complete else jnp.concatenate(heard))
+        return result
+
+    # what a user reads
+
+    def messages(self, state: GraphState) -> dict[tuple, Float[Array, "batch *receiver"]]:
+        """What every edge says of `state`: a mapping from edges to messages `(B, *receiver shape)`."""
+        check_state(self, state)
+        topology, result = self.topology, {}
+        arrays = list(state.arrays.values())
+        for i, (group, index) in enumerate(zip(topology.groups, self.plan.groups, strict=True)):
+            sender = topology.layout.arrays[group.sender_array]
+            x = messages.gather(group, index, sender, arrays[group.sender_array])
+            dtype = messages.field_dtype(topology.layout.arrays[group.receiver_array])
+            sent = jnp.moveaxis(messages.send(self.coupling(i), group.tie is not None, x, dtype), -1, 1)
+            result |= {topology.edge(edge): sent[j] for j, edge in enumerate(group.edges.tolist())}
+        return result
+
+    def local_field(self, state: GraphState) -> dict[Name, Float[Array, "batch *shape"]]:
+        """What arrives: for every node that hears somebody, messages and bias summed, `(B, *shape)`.
+
+        The field lives on cells: where views overlap, each shows all that lands on its cells.
+        """
+        check_state(self, state)
+        topology, result = self.topology, {}
+        fields = self.fields(state, messages.speakers(topology, (), None))
+        for at in np.unique(topology.columns.receivers).tolist():
+            field = fields[int(topology.layout.node_array[at])][0]
+            rows = topology.layout.address(np.asarray([at]))[0]
+            result[topology.nodes[at]] = jnp.moveaxis(field[rows], -1, 0)
+        return result
+
+    def __getitem__(self, key: Any) -> Any:
+        """The coupling of one edge: `network[u, v]`, `network[u, v, key]` where edges are parallel, or the name of a tie."""
+        kind, bundle, row = self._find(key)
+        module = self.couplings[kind][bundle]
+        return module if row is None else jax.tree.map(lambda leaf: leaf[row] if eqx.is_array(leaf) else leaf, module)
+
+    def replace_val(self, key: Any, module: Any) -> "Network":
+        """The network with another coupling on one edge, of the same structure; tied edges are named by their tie."""
+        kind, bundle, row = self._find(key)
+        if row is None and isinstance(key, tuple):
+            tie = self.topology.bundles[kind][bundle].tie
+            raise ValueError(f"edge {key} is tied: name the tie, replace_val({tie!r}, module), to change all its edges")
+        old = self[key]
+        if jax.tree.structure(module) != jax.tree.structure(old) or _signature(module) != _signature(old):
+            raise ValueError(
+                f"the coupling of {key!r} is a {_describe(old)}, but got a {_describe(module)}; "
+                "start from network[u, v] and change its leaves with eqx.tree_at"
+            )
+        stacked = self.couplings[kind][bundle]
+        if row is not None:
+            module = jax.tree.map(
+                lambda leaf, new: leaf.at[row].set(new) if eqx.is_array(leaf) else leaf, stacked, module
+            )
+        bundles = tuple(module if i == bundle else other for i, other in enumerate(self.couplings[kind]))
+        return eqx.tree_at(lambda network: network.couplings[kind], self, bundles)
+
+    def _find(self, key: Any) -> tuple[str, int, int | None]:
+        """Kind, bundle and row of an edge or tie."""
+        topology, columns = self.topology, self.topology.columns
+        if not isinstance(key, tuple):
+            for kind, bundles in topology.bundles.items():
+                for i, bundle in enumerate(bundles):
+                    if bundle.tie is not None and bundle.tie == key:
+                        return kind, i, None
+            raise KeyError(f"no tie is named {key!r}; an edge is network[u, v]")
+        if len(key) not in (2, 3):
+            raise KeyError(f"an edge is network[u, v], or network[u, v, key] where edges are parallel, but got {key!r}")
+        u, v = topology.index(key[0]), topology.index(key[1])
+        found = np.flatnonzero((columns.senders == u) & (columns.receivers == v)).tolist()
+        keys = {edge: 0 if columns.keys is None else columns.keys[edge] for edge in found}
+        if len(key) == 3:
+            found = [edge for edge in found if keys[edge] == key[2]]
+        if not found:
+            others = f"; between these nodes there are the keys {_text.names(keys.values())}" if keys else ""
+            raise KeyError(f"there is no edge {key!r}{others}")
+        if len(found) > 1:
+            raise KeyError(
+                f"edge {key!r} is ambiguous: there are parallel ones with the keys {_text.names(keys.values())}; "
+                "name one, as in network[u, v, key]"
+            )
+        kind = columns.edge_classes[columns.edge_class[found[0]]][0]
+        for i, bundle in enumerate(topology.bundles[kind]):
+            rows = np.flatnonzero(bundle.edges == found[0])
+            if len(rows):
+                return kind, i, None if bundle.tie is not None else int(rows[0])
+        raise AssertionError("every edge is in a bundle")
+
+    def labels(self) -> "Network":
+        """A tree like the network with the edge or node kind in place of every trainable leaf and None elsewhere.
+
+        It is what `optax.multi_transform` takes for rates of each kind; on `params` it labels just what `params` holds.
+        """
+        empty = jax.tree.map(lambda _: None, self)
+        named = [
+            {kind: jax.tree.map(lambda on, kind=kind: kind if on else None, trainable(part)) for kind, part in parts.items()}
+            for parts in (self.couplings, self.biases)
+        ]
+        return eqx.tree_at(
+            lambda network: (network.couplings, network.biases), empty, tuple(named), is_leaf=lambda leaf: leaf is None
+        )
+
+    def summary(self) -> str:
+        """Parameters, kernels and activations of every kind as a table."""
+        topology = self.topology
+        rows = []
+        for i, group in enumerate(topology.groups):
+            place = topology.places[i]
+            module = self.couplings[group.kind][place.bundle]
+            count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(module) if eqx.is_inexact_array(leaf))
+            if group.tie is None:
+                count = count // place.size * (place.stop - place.start)
+            rows.append((group.kind, group.tie or "", len(group.edges), f"{group.sender_shape} -> {group.receiver_shape}",
+                         name(module), count, _kernel(group)))  # fmt: skip
+        units = [(kind, name(fn), "yes" if kind in self.biases else "") for kind, fn in self.activations.items()]
+        parts = [f"Network on {topology!r}"]
+        if rows:
+            parts.append(_text.table(("edges", "tie", "count", "shapes", "coupling", "parameters", "kernel"), rows))
+        parts.append(_text.table(("nodes", "activation", "bias"), units))
+        return "\n\n".join(parts)
+
+
+def _kernel(group: Any) -> str:
+    receive = "rows in place" if group.receiver_index is not None else "segment sum"
+    gather = "slice" if group.sender_index is not None else "gather"
+    return f"{gather}, {'single' if len(group.edges) == 1 else 'batched'}, {receive}"
+
+
+def _describe(module: Any) -> str:
+    return f"{type(module).__name__} of {_text.listing(_signature(module))}"
+
+
+def _signature(module: Any) -> list[Hashable]:
+    """Shape and dtype of array leaves, others as they are."""
+    return [f"{leaf.dtype}{leaf.shape}" if eqx.is_array(leaf) else repr(leaf) for leaf in jax.tree.leaves(module)]
+
+
+def _refuse_complex(topology: Topology):
+    ends = np.union1d(topology.columns.senders, topology.columns.receivers).tolist()
+    wrong = [topology.nodes[at] for at in ends if "complex" in topology.node_class(at).dtype]
+    if wrong:
+        raise ValueError(f"nodes {_text.names(wrong)} are complex; messages are real, so give them a real dtype or no edges")
+
+
+def check_state(network: Network, state: Any):
+    """`state` is a state of the network's topology."""
+    if not isinstance(network, Network):
+        raise TypeError(f"`network` is a darnax.Network, but got {type(network).__name__}")
+    if not isinstance(state, GraphState):
+        raise TypeError(f"`state` is a darnax.GraphState, but got {type(state).__name__}; make one of network.topology")
+    if state.topology != network.topology:
+        raise ValueError(
+            f"`state` belongs to another topology: {state.topology!r}, but the network to {network.topology!r}; "
+            "make it with GraphState(network.topology)"
+        )
+
+
+def trainable(tree: Any) -> Any:
+    """True on every leaf that rules may train: floating-point arrays that are not marked `Fixed`."""
+    return jax.tree.map(
+        lambda leaf: jax.tree.map(lambda _: False, leaf) if isinstance(leaf, Fixed) else eqx.is_inexact_array(leaf),
+        tree,
+        is_leaf=lambda leaf: isinstance(leaf, Fixed),
+    )
+
+
+def partition(network: Network, rules: Any) -> tuple[Network, Network]:
+    """`(params, rest)`: exactly the leaves that `rules` train, and everything else; `eqx.combine` joins them.
+
+    `rules` is keyed by edge kind. A bias is trained if a trained edge reaches a node of its kind. Temperatures, rates,
+    fixed strengths and self-couplings are in `rest`, where no optimiser sees them.
+
+    Raises `ValueError` for an edge kind that the topology does not have.
+    """
+    topology = network.topology
+    rules = build.by_kind("rules", rules, topology.edge_kinds, set(), "a local rule such as dx.perceptron(0.5)")
+    reached = {
+        topology.node_class(at).kind
+        for kind in rules
+        for bundle in topology.bundles.get(kind, ())
+        for at in np.unique(topology.columns.receivers[bundle.edges]).tolist()
+    }
+    trained = [
+        {kind: trainable(part) if kind in chosen else jax.tree.map(lambda _: False, part) for kind, part in parts.items()}
+        for parts, chosen in ((network.couplings, rules), (network.biases, reached))
+    ]
+    mask = eqx.tree_at(
+        lambda mask: (mask.couplings, mask.biases), jax.tree.map(lambda _: False, network), tuple(trained)
+    )
+    return eqx.partition(network, mask)

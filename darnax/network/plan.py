@@ -1,0 +1,138 @@
+"""The index arrays of a network, as leaves.
+
+Closed over they would be constants of every compiled function, which costs seconds of compile time and copies of
+them; as leaves they are arguments. What is regular (ranges of rows, single views) stays static in the topology and
+has no leaf.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, UInt32
+
+from darnax.topologies import names as naming
+from darnax.topologies.topology import Topology
+
+
+class GroupIndex(eqx.Module):
+    """The addresses of one edge group.
+
+    **Fields:**
+
+    - `senders`: rows to gather, or None where a static index does it.
+    - `receivers`: the row of `start ... stop` that each message (or each of its cells) lands on, counted from `start`.
+    - `heard`: which of the rows from `start` to `stop` anything lands on; None where it is all of them.
+    - `start`, `stop`: the rows that the messages are summed over.
+    """
+
+    senders: Int[Array, "edges *lead"] | None
+    receivers: Int[Array, " landings"] | None
+    heard: Bool[Array, " rows"] | None
+    start: int = eqx.field(static=True)
+    stop: int = eqx.field(static=True)
+
+
+class ArrayIndex(eqx.Module):
+    """What is known of the rows of one array.
+
+    **Fields:**
+
+    - `ids`: two words a row that name it: noise is drawn from them.
+    - `inputs`: rows of input nodes, or None where the array has none or nothing else.
+    - `owner`: for cells of a shared array, the place of their node's kind in `kinds`, -1 for none; None where one kind
+      covers them all, as in stacked arrays.
+    - `blocks`: for cells of a shared array, which block they are part of.
+    - `nodes`: for shared arrays and activations that are not elementwise: for each kind the addresses and ids of its
+      nodes, one entry a shape.
+    - `kinds`: the kinds of the nodes that live here, sorted.
+    """
+
+    ids: UInt32[Array, "rows 2"]
+    inputs: Int[Array, " inputs"] | None
+    owner: Int[Array, " rows"] | None
+    blocks: Int[Array, " rows"] | None
+    nodes: dict[str, tuple[tuple[Array, Array], ...]]
+    kinds: tuple[str, ...] = eqx.field(static=True)
+
+
+class Plan(eqx.Module):
+    """Every index array of a network."""
+
+    groups: tuple[GroupIndex, ...]
+    arrays: tuple[ArrayIndex, ...]
+
+
+def plan(topology: Topology, elementwise: dict[str, bool]) -> Plan:
+    """The plan of a topology; `elementwise` says it of the activation of every node kind that has one."""
+    groups = tuple(_group_index(topology, group) for group in topology.groups)
+    arrays = tuple(_array_index(topology, at, elementwise) for at in range(len(topology.arrays)))
+    return Plan(groups, arrays)
+
+
+def _group_index(topology: Topology, group: Any) -> GroupIndex:
+    spec = topology.layout.arrays[group.receiver_array]
+    senders = None if group.sender_index is not None else jnp.asarray(group.senders, jnp.int32)
+    if group.receiver_index is not None:
+        rows = slice(0, spec.rows) if spec.shared else group.receiver_index[0]
+        return GroupIndex(senders, None, None, rows.start, rows.stop)
+    rows = group.receivers.ravel()
+    start, stop = int(rows.min()), int(rows.max()) + 1
+    if spec.shared or 4 * (stop - start) > spec.rows:
+        # fewer cuts through the array: what lands on most of it may as well be summed over all of it
+        start, stop = 0, spec.rows
+    heard = np.zeros(stop - start, bool)
+    heard[rows - start] = True
+    return GroupIndex(
+        senders=senders,
+        receivers=jnp.asarray(rows - start, jnp.int32),
+        heard=None if heard.all() else jnp.asarray(heard),
+        start=start,
+        stop=stop,
+    )
+
+
+def _array_index(topology: Topology, at: int, elementwise: dict[str, bool]) -> ArrayIndex:
+    layout = topology.layout
+    spec, members = layout.arrays[at], layout.members[at]
+    kinds = tuple(sorted({topology.node_class(node).kind for node in members[:1] if not spec.shared} or
+                         {topology.node_class(node).kind for node in members}))  # fmt: skip
+    inputs = layout.rows_of(np.asarray(topology.columns.inputs, np.int64)).get(at)
+    partial = inputs is not None and len(inputs) < spec.rows
+    if spec.shared:
+        array_hash = naming.hashes([spec.name])
+        ids = naming.combine(array_hash, np.arange(spec.rows, dtype=np.uint64))
+        owner, nodes = _owners(topology, members, spec.rows, kinds, elementwise)
+        blocks = jnp.asarray(layout.blocks[at], jnp.int32)
+    else:
+        ids, owner, nodes, blocks = topology.node_hashes[members], None, {}, None
+    return ArrayIndex(
+        ids=jnp.asarray(naming.words(ids)),
+        inputs=jnp.asarray(inputs, jnp.int32) if partial else None,
+        owner=owner,
+        blocks=blocks,
+        nodes=nodes,
+        kinds=kinds,
+    )
+
+
+def _owners(topology: Topology, members: np.ndarray, rows: int, kinds: tuple[str, ...], elementwise: dict[str, bool]):
+    """Which kind answers for every cell, and for kinds that are not elementwise where their nodes are."""
+    owner = np.full(rows, -1, np.int8)
+    places: dict[str, dict[tuple, list[int]]] = {}
+    for node in members.tolist():
+        kind, shape, *_ = topology.node_class(node)
+        cells = topology.layout.cells(node)
+        here = owner[cells]
+        owner[cells] = np.where(here < 0, kinds.index(kind), np.minimum(here, kinds.index(kind)))
+        if not elementwise.get(kind, True):
+            places.setdefault(kind, {}).setdefault(shape, []).append(node)
+    nodes = {
+        kind: tuple(
+            (jnp.asarray(topology.layout.address(np.asarray(ids))), jnp.asarray(naming.words(topology.node_hashes[ids])))
+            for ids in by_shape.values()
+        )
+        for kind, by_shape in places.items()
+    }
+    return None if len(kinds) == 1 and (owner == 0).all() else jnp.asarray(owner), nodes
