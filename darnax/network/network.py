@@ -1,7 +1,7 @@
 """The network: couplings on edges, biases and activations on nodes, as one pytree."""
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -229,7 +229,7 @@ class Network(eqx.Module):
         for i, group in enumerate(topology.groups):
             place = topology.places[i]
             module = self.couplings[group.kind][place.bundle]
-            count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(module) if eqx.is_inexact_array(leaf))
+            count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(eqx.filter(module, trainable(module))))
             if group.tie is None:
                 count = count // place.size * (place.stop - place.start)
             rows.append((group.kind, group.tie or "", len(group.edges), f"{group.sender_shape} -> {group.receiver_shape}",
@@ -296,17 +296,23 @@ def partition(network: Network, rules: Any) -> tuple[Network, Network]:
     """
     topology = network.topology
     rules = build.by_kind("rules", rules, topology.edge_kinds, set(), "a local rule such as dx.perceptron(0.5)")
-    reached = {
-        topology.node_class(at).kind
-        for kind in rules
-        for bundle in topology.bundles.get(kind, ())
-        for at in np.unique(topology.columns.receivers[bundle.edges]).tolist()
+    couplings = {
+        kind: trainable(part) if kind in rules else jax.tree.map(lambda _: False, part)
+        for kind, part in network.couplings.items()
     }
-    trained = [
-        {kind: trainable(part) if kind in chosen else jax.tree.map(lambda _: False, part) for kind, part in parts.items()}
-        for parts, chosen in ((network.couplings, rules), (network.biases, reached))
-    ]
-    mask = eqx.tree_at(
-        lambda mask: (mask.couplings, mask.biases), jax.tree.map(lambda _: False, network), tuple(trained)
-    )
-    return eqx.partition(network, mask)
+    reached = reached_biases(topology, rules)
+    biases = {
+        kind: {name: (kind, name) in reached for name in arrays} for kind, arrays in network.biases.items()
+    }
+    nothing = jax.tree.map(lambda _: False, network)
+    return eqx.partition(network, eqx.tree_at(lambda mask: (mask.couplings, mask.biases), nothing, (couplings, biases)))
+
+
+def reached_biases(topology: Topology, edge_kinds: Iterable[str]) -> set[tuple[str, str]]:
+    """Node kinds and arrays that edges of some kinds end at: where biases learn with them."""
+    ends = [topology.columns.receivers[b.edges] for kind in edge_kinds for b in topology.bundles.get(kind, ())]
+    if not ends:
+        return set()
+    classes = np.unique(topology.columns.node_class[np.concatenate(ends)]).tolist()
+    layout = topology.layout
+    return {(topology.columns.node_classes[i].kind, layout.arrays[layout.class_array[i]].name) for i in classes}

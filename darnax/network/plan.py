@@ -46,7 +46,7 @@ class ArrayIndex(eqx.Module):
     - `blocks`: for cells of a shared array, which block they are part of.
     - `nodes`: for shared arrays and activations that are not elementwise: for each kind the addresses and ids of its
       nodes, one entry a shape.
-    - `kinds`: the kinds of the nodes that live here, sorted.
+    - `kinds`: the kinds of the nodes that live here and have an activation, sorted.
     """
 
     ids: UInt32[Array, "rows 2"]
@@ -96,8 +96,7 @@ def _group_index(topology: Topology, group: Any) -> GroupIndex:
 def _array_index(topology: Topology, at: int, elementwise: dict[str, bool]) -> ArrayIndex:
     layout = topology.layout
     spec, members = layout.arrays[at], layout.members[at]
-    kinds = tuple(sorted({topology.node_class(node).kind for node in members[:1] if not spec.shared} or
-                         {topology.node_class(node).kind for node in members}))  # fmt: skip
+    kinds = tuple(sorted({topology.node_class(node).kind for node in (members if spec.shared else members[:1])} & set(elementwise)))
     inputs = layout.rows_of(np.asarray(topology.columns.inputs, np.int64)).get(at)
     partial = inputs is not None and len(inputs) < spec.rows
     if spec.shared:
@@ -123,10 +122,12 @@ def _owners(topology: Topology, members: np.ndarray, rows: int, kinds: tuple[str
     places: dict[str, dict[tuple, list[int]]] = {}
     for node in members.tolist():
         kind, shape, *_ = topology.node_class(node)
+        if kind not in kinds:
+            continue
         cells = topology.layout.cells(node)
         here = owner[cells]
         owner[cells] = np.where(here < 0, kinds.index(kind), np.minimum(here, kinds.index(kind)))
-        if not elementwise.get(kind, True):
+        if not elementwise[kind]:
             places.setdefault(kind, {}).setdefault(shape, []).append(node)
     nodes = {
         kind: tuple(

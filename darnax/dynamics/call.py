@@ -1,0 +1,256 @@
+"""The arguments of a call, checked once and turned into index arrays: who speaks, who is held, who is driven."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from darnax import _text
+from darnax.activations import name, needs
+from darnax.dynamics.schedules import Asynchronous, Schedule, UnitByUnit, block_of
+from darnax.dynamics.sweep import Sweep, sweep
+from darnax.network.build import as_key
+from darnax.network.messages import SILENT, SOME, Speakers, as_names, concrete, field_dtype, rows_of, speakers
+from darnax.network.network import Network, check_state
+from darnax.states.graph import GraphState
+from darnax.topologies.topology import Topology
+
+
+class Frame(eqx.Module):
+    """What a call means on a topology, apart from the values of masks and drives.
+
+    **Fields:**
+
+    - `speakers`: which edges speak.
+    - `sweep`: the visits of a pass, or None where everything is updated at once.
+    - `held`: for arrays of which some rows are held by name, these rows; the key is missing where the network's own list
+      of inputs says it.
+    - `moving`: arrays that can change.
+    - `partly_held`: those of them that have rows held by name.
+    """
+
+    speakers: Speakers
+    sweep: Sweep | None
+    held: dict[int, Int[Array, " rows"]]
+    moving: tuple[int, ...] = eqx.field(static=True)
+    partly_held: tuple[int, ...] = eqx.field(static=True)
+
+
+class Call(eqx.Module):
+    """A checked call: its frame, the masks of cells and the drives, node by node."""
+
+    frame: Frame
+    masks: tuple[Bool[Array, "..."], ...]
+    drives: tuple[Any, ...]
+    schedule: Schedule = eqx.field(static=True)
+    masked: tuple[int, ...] = eqx.field(static=True)
+    driven: tuple[int, ...] = eqx.field(static=True)
+
+
+def prepare(network: Network, state: GraphState, *, schedule: Any, clamp: Any, silence: Any, kinds: Any, drive: Any) -> Call:
+    """The arguments of `step`, `relax` and `rollout`, checked."""
+    check_state(network, state)
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"`schedule` is a schedule such as dx.synchronous(), but got {schedule!r}")
+    topology = network.topology
+    names, masks = _clamps(topology, state.batch_size, clamp)
+    drives = _drives(topology, state.batch_size, drive)
+    frame = _frame(
+        topology,
+        schedule,
+        names,
+        as_names("silence", silence),
+        None if kinds is None else as_names("kinds", kinds),
+        tuple(drives),
+    )
+    _check_driven(network, drives)
+    return Call(frame, tuple(masks.values()), tuple(drives.values()), schedule, tuple(masks), tuple(drives))
+
+
+@lru_cache(maxsize=256)
+def _frame(topology: Topology, schedule: Schedule, held: tuple[int, ...], silence, kinds, driven: tuple[int, ...]) -> Frame:
+    speaking = speakers(topology, silence, kinds)
+    hears = np.zeros(len(topology), bool)
+    hears[list(driven)] = True
+    quiet = set(topology.indices("silence", silence))
+    for group, mode in zip(topology.groups, speaking.modes, strict=True):
+        if mode != SILENT:
+            ends = topology.columns.senders[group.edges], topology.columns.receivers[group.edges]
+            hears[ends[1] if mode != SOME else ends[1][~np.isin(ends[0], list(quiet))]] = True
+    layout = topology.layout
+    held_rows = layout.rows_of(np.asarray(held, np.int64))
+    heard_rows = layout.rows_of(np.flatnonzero(hears))
+    moving = tuple(at for at, rows in heard_rows.items() if len(np.setdiff1d(rows, held_rows.get(at, []))))
+    partly = tuple(at for at in moving if at in held_rows)
+    named = layout.rows_of(np.asarray(topology.columns.inputs, np.int64))
+    given = {
+        at: concrete(held_rows[at].astype(np.int32)) for at in partly if not np.array_equal(held_rows[at], named.get(at, []))
+    }
+    block = block_of(topology)
+    free = np.ones(len(topology), bool)
+    free[list(held)] = False
+    movable = np.isin(block, block[hears]) & free
+    visits = schedule.visits(topology, movable)
+    plan = None
+    if visits is not None:
+        visits = [nodes[np.isin(block[nodes], block[movable])] for nodes in visits]
+        plan = sweep(topology, [nodes for nodes in visits if len(nodes)], speaking, isinstance(schedule, UnitByUnit))
+    return Frame(speaking, plan, given, moving if visits is None or plan is not None else (), partly)
+
+
+def _clamps(topology: Topology, batch: int, clamp: Any) -> tuple[tuple[int, ...], dict[int, Array]]:
+    """Nodes held as a whole, and masks of those held in part."""
+    held = dict.fromkeys(topology.columns.inputs)
+    masks = {}
+    if not isinstance(clamp, Mapping):
+        return tuple(sorted(held | dict.fromkeys(topology.indices("clamp", as_names("clamp", clamp))))), masks
+    for at, mask in zip(topology.indices("clamp", clamp), clamp.values(), strict=True):
+        held.pop(at, None)
+        if isinstance(mask, (bool, np.bool_)):
+            if mask:
+                held[at] = None
+            continue
+        masks[at] = _batched(f"`clamp` for node {topology.nodes[at]!r}", mask, topology.node_class(at).shape, batch, "mask")
+    wrong = [topology.nodes[at] for at, mask in masks.items() if mask.dtype != bool]
+    if wrong:
+        raise TypeError(f"`clamp` takes masks of bool, but those for {_text.names(wrong)} are not; compare, as in x > 0")
+    return tuple(sorted(held)), masks
+
+
+def _drives(topology: Topology, batch: int, drive: Any) -> dict[int, Any]:
+    if drive is None:
+        return {}
+    if not isinstance(drive, Mapping):
+        raise TypeError(f"`drive` maps nodes to arrays or functions of the state, but got {drive!r}")
+    result = {}
+    for at, value in zip(topology.indices("drive", drive), drive.values(), strict=True):
+        what = f"`drive` for node {topology.nodes[at]!r}"
+        if not callable(value):
+            value = _batched(what, value, topology.node_class(at).shape, batch, "field")
+            value = value.astype(_drive_dtype(what, value, topology, at))
+        result[at] = value
+    return result
+
+
+def _drive_dtype(what: str, value: Array, topology: Topology, at: int) -> Any:
+    if jnp.issubdtype(value.dtype, jnp.complexfloating):
+        raise TypeError(f"{what} is real, but got {value.dtype}; take its real part")
+    return field_dtype(topology.array_of(at))
+
+
+def _batched(what: str, value: Any, shape: tuple[int, ...], batch: int, noun: str) -> Array:
+    """`value` as an array of shape `(1, *shape)` or `(batch, *shape)`."""
+    value = jnp.asarray(value)
+    if value.shape == shape:
+        return value[None]
+    if value.shape != (batch, *shape):
+        raise ValueError(f"{what} is a {noun} of shape {shape} or {(batch, *shape)}, but got {value.shape}")
+    return value
+
+
+def _check_driven(network: Network, driven: Iterable[int]):
+    """What hears nobody needs no activation until it is driven."""
+    kinds = {network.topology.node_class(at).kind for at in driven} - set(network.activations)
+    if kinds:
+        raise ValueError(f"`drive` moves nodes of kinds {_text.names(sorted(kinds))}, which have no activation; give them one")
+
+
+def sample_keys(network: Network, frame: Frame, schedule: Schedule, key: Any, batch: int) -> Key[Array, " batch"] | None:
+    """One key a sample; None where nothing is random. `ValueError` where something is and no key is given."""
+    noisy = noisy_kinds(network, frame)
+    if key is None:
+        if noisy:
+            kind = noisy[0]
+            raise ValueError(f"`key` is missing: nodes of kind {kind!r} are random ({name(network.activations[kind])}); give jax.random.key(0)")
+        if isinstance(schedule, Asynchronous):
+            raise ValueError("`key` is missing: `asynchronous` visits a random share of the cells; give jax.random.key(0)")
+        return None
+    key = as_key(key)
+    if key.shape not in ((), (batch,)):
+        raise ValueError(f"`key` is one key or one for each of the {batch} samples, but got keys of shape {key.shape}")
+    if not noisy and not isinstance(schedule, Asynchronous):
+        return None
+    return key if key.ndim else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(batch))
+
+
+def noisy_kinds(network: Network, frame: Frame) -> list[str]:
+    """Node kinds that are random and can change in this call."""
+    kinds = {kind for at in frame.moving for kind in network.plan.arrays[at].kinds}
+    return sorted(kind for kind in kinds if kind in network.activations and "key" in needs(network.activations[kind]))
+
+
+class Setting(NamedTuple):
+    """Everything of a call that stays the same from pass to pass, ready for use inside the loop.
+
+    **Fields:**
+
+    - `couplings`: of the groups that speak.
+    - `held`: for every array that moves, which cells are held, `(rows, *1 or item, 1 or B)`; None for none.
+    - `biases`: for every array that moves, with an axis for the batch; None without.
+    """
+
+    network: Network
+    call: Call
+    couplings: dict[int, Any]
+    held: dict[int, Bool[Array, "..."] | None]
+    biases: dict[int, Float[Array, "..."] | None]
+
+
+def setting(network: Network, call: Call) -> Setting:
+    """Worked out once in a trace, before any loop."""
+    moving = call.frame.moving
+    biases = {at: network.bias(at) for at in moving}
+    return Setting(
+        network,
+        call,
+        {i: c for i, c in network.ready(call.frame.speakers).items() if network.topology.groups[i].receiver_array in moving},
+        {at: _held(network, call, at) for at in moving},
+        {at: None if bias is None else bias[..., None] for at, bias in biases.items()},
+    )
+
+
+def _held(network: Network, call: Call, at: int) -> Bool[Array, "..."] | None:
+    spec, frame = network.topology.layout.arrays[at], call.frame
+    held = None
+    if at in frame.partly_held:
+        rows = frame.held.get(at, network.plan.arrays[at].inputs)
+        held = jnp.zeros(spec.rows, bool).at[rows].set(True).reshape(spec.rows, *[1] * (len(spec.item) + 1))
+    here = [(node, mask) for node, mask in zip(call.masked, call.masks, strict=True) if network.topology.layout.node_array[node] == at]
+    if not here:
+        return held
+    batch = max(mask.shape[0] for _, mask in here)
+    cells = jnp.zeros((*spec.lead, *spec.item, batch), bool)
+    for node, mask in here:
+        view = network.topology.view(network.topology.nodes[node]).index
+        cells = cells.at[view].max(jnp.moveaxis(mask, 0, -1))
+    cells = rows_of(spec, cells)
+    return cells if held is None else held | cells
+
+
+def drive_fields(setting: Setting, state: GraphState) -> dict[int, tuple[Float[Array, "rows *item batch"], Bool[Array, " rows"]]]:
+    """For every array that is driven: what is added to the field of its rows, and which rows."""
+    network, call = setting.network, setting.call
+    topology = network.topology
+    result = {}
+    for at in sorted({int(topology.layout.node_array[node]) for node in call.driven}):
+        spec = topology.layout.arrays[at]
+        field = jnp.zeros((*spec.shape, state.batch_size), field_dtype(spec))
+        driven = jnp.zeros(spec.lead, bool)
+        for node, value in zip(call.driven, call.drives, strict=True):
+            if topology.layout.node_array[node] != at:
+                continue
+            name = topology.nodes[node]
+            if callable(value):
+                what = f"`drive` for node {name!r}"
+                value = _batched(what, value(state), topology.node_class(node).shape, state.batch_size, "field")
+                value = value.astype(_drive_dtype(what, value, topology, node))
+            view = topology.view(name).index
+            field = field.at[view].add(jnp.moveaxis(value, 0, -1))
+            driven = driven.at[view].set(True)
+        result[at] = (rows_of(spec, field), rows_of(spec, driven))
+    return result

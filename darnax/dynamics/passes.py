@@ -1,0 +1,354 @@
+"""One pass of a schedule over the arrays of a state."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jraph
+from jaxtyping import Array, Bool, Float, Key, Shaped
+
+from darnax.activations import Leaky, described, name, needs
+from darnax.dynamics.call import Setting, drive_fields
+from darnax.dynamics.schedules import Asynchronous
+from darnax.dynamics.sweep import Listing
+from darnax.network import messages
+from darnax.network.messages import field_dtype, rows_of
+from darnax.states.graph import GraphState
+
+Arrays = dict[int, Array]
+Scales = dict[int, Float[Array, "rows batch"]]
+
+
+class Cells(NamedTuple):
+    """Some rows of an array about to be updated.
+
+    **Fields:**
+
+    - `at`: the array.
+    - `rows`: which rows: a slice, or an array of positions.
+    - `old`: their state.
+    - `field`: their local field.
+    """
+
+    at: int
+    rows: Any
+    old: Shaped[Array, "rows *item batch"]
+    field: Float[Array, "rows *item batch"]
+
+
+def arrays_of(state: GraphState) -> Arrays:
+    """The arrays of a state by position."""
+    return dict(enumerate(state.arrays.values()))
+
+
+def with_arrays(state: GraphState, arrays: Arrays) -> GraphState:
+    """The state with these arrays."""
+    return jax.tree.unflatten(jax.tree.structure(state), [arrays[at] for at in range(len(arrays))])
+
+
+def one_pass(
+    setting: Setting,
+    state: GraphState,
+    keys: Key[Array, " batch"] | None,
+    active: Bool[Array, " batch"] | None = None,
+    scales: Scales | None = None,
+) -> tuple[GraphState, Float[Array, " batch"] | None]:
+    """The state after one pass, and if `scales` are given the residual of every sample.
+
+    Samples that are not `active` stay as they are; None means all are.
+    """
+    if setting.call.frame.sweep is None:
+        return _at_once(setting, state, keys, active, scales)
+    return _visits(setting, state, keys, active, scales)
+
+
+def residual_dtype(setting: Setting) -> Any:
+    """Float32, or float64 where any moving array is."""
+    specs = setting.network.topology.layout.arrays
+    return jnp.result_type(jnp.float32, *(field_dtype(specs[at]) for at in setting.call.frame.moving))
+
+
+def block_scales(setting: Setting, state: GraphState) -> Scales:
+    """For every row of the moving arrays max(1, max|s|) over its block: what residuals are relative to."""
+    result, arrays = {}, arrays_of(state)
+    for at in setting.call.frame.moving:
+        spec = setting.network.topology.layout.arrays[at]
+        size = jnp.abs(rows_of(spec, arrays[at]).astype(field_dtype(spec)))
+        if spec.shared:
+            blocks = setting.network.plan.arrays[at].blocks
+            largest = jraph.segment_max(size, jnp.where(blocks < 0, spec.rows, blocks), spec.rows)
+            size = largest.at[blocks].get(mode="fill", fill_value=1)
+        else:
+            size = jnp.max(size, axis=tuple(range(1, size.ndim - 1)))
+        result[at] = jnp.maximum(size, 1)
+    return result
+
+
+def relative(scale: Float[Array, "rows batch"], change: Float[Array, "rows *item batch"]) -> Float[Array, " batch"]:
+    """The largest change of every sample, relative to the scale of its row."""
+    largest = jnp.max(change, axis=tuple(range(1, change.ndim - 1)))
+    return jnp.max(largest / scale, axis=0)
+
+
+def _at_once(setting: Setting, state: GraphState, keys, active, scales):
+    network, call = setting.network, setting.call
+    topology, arrays = network.topology, arrays_of(state)
+    landings = messages.landings(network, arrays, call.frame.speakers, setting.couplings)
+    for at, (field, driven) in drive_fields(setting, state).items():
+        landings.setdefault(at, []).append(messages.Landing(0, len(field), field, driven))
+    residuals = []
+    new = dict(arrays)
+    for at in call.frame.moving:
+        spec = topology.layout.arrays[at]
+        rows = rows_of(spec, arrays[at])
+        moves = None
+        if isinstance(call.schedule, Asynchronous):
+            assert keys is not None
+            moves = chosen(network.plan.arrays[at].ids, keys, spec.item, call.schedule.fraction)
+        parts = []
+        for run in messages.runs(landings[at], spec.rows):
+            here = slice(run.start, run.stop)
+            old = rows[here]
+            if run.field is None:
+                parts.append(old)
+                continue
+            cells = Cells(at, here, old, run.field)
+            value, target = respond(setting, cells, keys)
+            free = both(None if run.heard is None else outer(run.heard, old.ndim), held_out(setting, at, here))
+            if scales is not None:
+                residuals.append(relative(scales[at][here], change_of(target, cells, free)))
+            parts.append(keep(both(free, active if moves is None else both(moves[here], active)), value.astype(old.dtype), old))
+        new[at] = (parts[0] if len(parts) == 1 else jnp.concatenate(parts)).reshape(arrays[at].shape)
+    return with_arrays(state, new), largest_of(setting, residuals, state.batch_size, scales)
+
+
+def largest_of(setting: Setting, residuals: list, batch: int, scales: Scales | None) -> Float[Array, " batch"] | None:
+    """The residual over all parts of a pass."""
+    if scales is None:
+        return None
+    dtype = residual_dtype(setting)
+    return jnp.max(jnp.stack([jnp.zeros(batch, dtype), *(part.astype(dtype) for part in residuals)]), axis=0)
+
+
+def outer(rows: Bool[Array, " rows"], ndim: int) -> Bool[Array, "..."]:
+    """A mask of rows with axes for the item and the batch."""
+    return rows.reshape(-1, *[1] * (ndim - 1))
+
+
+def both(a: Array | None, b: Array | None) -> Array | None:
+    """Two masks as one; None is no restriction."""
+    return b if a is None else a if b is None else a & b
+
+
+def keep(mask: Array | None, new: Array, old: Array) -> Array:
+    """The new value where the mask allows, the old bits elsewhere."""
+    return new if mask is None else jnp.where(mask, new, old)
+
+
+def held_out(setting: Setting, at: int, rows: Any) -> Bool[Array, "..."] | None:
+    """Which cells of some rows are free; None for all."""
+    held = setting.held[at]
+    return None if held is None else ~held[rows]
+
+
+def change_of(target: Array, cells: Cells, free: Array | None) -> Float[Array, "rows *item batch"]:
+    """How far free cells are from where the map sends them; NaN and infinity show as such."""
+    change = jnp.abs(target - cells.old.astype(target.dtype))
+    return change if free is None else jnp.where(free, change, 0)
+
+
+def respond(setting: Setting, cells: Cells, keys: Key[Array, " batch"] | None) -> tuple[Array, Array]:
+    """The new state of cells that all are updated, and the target that the residual is measured to, in field dtype."""
+    network, at = setting.network, cells.at
+    spec, index = network.topology.layout.arrays[at], network.plan.arrays[at]
+    bias = setting.biases[at]
+    if bias is not None:
+        cells = cells._replace(field=cells.field + bias[cells.rows])
+    if index.nodes:
+        return _respond_by_node(setting, cells, keys)
+    value = target = None
+    for i, kind in enumerate(index.kinds):
+        ids = index.ids[cells.rows]
+        answer = activate(network, kind, spec.dtype, cells.field, cells.old, ids, keys)
+        if value is None or target is None:
+            value, target = answer
+            continue
+        own = outer(index.owner[cells.rows] == i, value.ndim)
+        value, target = jnp.where(own, answer[0], value), jnp.where(own, answer[1], target)
+    assert value is not None and target is not None
+    return value, target
+
+
+def _respond_by_node(setting: Setting, cells: Cells, keys) -> tuple[Array, Array]:
+    """On a shared array where some nodes answer as a whole: gathered by node, written back to their cells."""
+    network, at = setting.network, cells.at
+    spec, index = network.topology.layout.arrays[at], network.plan.arrays[at]
+    shape = (spec.rows, cells.field.shape[-1])
+    field = jnp.zeros(shape, cells.field.dtype).at[cells.rows].set(cells.field)
+    old = jnp.zeros(shape, cells.old.dtype).at[cells.rows].set(cells.old)
+    value, target = field, field
+    for i, kind in enumerate(index.kinds):
+        if kind in index.nodes:
+            for address, ids in index.nodes[kind]:
+                answer = activate(network, kind, spec.dtype, field[address], old[address], ids, keys)
+                value, target = value.at[address].set(answer[0]), target.at[address].set(answer[1])
+            continue
+        answer = activate(network, kind, spec.dtype, field, old, index.ids, keys)
+        own = outer(index.owner == i, 2)
+        value, target = jnp.where(own, answer[0], value), jnp.where(own, answer[1], target)
+    return value[cells.rows], target[cells.rows]
+
+
+def activate(network: Any, kind: str, dtype: str, field: Array, old: Array, ids: Array, keys) -> tuple[Array, Array]:
+    """The activation of a node kind on the fields of several nodes `(nodes, *shape, B)`: new state and target."""
+    activation = network.activations[kind]
+    known, needed = described(activation), needs(activation)
+    inner = activation.target if isinstance(activation, Leaky) else activation
+    if not known.differentiable or "key" in needed or not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+        reason = f"{name(activation)} has no derivative" if not known.differentiable else "it is random" if "key" in needed else f"its state is {dtype}"
+        field = no_gradient(f"nodes of kind {kind!r} cannot be differentiated: {reason}; use a smooth activation such as dx.tanh", field)
+    arguments = {"state": old.astype(field.dtype)} if "state" in needed else {}
+    axes = dict.fromkeys(arguments, 0)
+    if "key" in needed:
+        assert keys is not None
+        arguments["key"], axes["key"] = node_keys(ids, keys), 0
+    if known.elementwise and "key" not in needed:
+        target = inner(field, **arguments)
+    else:
+        def one(field, arguments):
+            return inner(field, **arguments)
+
+        batch = jax.vmap(one, in_axes=(-1, dict.fromkeys(axes, -1)), out_axes=-1)
+        target = jax.vmap(batch, in_axes=(0, axes))(field, arguments)
+    target = target.astype(field.dtype)
+    return (activation.leak(target, arguments["state"]) if isinstance(activation, Leaky) else target), target
+
+
+def node_keys(ids: Array, keys: Key[Array, " batch"]) -> Key[Array, "nodes batch"]:
+    """A key for every node and sample, from the node's name and the sample's key."""
+
+    def one(pair, key):
+        return jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1])
+
+    return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(ids, keys)
+
+
+def chosen(ids: Array, keys: Key[Array, " batch"], item: tuple[int, ...], fraction: float) -> Bool[Array, "rows *item batch"]:
+    """A random share of the cells, drawn apart from the noise of the units."""
+    own = node_keys(ids, jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
+    return jax.vmap(jax.vmap(lambda key: jax.random.bernoulli(key, fraction, item), out_axes=-1))(own)
+
+
+def no_gradient(message: str, field: Array) -> Array:
+    """The field as it is; differentiating through it raises `TypeError` with the message."""
+
+    @jax.custom_jvp
+    def refuse(field):
+        return field
+
+    @refuse.defjvp
+    def _(primals, tangents):
+        raise TypeError(message)
+
+    return refuse(field)
+
+
+def _visits(setting: Setting, state: GraphState, keys, active, scales):
+    """The visits of a sweep, one after another; visits of like size share a branch."""
+    sweep = setting.call.frame.sweep
+    assert sweep is not None
+    start = arrays_of(state)
+    moving = {at: start[at] for at in setting.call.frame.moving}
+    branches = [
+        lambda carry, visit, size=size: _visit(setting, with_arrays(state, start | carry[0]), carry[1], size, visit, keys, active, scales)
+        for size in sweep.sizes
+    ]
+
+    def body(carry, visit):
+        return (branches[0](carry, visit) if len(branches) == 1 else jax.lax.switch(sweep.branch[visit], branches, carry, visit)), None
+
+    residual = largest_of(setting, [], state.batch_size, scales)
+    (moving, residual), _ = jax.lax.scan(body, (moving, residual), jnp.arange(len(sweep.branch)))
+    return with_arrays(state, start | moving), residual
+
+
+def read(listing: Listing, visit: Array, size: int) -> tuple[Array, Bool[Array, " size"]]:
+    """The positions that a visit lists, `size` of them, and which are real."""
+    offset, count = listing.offset[visit], listing.count[visit]
+    # the list may end before the rounded-up size does: start earlier, and count from there
+    start = jnp.minimum(offset, len(listing.positions) - size)
+    place = jnp.arange(size) + start - offset
+    return jax.lax.dynamic_slice(listing.positions, (start,), (size,)), (place >= 0) & (place < count)
+
+
+def _visit(setting: Setting, state: GraphState, residual, sizes, visit: Array, keys, active, scales):
+    network, frame = setting.network, setting.call.frame
+    sweep, topology, arrays = frame.sweep, network.topology, arrays_of(state)
+    assert sweep is not None
+    edge_sizes, row_sizes = dict(sizes[0]), dict(sizes[1])
+    here = {at: read(sweep.rows[at], visit, size) for at, size in row_sizes.items()}
+    fields, heard = {}, {}
+    for at, (rows, _) in here.items():
+        spec = topology.layout.arrays[at]
+        fields[at] = jnp.zeros((len(rows), *spec.item, state.batch_size), field_dtype(spec))
+        heard[at] = jnp.zeros(len(rows), bool)
+    for i, size in edge_sizes.items():
+        at = topology.groups[i].receiver_array
+        sent, row, real = _say(setting, arrays, i, *read(sweep.edges[i], visit, size))
+        slot = sweep.slots[at][row]
+        slot = jnp.where(real & (here[at][0][slot] == row), slot, len(here[at][0]))
+        fields[at] = fields[at].at[slot].add(jnp.where(outer(real, sent.ndim), sent, 0), mode="drop")
+        heard[at] = heard[at].at[slot].set(True, mode="drop")
+    for at, (field, driven) in drive_fields(setting, state).items():
+        if at in here:
+            fields[at], heard[at] = fields[at] + field[here[at][0]], heard[at] | driven[here[at][0]]
+    new = {at: arrays[at] for at in frame.moving}
+    for at, (rows, real) in here.items():
+        spec = topology.layout.arrays[at]
+        whole = rows_of(spec, arrays[at])
+        cells = Cells(at, rows, whole[rows], fields[at])
+        value, target = respond(setting, cells, keys)
+        free = both(outer(heard[at] & real, value.ndim), held_out(setting, at, rows))
+        if sweep.cell is not None:
+            cell = jnp.arange(math.prod(spec.item)).reshape(1, *spec.item, 1) == sweep.cell[visit]
+            free = both(free, cell)
+        if scales is not None:
+            residual = jnp.maximum(residual, relative(scales[at][rows], change_of(target, cells, free)).astype(residual.dtype))
+        value = keep(both(free, active), value.astype(cells.old.dtype), cells.old)
+        rows = jnp.where(real, rows, spec.rows)
+        new[at] = whole.at[rows].set(value, mode="drop").reshape(arrays[at].shape)
+    return new, residual
+
+
+def _say(setting: Setting, arrays: Arrays, i: int, edges: Array, real: Array):
+    """What some edges of group `i` say: messages by row, the rows they land on, and which of them are real."""
+    network = setting.network
+    topology = network.topology
+    group, index = topology.groups[i], network.plan.groups[i]
+    sender, receiver = topology.layout.arrays[group.sender_array], topology.layout.arrays[group.receiver_array]
+    spoken = messages.spoken(setting.call.frame.speakers, i, index, group, sender)
+    if spoken is not None:
+        real = real & spoken[edges]
+    if len(group.edges) == 1 or (index.senders is None and sender.shared):
+        x = messages.gather(group, index, sender, arrays[group.sender_array])
+    else:
+        rows = index.senders[edges] if index.senders is not None else edges_to_rows(group.sender_index, edges)
+        x = rows_of(sender, arrays[group.sender_array])[rows]
+    coupling = setting.couplings[i]
+    if group.tie is None and len(group.edges) > 1:
+        coupling = jax.tree.map(lambda leaf: leaf[edges] if isinstance(leaf, jax.Array) else leaf, coupling)
+    sent = messages.send(coupling, group.tie is not None, x, field_dtype(receiver))
+    if index.receivers is not None:
+        rows = index.receivers.reshape(len(group.edges), -1)[edges] + index.start
+    elif receiver.shared:
+        rows = jnp.asarray(group.receivers.reshape(1, -1))
+    else:
+        rows = edges_to_rows(group.receiver_index, edges)[:, None]
+    real = jnp.repeat(real, rows.shape[1])
+    return sent.reshape(rows.size, *receiver.item, sent.shape[-1]), rows.ravel(), real
+
+
+def edges_to_rows(index: Any, edges: Array) -> Array:
+    """The rows that a static slice gives some edges of a group."""
+    return index[0].start + edges * index[0].step

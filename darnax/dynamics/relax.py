@@ -1,0 +1,199 @@
+"""Relaxation: pass after pass until every sample has come to rest."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from darnax.activations import Leaky, name
+from darnax.dynamics.adjoint import Adjoint, Unrolled, implicit
+from darnax.dynamics.call import Setting, noisy_kinds, prepare, sample_keys, setting
+from darnax.dynamics.passes import arrays_of, block_scales, one_pass, relative, residual_dtype
+from darnax.dynamics.schedules import Asynchronous, Schedule, synchronous
+from darnax.dynamics.step import _count, pass_keys
+from darnax.network.messages import field_dtype, rows_of
+from darnax.network.network import Network
+from darnax.states.graph import GraphState
+
+
+class Solution(eqx.Module):
+    """Where a relaxation ended, sample by sample.
+
+    **Fields:**
+
+    - `state`: the last state.
+    - `settled`: whether the residual fell to the tolerance.
+    - `steps`: how many passes were made, the deciding one included: a start at rest gives 1.
+    - `residual`: the largest |F(s) - s| of the last pass over the cells free to move, relative to max(1, max|s|) of their
+      block; NaN where a value is not finite.
+    - `period`: 1 at rest; the length of the cycle that was found; 0 where neither was.
+    """
+
+    state: GraphState
+    settled: Bool[Array, "*stacked batch"]
+    steps: Int[Array, "*stacked batch"]
+    residual: Float[Array, "*stacked batch"]
+    period: Int[Array, "*stacked batch"]
+
+
+def relax(
+    network: Network,
+    state: GraphState,
+    *,
+    schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
+    clamp: Any = (),
+    silence: Any = (),
+    kinds: Any = None,
+    drive: Any = None,
+    key: Any = None,
+    max_steps: int = 100,
+    tol: float = 1e-5,
+    adjoint: Adjoint = implicit(),  # noqa: B008
+) -> Solution:
+    """Passes of the schedule until every sample is at rest, cycles, is lost, or `max_steps` are made.
+
+    F is one pass of the schedule; for `asynchronous`, which visits a share of the cells, the full synchronous update.
+    A sample stops, and is frozen, at the first pass where
+
+    - its residual is at most `tol`: settled, period 1;
+    - it equals within `tol` a copy taken at pass 1, 2, 4, 8, ... (Brent, BIT 20, 176, 1980): not settled, and the period is
+      the number of passes since; not looked for under random schedules;
+    - a value is not finite: not settled, period 0, residual NaN;
+    - `max_steps` are made: period 0.
+
+    Arguments as for `step`, and
+
+    - `max_steps`: at least 1.
+    - `tol`: at least 0. For `leaky` units the residual is that of the unleaked map.
+    - `adjoint`: how gradients are taken, `dx.implicit()` or `dx.unrolled()`.
+
+    Raises `ValueError` for random activations, which never rest: use `rollout`.
+
+    !!! example
+
+        ```python
+        solution = dx.relax(network, state, silence=["label"], max_steps=50)
+        solution.settled.mean(), solution.steps.max()
+        ```
+    """
+    max_steps = _count("max_steps", max_steps, 1)
+    if not (isinstance(tol, (int, float)) and math.isfinite(tol) and tol >= 0):
+        raise ValueError(f"`tol` is a finite number of at least 0, but got {tol!r}")
+    if not isinstance(adjoint, Adjoint):
+        raise TypeError(f"`adjoint` is dx.implicit() or dx.unrolled(), but got {adjoint!r}")
+    call = prepare(network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive)
+    noisy = noisy_kinds(network, call.frame)
+    if noisy:
+        raise ValueError(
+            f"nodes of kind {noisy[0]!r} are random ({name(network.activations[noisy[0]])}) and never rest; "
+            "use rollout, which makes a fixed number of passes"
+        )
+    keys = sample_keys(network, call.frame, schedule, key, state.batch_size)
+    return _relax(network, state, call, keys, jnp.asarray(tol, jnp.float32), max_steps, adjoint)
+
+
+class _Progress(eqx.Module):
+    """What one pass hands to the next."""
+
+    t: Int[Array, ""]
+    state: GraphState
+    anchor: GraphState
+    anchored: Int[Array, ""]
+    active: Bool[Array, " batch"]
+    settled: Bool[Array, " batch"]
+    steps: Int[Array, " batch"]
+    residual: Float[Array, " batch"]
+    period: Int[Array, " batch"]
+
+
+@eqx.filter_jit
+def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
+    fixed = setting(network, call)
+    lost = ~_finite(state)
+    tol = tol.astype(residual_dtype(fixed))
+    cycles = not isinstance(call.schedule, Asynchronous)
+
+    def body(now: _Progress) -> _Progress:
+        t = now.t + 1
+        scales = block_scales(fixed, now.state)
+        active = now.active & ~lost
+        after, residual = one_pass(fixed, now.state, pass_keys(keys, now.t), active, scales)
+        assert residual is not None
+        broken = lost | ~jnp.isfinite(residual)
+        residual = jnp.where(broken, jnp.nan, residual)
+        settled = residual <= tol
+        period = jnp.where(settled, 1, 0)
+        done = settled | broken | (t == max_steps)
+        if cycles:
+            again = ~settled & ~broken & (t > 1) & _near(fixed, after, now.anchor, scales, tol)
+            period = jnp.where(again, t - now.anchored, period)
+            done = done | again
+        take = (t & (t - 1)) == 0
+        return _Progress(
+            t=t,
+            state=after,
+            anchor=jax.tree.map(lambda new, old: jnp.where(take, new, old), after, now.anchor) if cycles else now.anchor,
+            anchored=jnp.where(take, t, now.anchored),
+            active=now.active & ~done,
+            settled=jnp.where(now.active, settled, now.settled),
+            steps=jnp.where(now.active, t, now.steps),
+            residual=jnp.where(now.active, residual, now.residual),
+            period=jnp.where(now.active, period, now.period),
+        )
+
+    batch = (state.batch_size,)
+    count = jnp.zeros(batch, jnp.int32)
+    start = _Progress(
+        t=jnp.zeros((), jnp.int32),
+        state=state,
+        anchor=state,
+        anchored=jnp.zeros((), jnp.int32),
+        active=jnp.ones(batch, bool),
+        settled=jnp.zeros(batch, bool),
+        steps=count,
+        residual=jnp.full(batch, jnp.inf, tol.dtype),
+        period=count,
+    )
+    if isinstance(adjoint, Unrolled):
+        end, _ = jax.lax.scan(lambda now, _: (body(now), None), start, length=max_steps)
+        return _solution(end)
+    end = jax.lax.while_loop(lambda now: jnp.any(now.active), body, start)
+    return _solution(end)
+
+
+def _solution(end: _Progress) -> Solution:
+    return Solution(end.state, end.settled, end.steps, jax.lax.stop_gradient(end.residual), end.period)
+
+
+def _finite(state: GraphState) -> Bool[Array, " batch"]:
+    """Which samples hold finite numbers only, in all arrays, whoever reads them."""
+    result = jnp.ones(state.batch_size, bool)
+    for array in state.arrays.values():
+        if jnp.issubdtype(array.dtype, jnp.inexact):
+            result = result & jnp.all(jnp.isfinite(array), axis=tuple(range(array.ndim - 1)))
+    return result
+
+
+def _near(fixed: Setting, a: GraphState, b: GraphState, scales: Any, tol: Array) -> Bool[Array, " batch"]:
+    """Whether two states are equal within the tolerance; leaky units count in steps of their rate.
+
+    Otherwise a slow approach would look like a cycle: in one pass a leaky unit moves but a small share of its residual.
+    """
+    network = fixed.network
+    result = jnp.ones(a.batch_size, bool)
+    ours, theirs = arrays_of(a), arrays_of(b)
+    for at in fixed.call.frame.moving:
+        spec, index = network.topology.layout.arrays[at], network.plan.arrays[at]
+        dtype = field_dtype(spec)
+        change = jnp.abs(rows_of(spec, ours[at]).astype(dtype) - rows_of(spec, theirs[at]).astype(dtype))
+        for i, kind in enumerate(index.kinds):
+            activation = network.activations[kind]
+            if isinstance(activation, Leaky):
+                slow = change / activation.rate.astype(dtype)
+                own = None if index.owner is None else (index.owner == i)[:, None]
+                change = slow if own is None else jnp.where(own, slow, change)
+        result = result & (relative(scales[at], change) <= tol.astype(dtype))
+    return result

@@ -1,0 +1,206 @@
+"""Schedules: in which order the units of a network are updated within one pass.
+
+A schedule says which nodes are visited together, one visit after another; every visit reads the state that the visits
+before it left. Nodes whose views overlap form one block and are visited together. Schedules are plain data, equal by
+content, so that freshly built equal ones compile once.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from darnax import _text
+from darnax.topologies.topology import Topology
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The order of updates in one pass."""
+
+    def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray] | None:
+        """The nodes of every visit, as positions; None where everything is visited at once.
+
+        `movable` says which nodes can change in this call. Raises `ValueError` if one of them is left out.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say whom it visits; override `visits`")
+
+
+@dataclass(frozen=True)
+class Synchronous(Schedule):
+    """See `synchronous`."""
+
+    def visits(self, topology: Topology, movable: np.ndarray) -> None:
+        """Everything at once."""
+        return
+
+
+@dataclass(frozen=True)
+class Asynchronous(Schedule):
+    """See `asynchronous`."""
+
+    fraction: float
+
+    def visits(self, topology: Topology, movable: np.ndarray) -> None:
+        """Everything at once, of which a random share moves."""
+        return
+
+
+@dataclass(frozen=True)
+class NodeByNode(Schedule):
+    """See `node_by_node`."""
+
+    order: tuple[Hashable, ...] | None
+
+    def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
+        """One block a visit."""
+        return one_by_one(topology, movable, self.order)
+
+
+@dataclass(frozen=True)
+class UnitByUnit(Schedule):
+    """See `unit_by_unit`."""
+
+    order: tuple[Hashable, ...] | None
+
+    def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
+        """One block a visit, which the sweep takes apart into its cells."""
+        return one_by_one(topology, movable, self.order)
+
+
+@dataclass(frozen=True)
+class Groups(Schedule):
+    """See `groups`."""
+
+    members: tuple[tuple[Hashable, ...], ...]
+
+    def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
+        """One group a visit."""
+        ids = [np.asarray(topology.indices("schedule", group), np.int64) for group in self.members]
+        check_complete(topology, movable, np.concatenate([*ids, np.zeros(0, np.int64)]))
+        place = dict(zip(np.concatenate(ids).tolist(), np.repeat(np.arange(len(ids)), list(map(len, ids))), strict=True))
+        for block in topology.layout.overlaps:
+            parts = {place[at] for at in block.tolist() if at in place}
+            if len(parts) > 1 or (parts and not all(at in place for at in block.tolist())):
+                raise ValueError(
+                    f"`schedule` splits a block: nodes {_text.names(topology.nodes[at] for at in block.tolist())} overlap on "
+                    "a shared array, so put all of them in one group"
+                )
+        return ids
+
+
+@dataclass(frozen=True)
+class Coloured(Schedule):
+    """See `coloured`."""
+
+    colours: tuple[tuple[Hashable, int], ...] | None
+
+    def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
+        """One colour a visit."""
+        block = block_of(topology)
+        columns = topology.columns
+        ends = np.stack([block[columns.senders], block[columns.receivers]], axis=1)
+        ends = ends[movable[columns.senders] & movable[columns.receivers] & (ends[:, 0] != ends[:, 1])]
+        if self.colours is None:
+            graph = nx.Graph(ends.tolist())
+            graph.add_nodes_from(block[movable].tolist())
+            colouring = nx.greedy_color(graph, strategy="largest_first")
+            colour = np.asarray([colouring.get(b, 0) for b in block.tolist()])
+            return [np.flatnonzero(movable & (colour == c)) for c in range(colour[movable].max(initial=-1) + 1)]
+        given = dict(zip(topology.indices("schedule", [node for node, _ in self.colours]), [c for _, c in self.colours], strict=True))
+        clash = [
+            topology.edge(i)
+            for i, (u, v) in enumerate(zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True))
+            if u != v and movable[u] and movable[v] and u in given and given.get(u) == given.get(v) and block[u] != block[v]
+        ]
+        if clash:
+            raise ValueError(f"`schedule` gives both ends of edges {_text.names(clash)} one colour; choose different ones")
+        names = topology.nodes
+        used = sorted(set(given.values()))
+        return Groups(tuple(tuple(names[at] for at, c in given.items() if c == u) for u in used)).visits(topology, movable)
+
+
+def block_of(topology: Topology) -> np.ndarray:
+    """For every node a number that it shares with the nodes it overlaps."""
+    block = np.arange(len(topology))
+    for members in topology.layout.overlaps:
+        block[members] = members[0]
+    return block
+
+
+def one_by_one(topology: Topology, movable: np.ndarray, order: tuple[Hashable, ...] | None) -> list[np.ndarray]:
+    """The blocks in the order of their first node."""
+    ids = np.flatnonzero(movable)
+    if order is not None:
+        ids = np.asarray(topology.indices("schedule", order), np.int64)
+        check_complete(topology, movable, ids)
+    if not topology.layout.overlaps:
+        return list(ids[:, None])
+    block = block_of(topology)
+    members = {int(nodes[0]): nodes for nodes in topology.layout.overlaps}
+    _, first = np.unique(block[ids], return_index=True)
+    return [members.get(int(b), np.asarray([b])) for b in block[ids][np.sort(first)]]
+
+
+def check_complete(topology: Topology, movable: np.ndarray, ids: np.ndarray):
+    """Every node that can change is named, and none twice."""
+    count = np.bincount(ids, minlength=len(topology))
+    repeated, missing = np.flatnonzero(count > 1), np.flatnonzero(movable & (count == 0))
+    if len(repeated):
+        raise ValueError(f"`schedule` repeats nodes {_text.names(topology.nodes[at] for at in repeated)}; name each once")
+    if len(missing):
+        raise ValueError(
+            f"`schedule` leaves out nodes {_text.names(topology.nodes[at] for at in missing)}, which can change in this call; "
+            "name every one of them"
+        )
+
+
+def synchronous() -> Synchronous:
+    """All units at once, from the same snapshot; one pass costs one message along every edge.
+
+    Symmetric couplings then end at a fixed point or in a cycle of two (Goles and Olivos, Discrete Math. 30, 187, 1980).
+    """
+    return Synchronous()
+
+
+def asynchronous(fraction: float) -> Asynchronous:
+    """A random share of the cells in each pass, drawn anew for every sample; it needs a key.
+
+    Raises `ValueError` for a fraction outside (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"`fraction` lies in (0, 1], but got {fraction}")
+    return Asynchronous(float(fraction))
+
+
+def node_by_node(order: Iterable[Hashable] | None = None) -> NodeByNode:
+    """One node after another, each seeing those before it; in the order of drawing, or in `order`."""
+    return NodeByNode(None if order is None else tuple(order))
+
+
+def unit_by_unit(order: Iterable[Hashable] | None = None) -> UnitByUnit:
+    """One cell after another, inside nodes too: what physics calls asynchronous.
+
+    With symmetric couplings and no negative self-coupling no update of a sign unit raises the energy, so that a
+    network always settles (Hopfield, PNAS 79, 2554, 1982). Nodes in the order of drawing or in `order`, their cells in row-major order.
+    """
+    return UnitByUnit(None if order is None else tuple(order))
+
+
+def groups(members: Iterable[Iterable[Hashable]]) -> Groups:
+    """Group after group of nodes; the members of a group update together. Every node that can change is named once."""
+    members = list(members)
+    wrong = [group for group in members if isinstance(group, str) or not isinstance(group, Iterable)]
+    if wrong:
+        raise TypeError(f"`members` is a sequence of sequences of node names, but holds {_text.names(wrong)}")
+    return Groups(tuple(tuple(group) for group in members))
+
+
+def coloured(colours: Mapping[Hashable, int] | None = None) -> Coloured:
+    """Groups of nodes that send nothing to each other, by a greedy colouring of the wiring or by `colours`.
+
+    Updating a colour at once then equals updating its nodes one by one. Raises `ValueError` in a call if `colours` gives
+    both ends of an edge one colour, or leaves out a node that can change.
+    """
+    return Coloured(None if colours is None else tuple(colours.items()))

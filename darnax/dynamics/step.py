@@ -1,0 +1,119 @@
+"""A pass, or a fixed number of them."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from darnax.dynamics.call import prepare, sample_keys, setting
+from darnax.dynamics.passes import one_pass
+from darnax.dynamics.schedules import Schedule, synchronous
+from darnax.network.network import Network
+from darnax.states.graph import GraphState
+
+
+def step(
+    network: Network,
+    state: GraphState,
+    *,
+    schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
+    clamp: Any = (),
+    silence: Any = (),
+    kinds: Any = None,
+    drive: Any = None,
+    key: Any = None,
+) -> GraphState:
+    """The state after one pass of the schedule.
+
+    A cell is updated if it is not held and an edge into a node that covers it speaks, or it is driven; then its new
+    value is its activation of the local field: messages, bias and drive summed. A node that hears nobody keeps its state.
+
+    **Arguments:**
+
+    - `network`, `state`: on one topology.
+    - `schedule`: who is updated when, such as `dx.synchronous()` or `dx.unit_by_unit()`.
+    - `clamp`: who is held besides the inputs: node names, or a mapping from nodes to a mask of bool, `(*shape)` or
+      `(B, *shape)`, or to False, which lets an input go.
+    - `silence`: names of nodes whose messages are dropped.
+    - `kinds`: the edge kinds that speak; None for all.
+    - `drive`: a mapping from nodes to what is added to their field, `(*shape)` or `(B, *shape)`, or a function of the
+      state that gives such an array.
+    - `key`: for random activations and schedules, one key or one for each sample. Sample i draws from
+      `fold_in(key, i)`, whatever its companions.
+
+    Raises `ValueError` or `TypeError` naming the argument and node for anything that does not fit.
+
+    !!! example
+
+        ```python
+        state = dx.step(network, state, schedule=dx.node_by_node(), silence=["label"])
+        ```
+    """
+    return rollout(network, state, 1, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive, key=key)[0]
+
+
+def rollout(
+    network: Network,
+    state: GraphState,
+    steps: int,
+    *,
+    schedule: Schedule = synchronous(),  # noqa: B008
+    clamp: Any = (),
+    silence: Any = (),
+    kinds: Any = None,
+    drive: Any = None,
+    key: Any = None,
+    observe: Callable[[GraphState], Any] | None = None,
+) -> tuple[GraphState, Any]:
+    """The state after `steps` passes, and what was observed on the way.
+
+    Arguments as for `step`, and
+
+    - `steps`: the number of passes.
+    - `observe`: a function of the state, called after every pass; its results are stacked along a new first axis. None
+      observes nothing.
+
+    Pass t of sample i draws its noise from the sample's key folded with t.
+
+    !!! example
+
+        ```python
+        state, energy = dx.rollout(network, state, 100, observe=lambda s: s["spins"].mean())
+        ```
+    """
+    steps = _count("steps", steps, 0)
+    call = prepare(network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive)
+    keys = sample_keys(network, call.frame, schedule, key, state.batch_size)
+    return _rollout(network, state, call, keys, steps, observe)
+
+
+def _count(argument: str, value: Any, lowest: int) -> int:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{argument}` is a whole number, but got {value!r}") from None
+    if value < lowest:
+        raise ValueError(f"`{argument}` is at least {lowest}, but got {value}")
+    return value
+
+
+@eqx.filter_jit
+def _rollout(network, state, call, keys, steps, observe):
+    fixed = setting(network, call)
+
+    def body(state, t):
+        state, _ = one_pass(fixed, state, pass_keys(keys, t))
+        return state, None if observe is None else observe(state)
+
+    if steps == 1:
+        state, frame = body(state, 0)
+        return state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], frame)
+    return jax.lax.scan(body, state, jnp.arange(steps))
+
+
+def pass_keys(keys: Any, t: Any) -> Any:
+    """The keys of all samples for pass `t`."""
+    return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, t))(keys)
