@@ -26,6 +26,9 @@ from darnax.dynamics import step as step
 from darnax.dynamics import synchronous as synchronous
 from darnax.dynamics import unit_by_unit as unit_by_unit
 from darnax.dynamics import unrolled as unrolled
+from darnax.learning import hebbian as hebbian
+from darnax.learning import local_updates as local_updates
+from darnax.learning import perceptron as perceptron
 from darnax.network import Network as Network
 from darnax.network import bias as bias
 from darnax.network import partition as partition
