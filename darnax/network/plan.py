@@ -96,7 +96,7 @@ def _group_index(topology: Topology, group: Any) -> GroupIndex:
 def _array_index(topology: Topology, at: int, elementwise: dict[str, bool]) -> ArrayIndex:
     layout = topology.layout
     spec, members = layout.arrays[at], layout.members[at]
-    kinds = tuple(sorted({topology.node_class(node).kind for node in (members if spec.shared else members[:1])} & set(elementwise)))
+    kinds = tuple(sorted({topology.node_class(node).kind for node in (members if spec.shared else members[:1]).tolist()} & set(elementwise)))
     inputs = layout.rows_of(np.asarray(topology.columns.inputs, np.int64)).get(at)
     partial = inputs is not None and len(inputs) < spec.rows
     if spec.shared:

@@ -25,7 +25,7 @@ class SequentialState(State):
     !!! example
 
         ```python
-        state = SequentialState([(4,), (8,), (3,)])
+        state = dx.SequentialState([(4,), (8,), (3,)])
         state = state.init(jnp.ones((32, 4)))
         state[1].shape  # (32, 8)
         ```

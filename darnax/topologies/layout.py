@@ -93,11 +93,11 @@ class Layout:
         """The array of every node, as a position in `arrays`."""
         return self.class_array[self.columns.node_class]
 
-    def cells(self, node: int) -> np.ndarray:
+    def cells(self, node: int | np.integer) -> np.ndarray:
         """The cells of a view, in its shape, as rows of its shared array."""
         cls = self.columns.node_classes[self.columns.node_class[node]]
         shape = self.columns.arrays[str(cls.array)]
-        return np.arange(math.prod(shape), dtype=np.int32).reshape(shape)[self.columns.views[int(node)]]
+        return np.arange(math.prod(shape), dtype=np.int32).reshape(shape)[(*self.columns.views[int(node)], ...)]
 
     def address(self, nodes: np.ndarray) -> np.ndarray:
         """The addresses `(len(nodes), *lead)` of nodes that agree in array and shape."""

@@ -6,7 +6,8 @@ place where something stands in a drawing.
 
 import hashlib
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt64
@@ -17,15 +18,15 @@ Name = Hashable
 """A str, an int, or a (nested) tuple of these."""
 
 
-def normalise(names: Sequence[Name]) -> tuple[Name, ...]:
+def normalise(names: Sequence[Any], what: str = "node names") -> tuple[Name, ...]:
     """The names with NumPy integers as Python's; raises `TypeError` listing what cannot be a name."""
     if set(map(type, names)) <= {str, int}:
         return tuple(names)
     wrong = [name for name in names if not _is_name(name)]
     if wrong:
         raise TypeError(
-            f"node names are str, int or tuples of these, but got {_text.names(wrong)}; "
-            "rename them, for example with networkx.convert_node_labels_to_integers"
+            f"{what} are str, int or tuples of these, but got {_text.names(wrong)}; "
+            "rename them, nodes for example with networkx.convert_node_labels_to_integers"
         )
     return tuple(_plain(name) for name in names)
 
@@ -39,7 +40,35 @@ def _is_name(name: object) -> bool:
 def _plain(name):
     if isinstance(name, tuple):
         return tuple(map(_plain, name))
-    return int(name) if isinstance(name, (int, np.integer)) else str(name)
+    return int(name) if isinstance(name, (int, np.integer)) else str.__str__(name)
+
+
+def positions(
+    argument: str, nodes: Any, find: Callable[[Any], int | None], names: Sequence[Name]
+) -> tuple[int, ...]:
+    """Positions of several nodes; the error names the argument and everything unknown in it.
+
+    A set is read in the order of drawing: its own order differs between processes.
+    """
+    if isinstance(nodes, str) or not isinstance(nodes, Iterable):
+        raise TypeError(f"`{argument}` is a sequence of node names, but got {nodes!r}; write [{nodes!r}]")
+    entries = list(nodes)
+    found = [find(node) for node in entries]
+    unknown = [node for node, at in zip(entries, found, strict=True) if at is None]
+    if unknown:
+        single = f"; for the one node {nodes!r} write [{nodes!r}]" if find(nodes) is not None else ""
+        raise ValueError(
+            f"`{argument}` names {_text.names(unknown)}, which the topology does not have; "
+            f"its nodes are {some(names)}{single}"
+        )
+    known = [at for at in found if at is not None]
+    return tuple(sorted(known) if isinstance(nodes, (set, frozenset)) else known)
+
+
+def some(names: Sequence[Name], limit: int = 12) -> str:
+    """The first names and how many more there are, without a look at all of them."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return _text.names(names[:limit]) + more
 
 
 def to_json(name):

@@ -1,0 +1,286 @@
+"""A table of small awkward networks, and the dynamics once more as a plain loop that a reader can check by eye."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+
+import darnax as dx
+
+SIXTYFOUR = 64.0
+
+
+@dataclass
+class Case:
+    """A drawn graph and what a network on it is made of."""
+
+    graph: Callable[[], nx.DiGraph]
+    activations: Any = None
+    biases: Any = None
+    couplings: dict = field(default_factory=dict)
+
+    def network(self, seed: int = 0) -> dx.Network:
+        topology = dx.Topology(self.graph())
+        couplings = {"edge": dx.dense(), "loop": dx.dense(self_coupling=0.75)} | self.couplings
+        couplings = {kind: factory for kind, factory in couplings.items() if kind in topology.edge_kinds}
+        activations = dx.sign if self.activations is None else self.activations
+        network = dx.Network(topology, couplings, activations, biases=self.biases, key=jax.random.key(seed))
+        return coarse(network)
+
+
+def coarse(tree: Any) -> Any:
+    """Every weight rounded to a multiple of 1/64, so that sums of ±1 states are exact in any order."""
+
+    def rounded(leaf):
+        return jnp.round(leaf * SIXTYFOUR) / SIXTYFOUR if eqx.is_inexact_array(leaf) else leaf
+
+    if not isinstance(tree, dx.Network):
+        return jax.tree.map(rounded, tree)
+    parts = tree.couplings, tree.biases
+    return eqx.tree_at(lambda n: (n.couplings, n.biases), tree, jax.tree.map(rounded, parts))
+
+
+def random_state(topology: dx.Topology, batch: int, seed: int = 0) -> dx.GraphState:
+    """±1 in every cell."""
+    rng = np.random.default_rng(seed)
+    state = dx.GraphState(topology, batch)
+    arrays = [rng.choice([-1.0, 1.0], size=array.shape).astype(array.dtype) for array in state.arrays.values()]
+    return state.replace(jax.tree.unflatten(jax.tree.structure(state.arrays), [jnp.asarray(a) for a in arrays]))
+
+
+def _graph(nodes: dict, edges: list, multi: bool = False, **attributes: Any) -> nx.DiGraph:
+    graph = nx.MultiDiGraph() if multi else nx.DiGraph()
+    graph.graph.update(attributes)
+    for name, given in nodes.items():
+        graph.add_node(name, **(given if isinstance(given, dict) else {"shape": given}))
+    for u, v, *rest in edges:
+        graph.add_edge(u, v, **({"kind": "loop" if u == v else "edge"} | (rest[0] if rest else {})))
+    return graph
+
+
+def _hub():
+    leaves = {i: 2 for i in range(1, 8)}
+    edges = [(i, 0) for i in leaves] + [(0, i) for i in (2, 5)] + [(3, 4), (0, 0), (6, 6)]
+    return _graph({0: 2} | leaves, edges, inputs=[1])
+
+
+def _views():
+    nodes = {
+        "left": {"array": "image", "index": (slice(0, 3), slice(0, 3))},
+        "right": {"array": "image", "index": (slice(0, 3), slice(2, 5))},
+        "odd": {"array": "image", "index": (slice(3, 5), slice(0, 5, 2))},
+        "dot": {"array": "image", "index": (3, 1)},
+        "far": {"shape": (3, 3), "kind": "far"},
+        "gate": {"shape": (), "kind": "far"},
+    }
+    edges = [
+        ("left", "right"), ("right", "left"), ("far", "left"), ("odd", "far"), ("dot", "far"), ("left", "dot"),
+        ("far", "gate"), ("gate", "odd"), ("left", "left"), ("far", "far"),
+    ]  # fmt: skip
+    return _graph(nodes, edges, arrays={"image": (5, 5)}, inputs=["odd"])
+
+
+def _windows():
+    nodes: dict = {("patch", i): {"array": "line", "index": slice(i, i + 3), "kind": "patch"} for i in range(5)}
+    nodes["eye"] = {"array": "line", "index": slice(0, 2), "kind": "eye"}
+    nodes |= {("feature", i): {"shape": 2, "kind": "feature"} for i in range(5)}
+    edges: list = [(("patch", i), ("feature", i), {"tie": "look"}) for i in range(5)]
+    edges += [(("feature", i), ("patch", i), {"kind": "back", "tie": "draw"}) for i in range(1, 4)]
+    return _graph(nodes, edges, arrays={"line": 8}, inputs=["eye"])
+
+
+def _parallel():
+    edges = [("a", "b", {"key": "x"}), ("a", "b", {"key": "y"}), ("b", "a", {"key": 0, "kind": "other"}), ("b", "a", {"key": 1})]
+    return _graph({"a": 2, "b": 3, "c": 2}, [*edges, ("c", "a"), ("c", "c")], multi=True)
+
+
+def _tied():
+    edges = [("a", "b", {"tie": "t"}), ("b", "c", {"tie": "t"}), ("c", "a"), ("a", "c", {"tie": "t"}), ("b", "b"), ("c", "c", {"tie": "s"})]
+    return _graph(dict.fromkeys("abc", 3), edges)
+
+
+def _scalars():
+    wiring = nx.gnp_random_graph(12, 0.3, seed=1, directed=True)
+    graph = nx.DiGraph(inputs=[0, 3])
+    graph.add_nodes_from(range(12), shape=())
+    rng = np.random.default_rng(0)
+    graph.add_edges_from((u, v, {"kind": "synapse", "weight": rng.integers(-64, 64) / 64}) for u, v in wiring.edges)
+    return graph
+
+
+def _small(dtype: str):
+    nodes = {"a": {"shape": 4, "dtype": dtype}, "b": {"shape": (2, 2), "dtype": dtype}, "c": {"shape": 3}}
+    return _graph(nodes, [("a", "b"), ("b", "a"), ("b", "b"), ("c", "a"), ("a", "c")], inputs=["c"])
+
+
+def _mixed():
+    nodes = {
+        "x": {"shape": 3, "kind": "in"}, "z": {"shape": (2, 2, 1), "kind": "in"}, "v": {"shape": (2, 2, 2), "kind": "image"},
+        "h": {"shape": 4, "kind": "hidden"}, "p": {"shape": 3, "kind": "soft"}, "q": {"shape": 4, "kind": "hidden"},
+    }  # fmt: skip
+    edges = [
+        ("x", "h"), ("z", "v", {"kind": "conv"}), ("v", "v", {"kind": "conv"}), ("v", "h"), ("h", "h"), ("h", "q", {"kind": "copy"}),
+        ("q", "h", {"kind": "linear"}), ("q", "p"), ("p", "q"), ("h", "p"),
+    ]  # fmt: skip
+    return _graph(nodes, edges, inputs=["x", "z"], outputs=["p", "q"])
+
+
+CASES: dict[str, Case] = {
+    "one node": Case(lambda: _graph({"a": 3}, [])),
+    "self-loop": Case(lambda: _graph({"a": 3}, [("a", "a")])),
+    "no edges": Case(lambda: _graph({"a": 3, "b": (2, 2)}, [])),
+    "two components": Case(lambda: _graph(dict.fromkeys("abcd", 2), [("a", "b"), ("b", "a"), ("c", "d")], inputs=["c"])),
+    "two shapes": Case(lambda: _graph({"a": 2, "b": (2, 2), "c": 2}, [("a", "b"), ("b", "c"), ("c", "c"), ("c", "b")])),
+    "hub": Case(_hub, biases={"node": dx.bias(0.25)}),
+    "views": Case(_views, biases={"node": dx.bias(jax.nn.initializers.normal())}),
+    "windows": Case(
+        _windows,
+        activations={"patch": dx.sign, "feature": dx.sign},
+        couplings={"back": dx.dense(gain=2.0)},
+        biases={"patch": dx.bias(0.125), "feature": dx.bias(-0.25)},
+    ),
+    "parallel": Case(_parallel, couplings={"other": dx.dense(gain=0.5)}),
+    "tied": Case(_tied, couplings={"loop": dx.dense()}),
+    "scalars": Case(_scalars, couplings={"synapse": dx.scale(weight="weight")}),
+    "int8": Case(lambda: _small("int8")),
+    "bfloat16": Case(lambda: _small("bfloat16")),
+    "chain": Case(
+        lambda: dx.topologies.sequential([3, 4, 4, 4, 2]),
+        couplings={kind: dx.dense() for kind in ("forward", "backward")} | {"recurrent": dx.dense(self_coupling=1.0)},
+    ),
+    "mixed": Case(
+        _mixed,
+        activations={"image": dx.tanh, "hidden": dx.leaky(0.5, dx.tanh), "soft": dx.softmax},
+        biases={"hidden": dx.bias(0.1)},
+        couplings={
+            "conv": dx.conv(kernel=2),
+            "copy": dx.relay(),
+            "linear": lambda s, r, key: eqx.nn.Linear(s[0], r[0], key=key),
+        },
+    ),
+}
+
+
+class Loop:
+    """The dynamics as a loop over nodes, edges and samples."""
+
+    def __init__(self, network, state, clamp=(), silence=(), kinds=None, drive=None):
+        self.network, self.topology = network, network.topology
+        self.arrays = {name: np.array(array, np.float32) for name, array in state.arrays.items()}
+        self.batch, self.silence, self.kinds, self.drive = state.batch_size, silence, kinds, drive or {}
+        self.held = {name: np.zeros(array.shape, bool) for name, array in self.arrays.items()}
+        clamp = clamp if isinstance(clamp, dict) else dict.fromkeys(clamp, True)
+        for node, mask in ({node: True for node in self.topology.inputs} | clamp).items():
+            mask = np.broadcast_to(np.asarray(mask), (self.batch, *self.topology.shape(node)))
+            self.view(self.held, node)[...] |= np.moveaxis(mask, 0, -1)
+
+    def view(self, arrays, node):
+        place = self.topology.view(node)
+        return arrays[place.array][(*place.index, ...)]
+
+    def edges(self):
+        for *ends, data in self.topology.to_networkx().edges(data=True, **self._keys()):
+            speaks = self.kinds is None or data["kind"] in self.kinds
+            if speaks and ends[0] not in self.silence:
+                yield tuple(ends)
+
+    def _keys(self):
+        return {"keys": True} if self.topology.columns.keys is not None else {}
+
+    def visit(self, nodes, cells=None):
+        """Update `nodes` together; `cells` limits it to some cells of the arrays."""
+        old = {name: array.copy() for name, array in self.arrays.items()}
+        fields = {name: np.zeros(array.shape, np.float32) for name, array in old.items()}
+        heard = {name: np.zeros(array.shape, bool) for name, array in old.items()}
+        for edge in self.edges():
+            if edge[1] in nodes:
+                coupling = self.network[edge]
+                for b in range(self.batch):
+                    message = coupling(jnp.asarray(self.view(old, edge[0])[..., b]))
+                    self.view(fields, edge[1])[..., b] += np.asarray(message)
+                self.view(heard, edge[1])[...] = True
+        for node in nodes:
+            if node in self.drive:
+                value = np.broadcast_to(np.asarray(self.drive[node]), (self.batch, *self.topology.shape(node)))
+                self.view(fields, node)[...] += np.moveaxis(value, 0, -1)
+                self.view(heard, node)[...] = True
+        for by_array in self.network.biases.values():
+            for name, bias in by_array.items():
+                fields[name] += np.asarray(bias)[..., None]
+        for node in nodes:
+            kind = self.topology.kind(node)
+            if kind not in self.network.activations:
+                continue
+            for b in range(self.batch):
+                new = self.answer(kind, self.view(fields, node)[..., b], self.view(old, node)[..., b])
+                free = self.view(heard, node)[..., b] & ~self.view(self.held, node)[..., b]
+                if cells is not None:
+                    free = free & self.view(cells, node)[..., b]
+                place = self.view(self.arrays, node)
+                place[..., b] = np.where(free, new, place[..., b])
+
+    def answer(self, kind, field, old):
+        activation = self.network.activations[kind]
+        if isinstance(activation, type(dx.leaky(0.5, dx.tanh))):
+            return np.asarray(activation(jnp.asarray(field), state=jnp.asarray(old)))
+        return np.asarray(activation(jnp.asarray(field)))
+
+    def sweep(self, visits, units=False):
+        """One pass of several visits; with `units` every cell of them by itself."""
+        for nodes in visits:
+            if not units:
+                self.visit(nodes)
+                continue
+            done = {name: np.zeros(array.shape[:-1], bool) for name, array in self.arrays.items()}
+            order = sorted(self.cells_of(nodes))
+            for name, cell in order:
+                only = {other: np.zeros(array.shape, bool) for other, array in self.arrays.items()}
+                only[name][cell] = True
+                assert not done[name][cell]
+                done[name][cell] = True
+                self.visit(nodes, only)
+        return self
+
+    def cells_of(self, nodes):
+        found = set()
+        for node in nodes:
+            mask = {name: np.zeros(array.shape[:-1], bool) for name, array in self.arrays.items()}
+            place = self.topology.view(node)
+            mask[place.array][place.index] = True
+            found |= {(place.array, tuple(map(int, cell))) for cell in np.argwhere(mask[place.array])}
+        return found
+
+
+def blocks(topology: dx.Topology) -> list[list]:
+    """Nodes that overlap, directly or through others, by brute force; in the order of drawing."""
+    cells = {}
+    for node in topology.nodes:
+        place = topology.view(node)
+        mask = np.zeros(topology.arrays[place.array].shape, bool)
+        mask[place.index] = True
+        cells[node] = {(place.array, *map(int, cell)) for cell in np.argwhere(mask)}
+    graph = nx.Graph()
+    graph.add_nodes_from(topology.nodes)
+    graph.add_edges_from((a, b) for a in cells for b in cells if cells[a] & cells[b])
+    return sorted((sorted(c, key=list(topology.nodes).index) for c in nx.connected_components(graph)), key=lambda c: list(topology.nodes).index(c[0]))
+
+
+def assert_state(state: dx.GraphState, loop: Loop, exact: bool = True):
+    """The state's arrays are those of the loop."""
+    for name, array in state.arrays.items():
+        ours = np.asarray(array, np.float32)
+        if exact:
+            np.testing.assert_array_equal(ours, loop.arrays[name], err_msg=name)
+        else:
+            np.testing.assert_allclose(ours, loop.arrays[name], atol=2e-6, err_msg=name)
+
+
+def size(shape: tuple[int, ...]) -> int:
+    """Units of a node."""
+    return math.prod(shape)

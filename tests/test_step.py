@@ -1,0 +1,89 @@
+"""One pass equals the plain loop of the helpers, whatever the network, the schedule and the arguments."""
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+from helpers import CASES, Loop, assert_state, blocks, random_state
+
+import darnax as dx
+
+BATCH = 3
+
+
+def loop_order(network, schedule_name):
+    """The same schedule for the library and for the loop."""
+    topology = network.topology
+    nodes = list(topology.nodes)
+    reverse = nodes[::-1]
+    whole = blocks(topology)
+    if schedule_name == "synchronous":
+        return dx.synchronous(), [nodes], False
+    if schedule_name == "node_by_node":
+        return dx.node_by_node(), whole, False
+    if schedule_name == "node_by_node in order":
+        seen = sorted(whole, key=lambda block: min(reverse.index(node) for node in block))
+        return dx.node_by_node(reverse), seen, False
+    if schedule_name == "unit_by_unit":
+        return dx.unit_by_unit(), whole, True
+    if schedule_name == "groups":
+        halves = [sum(whole[1::2], []), sum(whole[0::2], [])]
+        return dx.groups(halves), halves, False
+    colouring = colour(topology, whole)
+    used = sorted(set(colouring.values()))
+    return dx.coloured(colouring), [[n for n in nodes if colouring[n] == c] for c in used], False
+
+
+def colour(topology, whole):
+    """A proper colouring of the blocks."""
+    block = {node: i for i, members in enumerate(whole) for node in members}
+    graph = nx.Graph([(block[e[0]], block[e[1]]) for e in topology.edges if block[e[0]] != block[e[1]]])
+    graph.add_nodes_from(block.values())
+    return {node: nx.greedy_color(graph)[b] for node, b in block.items()}
+
+
+SCHEDULES = ["synchronous", "node_by_node", "node_by_node in order", "unit_by_unit", "groups", "coloured"]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_loop(case, schedule):
+    network = CASES[case].network()
+    state = random_state(network.topology, BATCH)
+    ours, visits, units = loop_order(network, schedule)
+    loop = Loop(network, state)
+    for _ in range(2):
+        state = dx.step(network, state, schedule=ours)
+        loop.sweep(visits, units)
+        assert_state(state, loop, exact=case != "mixed")
+
+
+def arguments(network, rng):
+    """A mask, a silent node, a driven node, kinds: all at once, on any topology."""
+    topology = network.topology
+    nodes = list(topology.nodes)
+    able = [n for n in nodes if topology.kind(n) in network.activations]
+    pick = nodes[rng.integers(len(nodes))]
+    driven = able[rng.integers(len(able))]
+    clamp = {pick: rng.random((BATCH, *topology.shape(pick))) < 0.5, nodes[-1]: rng.random(topology.shape(nodes[-1])) < 0.5}
+    clamp |= {node: False for node in topology.inputs[:1] if node not in clamp}
+    kinds = list(topology.edge_kinds)[: max(1, len(topology.edge_kinds) - 1)] or None
+    drive = {driven: (rng.integers(-64, 64, (BATCH, *topology.shape(driven))) / 64).astype(np.float32)}
+    return dict(clamp=clamp, silence=[nodes[rng.integers(len(nodes))]], kinds=kinds, drive=drive)
+
+
+@pytest.mark.parametrize("schedule", ["synchronous", "node_by_node", "unit_by_unit"])
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_loop_with_every_argument(case, schedule):
+    network = CASES[case].network()
+    state = random_state(network.topology, BATCH)
+    rng = np.random.default_rng(7)
+    given = arguments(network, rng)
+    given["clamp"] = {n: m for n, m in given["clamp"].items() if m is not False or network.topology.kind(n) in network.activations}
+    ours, visits, units = loop_order(network, schedule)
+    loop = Loop(network, state, **given)
+    state = dx.step(network, state, schedule=ours, **given)
+    loop.sweep(visits, units)
+    assert_state(state, loop, exact=case != "mixed")
+
