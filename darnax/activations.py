@@ -11,7 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, ScalarLike
 
 Field = Float[Array, "*shape"]
 
@@ -119,7 +119,7 @@ class Glauber(eqx.Module):
         return jnp.where(jnp.isnan(field), field, spin)
 
 
-def glauber(temperature: float) -> Glauber:
+def glauber(temperature: ScalarLike) -> Glauber:
     """±1 units of a heat bath: `P(+1) = 1 / (1 + exp(-2 field / temperature))`; at temperature 0 the sign.
 
     The temperature is a leaf of the network, to be swept and annealed without recompiling; nothing trains it.
@@ -169,7 +169,7 @@ class Leaky(eqx.Module):
         return state + self.rate.astype(state.dtype) * (target - state)
 
 
-def leaky(rate: float, fn: Callable[..., Any]) -> Leaky:
+def leaky(rate: ScalarLike, fn: Callable[..., Any]) -> Leaky:
     """Units with memory, `state + rate * (fn(field) - state)`: an Euler step of `τ ds/dt = fn(field) - s`, rate = dt/τ.
 
     They rest exactly where `fn` alone would; `relax` measures how far they are from that. The rate is a leaf of the network that nothing trains. Raises `ValueError` for a rate outside (0, 1].

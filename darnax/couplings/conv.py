@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Float, Key, ScalarLike, Shaped
 
 from darnax.couplings.coupling import Edges, Factory
 
@@ -32,7 +32,7 @@ def conv(
     kernel: int | Sequence[int],
     stride: int | Sequence[int] = 1,
     padding: str | int | Sequence[tuple[int, int]] = "SAME",
-    gain: float = 1.0,
+    gain: ScalarLike = 1.0,
 ) -> Factory:
     """Convolution between nodes of shape `(*space, channels)`, space of one to three axes.
 

@@ -5,7 +5,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Float, Key, ScalarLike, Shaped
 
 from darnax.couplings.coupling import Edges, Factory, Fixed, value
 
@@ -36,7 +36,7 @@ class Dense(eqx.Module):
         return Dense(weight, None, self.receiver_shape)
 
 
-def dense(gain: float = 1.0, self_coupling: float | None = None) -> Factory:
+def dense(gain: ScalarLike = 1.0, self_coupling: ScalarLike | None = None) -> Factory:
     """All-to-all coupling, `W x` with `W ~ N(0, gain² / sender units)`.
 
     **Arguments:**

@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Float, Key, ScalarLike, Shaped
 
 from darnax.couplings.coupling import Edges, Factory, Fixed, value
 
@@ -16,7 +16,7 @@ class Scale(eqx.Module):
         return value(self.strength) * x
 
 
-def scale(strength: float = 1.0, weight: str | None = None, fixed: bool = False) -> Factory:
+def scale(strength: ScalarLike = 1.0, weight: str | None = None, fixed: bool = False) -> Factory:
     """Elementwise coupling between nodes of one shape, `strength * x`; between scalar nodes an ordinary weight.
 
     **Arguments:**

@@ -1,6 +1,6 @@
 """The arguments of a call, checked once and turned into index arrays: who speaks, who is held, who is driven."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from darnax import _text
 from darnax.activations import name, needs
 from darnax.dynamics.schedules import Asynchronous, Schedule, UnitByUnit, block_of
 from darnax.dynamics.sweep import Sweep, sweep
-from darnax.network.build import as_key
+from darnax.network.build import as_key, check_activations
 from darnax.network.messages import SILENT, SOME, Speakers, as_names, concrete, field_dtype, rows_of, speakers
 from darnax.network.network import Network, check_state
 from darnax.states.graph import GraphState
@@ -68,7 +68,7 @@ def prepare(network: Network, state: GraphState, *, schedule: Any, clamp: Any, s
         None if kinds is None else as_names("kinds", kinds),
         tuple(drives),
     )
-    _check_driven(network, drives)
+    _check_driven(network, tuple(drives))
     return Call(frame, tuple(masks.values()), tuple(drives.values()), schedule, tuple(masks), tuple(drives))
 
 
@@ -153,11 +153,13 @@ def _batched(what: str, value: Any, shape: tuple[int, ...], batch: int, noun: st
     return value
 
 
-def _check_driven(network: Network, driven: Iterable[int]):
+def _check_driven(network: Network, driven: Sequence[int]):
     """What hears nobody needs no activation until it is driven."""
     kinds = {network.topology.node_class(at).kind for at in driven} - set(network.activations)
     if kinds:
         raise ValueError(f"`drive` moves nodes of kinds {_text.names(sorted(kinds))}, which have no activation; give them one")
+    if driven:
+        check_activations(network.topology, network.activations, np.asarray(driven, np.int64))
 
 
 def sample_keys(network: Network, frame: Frame, schedule: Schedule, key: Any, batch: int) -> Key[Array, " batch"] | None:

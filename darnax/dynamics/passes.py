@@ -94,9 +94,7 @@ def relative(scale: Float[Array, "rows batch"], change: Float[Array, "rows *item
 def _at_once(setting: Setting, state: GraphState, keys, active, scales):
     network, call = setting.network, setting.call
     topology, arrays = network.topology, arrays_of(state)
-    landings = messages.landings(network, arrays, call.frame.speakers, setting.couplings)
-    for at, (field, driven) in drive_fields(setting, state).items():
-        landings.setdefault(at, []).append(messages.Landing(0, len(field), field, driven))
+    landings = _landings(setting, state)
     residuals = []
     new = dict(arrays)
     for at in call.frame.moving:
@@ -121,6 +119,26 @@ def _at_once(setting: Setting, state: GraphState, keys, active, scales):
             parts.append(keep(both(free, active if moves is None else both(moves[here], active)), value.astype(old.dtype), old))
         new[at] = (parts[0] if len(parts) == 1 else jnp.concatenate(parts)).reshape(arrays[at].shape)
     return with_arrays(state, new), largest_of(setting, residuals, state.batch_size, scales)
+
+
+def updated_cells(setting: Setting, state: GraphState) -> dict[int, Bool[Array, "..."]]:
+    """For every array that moves, in its shape, the cells that an update at once changes."""
+    arrays, result = arrays_of(state), {}
+    landings = _landings(setting, state)
+    for at in setting.call.frame.moving:
+        spec = setting.network.topology.layout.arrays[at]
+        free = outer(messages.heard_rows(messages.runs(landings[at], spec.rows)), len(spec.item) + 2)
+        free = both(free, held_out(setting, at, slice(None)))
+        result[at] = jnp.broadcast_to(free, rows_of(spec, arrays[at]).shape).reshape(arrays[at].shape)
+    return result
+
+
+def _landings(setting: Setting, state: GraphState) -> dict[int, list[messages.Landing]]:
+    """All that lands on every array: messages, then drives."""
+    result = messages.landings(setting.network, arrays_of(state), setting.call.frame.speakers, setting.couplings)
+    for at, (field, driven) in drive_fields(setting, state).items():
+        result.setdefault(at, []).append(messages.Landing(0, len(field), field, driven))
+    return result
 
 
 def largest_of(setting: Setting, residuals: list, batch: int, scales: Scales | None) -> Float[Array, " batch"] | None:

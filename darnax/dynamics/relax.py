@@ -6,13 +6,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from darnax.activations import Leaky, name
-from darnax.dynamics.adjoint import Adjoint, Unrolled, implicit
+from darnax.dynamics.adjoint import Adjoint, Unrolled, attach, implicit, without_gradient
 from darnax.dynamics.call import Setting, noisy_kinds, prepare, sample_keys, setting
 from darnax.dynamics.passes import arrays_of, block_scales, one_pass, relative, residual_dtype
-from darnax.dynamics.schedules import Asynchronous, Schedule, synchronous
+from darnax.dynamics.schedules import Asynchronous, synchronous
 from darnax.dynamics.step import _count, pass_keys
 from darnax.network.messages import field_dtype, rows_of
 from darnax.network.network import Network
@@ -43,15 +44,15 @@ def relax(
     network: Network,
     state: GraphState,
     *,
-    schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
+    schedule: Any = synchronous(),  # noqa: B008 (schedules are frozen)
     clamp: Any = (),
     silence: Any = (),
     kinds: Any = None,
     drive: Any = None,
     key: Any = None,
-    max_steps: int = 100,
-    tol: float = 1e-5,
-    adjoint: Adjoint = implicit(),  # noqa: B008
+    max_steps: Any = 100,
+    tol: Any = 1e-5,
+    adjoint: Any = implicit(),  # noqa: B008
 ) -> Solution:
     """Passes of the schedule until every sample is at rest, cycles, is lost, or `max_steps` are made.
 
@@ -80,7 +81,7 @@ def relax(
         ```
     """
     max_steps = _count("max_steps", max_steps, 1)
-    if not (isinstance(tol, (int, float)) and math.isfinite(tol) and tol >= 0):
+    if not (isinstance(tol, (int, float, np.number)) and math.isfinite(tol) and tol >= 0):
         raise ValueError(f"`tol` is a finite number of at least 0, but got {tol!r}")
     if not isinstance(adjoint, Adjoint):
         raise TypeError(f"`adjoint` is dx.implicit() or dx.unrolled(), but got {adjoint!r}")
@@ -111,6 +112,9 @@ class _Progress(eqx.Module):
 
 @eqx.filter_jit
 def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
+    start_state, given = state, (network, call)
+    if not isinstance(adjoint, Unrolled):
+        network, state, call = without_gradient((network, state, call))
     fixed = setting(network, call)
     lost = ~_finite(state)
     tol = tol.astype(residual_dtype(fixed))
@@ -161,7 +165,7 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         end, _ = jax.lax.scan(lambda now, _: (body(now), None), start, length=max_steps)
         return _solution(end)
     end = jax.lax.while_loop(lambda now: jnp.any(now.active), body, start)
-    return _solution(end)
+    return eqx.tree_at(lambda found: found.state, _solution(end), attach(*given, start_state, end.state, end.settled))
 
 
 def _solution(end: _Progress) -> Solution:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
+from jaxtyping import ScalarLike
 
 from darnax import _text
 from darnax.topologies.topology import Topology
@@ -164,7 +165,7 @@ def synchronous() -> Synchronous:
     return Synchronous()
 
 
-def asynchronous(fraction: float) -> Asynchronous:
+def asynchronous(fraction: ScalarLike) -> Asynchronous:
     """A random share of the cells in each pass, drawn anew for every sample; it needs a key.
 
     Raises `ValueError` for a fraction outside (0, 1].

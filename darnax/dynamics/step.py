@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from darnax.dynamics.call import prepare, sample_keys, setting
 from darnax.dynamics.passes import one_pass
-from darnax.dynamics.schedules import Schedule, synchronous
+from darnax.dynamics.schedules import synchronous
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 
@@ -19,7 +19,7 @@ def step(
     network: Network,
     state: GraphState,
     *,
-    schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
+    schedule: Any = synchronous(),  # noqa: B008 (schedules are frozen)
     clamp: Any = (),
     silence: Any = (),
     kinds: Any = None,
@@ -58,9 +58,9 @@ def step(
 def rollout(
     network: Network,
     state: GraphState,
-    steps: int,
+    steps: Any,
     *,
-    schedule: Schedule = synchronous(),  # noqa: B008
+    schedule: Any = synchronous(),  # noqa: B008
     clamp: Any = (),
     silence: Any = (),
     kinds: Any = None,

@@ -8,7 +8,7 @@ optimisers subtract that. For a dense coupling it is the classical outer product
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, ScalarLike
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Hebbian:
         return -state
 
 
-def perceptron(margin: float = 0.0) -> Perceptron:
+def perceptron(margin: ScalarLike = 0.0) -> Perceptron:
     """Units that are not yet right by a margin learn: signal `-s` where `s * field <= margin`, else 0.
 
     For ±1 units and a dense coupling the update of `W[i, j]` is `s[i] x[j]` for every sample in which unit i violates its

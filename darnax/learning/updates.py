@@ -101,7 +101,7 @@ def _local_updates(network: Network, state: GraphState, target: GraphState, spea
     for i in learning:
         group, spec = topology.groups[i], specs[topology.groups[i].receiver_array]
         rows = receiver_rows(network, i)
-        field = fields[group.receiver_array][0][rows]
+        field = fields[group.receiver_array][rows]
         signal = per_node(rules[group.kind], field, rows_of(spec, goals[group.receiver_array])[rows])
         speaks = messages.spoken(speakers, i, network.plan.groups[i], group, specs[group.sender_array])
         if speaks is not None:
@@ -150,7 +150,7 @@ def _bias_update(network: Network, name: str, kind: str, fields, goals, rules, l
         reached[rule] = reached.get(rule, jnp.zeros(spec.rows, bool)).at[rows].max(speaks)
     total = jnp.zeros((spec.rows, *spec.item), field_dtype(spec))
     for rule, rows in reached.items():
-        signal = per_node(rule, fields[at][0], rows_of(spec, goals[at]))
+        signal = per_node(rule, fields[at], rows_of(spec, goals[at]))
         if index.owner is not None:
             rows = rows & (index.owner == index.kinds.index(kind))
         total = total + jnp.sum(jnp.where(rows.reshape(-1, *[1] * (signal.ndim - 1)), signal, 0), axis=-1)

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, ScalarLike
 
 
 class Bias(eqx.Module):
@@ -22,7 +22,7 @@ class Bias(eqx.Module):
         return jnp.asarray(start, dtype)
 
 
-def bias(init: float | Callable[..., Any] = 0.0) -> Bias:
+def bias(init: ScalarLike | Callable[..., Any] = 0.0) -> Bias:
     """Biases of a node kind, one number a unit, learnt from the same signal as the couplings.
 
     **Arguments:**
@@ -38,4 +38,4 @@ def bias(init: float | Callable[..., Any] = 0.0) -> Bias:
     """
     if not callable(init) and not math.isfinite(init):
         raise ValueError(f"`init` is a finite number or an initialiser, but got {init}")
-    return Bias(init)
+    return Bias(init if callable(init) else float(init))

@@ -182,12 +182,16 @@ def activations(topology: Topology, given: Any) -> dict[str, Callable[..., Any]]
     if callable(given):
         given = dict.fromkeys(topology.node_kinds, given)
     given = by_kind("activations", given, topology.node_kinds, receivers, "an activation such as dx.sign")
-    for at in _one_of_each_class(topology, np.arange(len(topology))):
-        kind, shape, dtype, _ = topology.node_class(at)
-        if kind in given and kind in receivers:
-            _check_activation(kind, given[kind], shape, jnp.dtype(dtype), repr(topology.nodes[at]))
+    check_activations(topology, given, topology.columns.receivers)
     _check_overlaps(topology, given)
     return given
+
+
+def check_activations(topology: Topology, given: dict[str, Any], nodes: np.ndarray):
+    """The activations of some nodes can be called on their fields, and their dtypes can hold the values."""
+    for at in _one_of_each_class(topology, nodes):
+        kind, shape, dtype, _ = topology.node_class(at)
+        _check_activation(kind, given[kind], shape, jnp.dtype(dtype), repr(topology.nodes[at]))
 
 
 def _one_of_each_class(topology: Topology, nodes: np.ndarray) -> list[int]:

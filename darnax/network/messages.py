@@ -182,6 +182,11 @@ def runs(landings: Sequence[Landing], rows: int) -> list[Run]:
     return result
 
 
+def heard_rows(runs: Sequence[Run]) -> Bool[Array, " rows"]:
+    """Which rows of an array anything lands on."""
+    return jnp.concatenate([jnp.full(r.stop - r.start, r.field is not None) if r.heard is None else r.heard for r in runs])
+
+
 def spoken(speakers: Speakers, i: int, index: GroupIndex, group: EdgeGroup, spec: ArraySpec) -> Bool[Array, " edges"] | None:
     """Which edges of group `i` speak; None for all."""
     if speakers.modes[i] == ALL:

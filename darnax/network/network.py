@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Float
 
 from darnax import _text
 from darnax.activations import described, name
@@ -66,7 +66,7 @@ class Network(eqx.Module):
         activations: Any,
         *,
         biases: Any = None,
-        key: Key[Array, ""] | Shaped[Array, "2"],
+        key: Any,
     ):
         if not isinstance(topology, Topology):
             raise TypeError(f"`topology` is a darnax.Topology, but got {type(topology).__name__}; compile a graph with it")
@@ -105,8 +105,8 @@ class Network(eqx.Module):
             total = rows if total is None else total + rows
         return total
 
-    def fields(self, state: GraphState, speakers: messages.Speakers) -> dict[int, tuple[Array, Array | None]]:
-        """For every array that hears anybody: the local field of its rows, bias included, and which hear (None: all)."""
+    def fields(self, state: GraphState, speakers: messages.Speakers) -> dict[int, Float[Array, "rows *item batch"]]:
+        """For every array that hears anybody the local field of its rows, bias included."""
         arrays = dict(enumerate(state.arrays.values()))
         result = {}
         for at, landings in messages.landings(self, arrays, speakers, self.ready(speakers)).items():
@@ -116,10 +116,8 @@ class Network(eqx.Module):
             field = jnp.concatenate(
                 [jnp.zeros((r.stop - r.start, *shape), messages.field_dtype(spec)) if r.field is None else r.field for r in parts]
             )
-            heard = [jnp.full(r.stop - r.start, r.field is not None) if r.heard is None else r.heard for r in parts]
-            complete = all(r.field is not None and r.heard is None for r in parts)
             bias = self.bias(at)
-            result[at] = (field if bias is None else field + bias[..., None], None if complete else jnp.concatenate(heard))
+            result[at] = field if bias is None else field + bias[..., None]
         return result
 
     # what a user reads
@@ -146,7 +144,7 @@ class Network(eqx.Module):
         topology, result = self.topology, {}
         fields = self.fields(state, messages.speakers(topology, (), None))
         for at in np.unique(topology.columns.receivers).tolist():
-            field = fields[int(topology.layout.node_array[at])][0]
+            field = fields[int(topology.layout.node_array[at])]
             rows = topology.layout.address(np.asarray([at]))[0]
             result[topology.nodes[at]] = jnp.moveaxis(field[rows], -1, 0)
         return result

@@ -1,6 +1,6 @@
 """The state of a chain of layers, as a list of buffers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
-from darnax.states.state import State, allocate, checked
-from darnax.topologies.columns import parse_shape
+from darnax.states.state import State, allocate, checked, layers
+from darnax.topologies.columns import parse_dtype
+from darnax.topologies.sequential import parse_sizes
 from darnax.topologies.topology import UnknownNode
 
 
@@ -34,11 +35,12 @@ class SequentialState(State):
     states: list[Shaped[Array, "..."]]
     dtype: np.dtype = eqx.field(static=True)
 
-    def __init__(self, sizes: Sequence[Any], dtype: Any = jnp.float32):
-        if not len(sizes):
-            raise ValueError("`sizes` names at least one layer, but got none")
-        self.dtype = jnp.dtype(dtype)
-        self.states = [allocate((1, *parse_shape(size)), self.dtype) for size in sizes]
+    def __init__(self, sizes: Any, dtype: Any = jnp.float32):
+        shapes = parse_sizes(sizes)
+        if not shapes:
+            raise ValueError("`sizes` names at least one layer, but got none; give one shape a layer")
+        self.dtype = jnp.dtype(parse_dtype(dtype))
+        self.states = [allocate((1, *shape), self.dtype) for shape in shapes]
 
     def __getitem__(self, key: Any) -> Shaped[Array, "batch *shape"]:
         return self.states[self._index(key)]
@@ -49,8 +51,9 @@ class SequentialState(State):
     def __len__(self) -> int:
         return len(self.states)
 
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, (int, np.integer)) and -len(self) <= key < len(self)
+    def __contains__(self, key: Any) -> bool:
+        integer = isinstance(key, (int, np.integer)) and not isinstance(key, bool)
+        return integer and -len(self) <= int(key) < len(self)
 
     @property
     def batch_size(self) -> int:
@@ -68,18 +71,19 @@ class SequentialState(State):
         batch = first.shape[0]
         states = [jnp.zeros((batch, *self._shape(i)), self.dtype) for i in self]
         states[0] = first
+        if y is not None and len(self) == 1:
+            raise ValueError("`y` would overwrite `x`: the only layer is input and output; give one of them")
         if y is not None:
             states[-1] = checked("`y`", y, self._shape(-1), self.dtype, batch)
         return self._with(states)
 
     def replace(self, value: Any) -> "SequentialState":
         """All buffers replaced by a list of as many, all of one batch."""
-        value = list(value)
-        if len(value) != len(self):
-            raise ValueError(f"`value` holds one array a layer, {len(self)} in all, but got {len(value)}")
-        first = checked("`value[0]`", value[0], self._shape(0), self.dtype, None)
-        rest = [checked(f"`value[{i}]`", value[i], self._shape(i), self.dtype, len(first)) for i in range(1, len(self))]
-        return self._with([first, *rest])
+        fresh, batch = [], None
+        for i, buffer in enumerate(layers(value, len(self))):
+            fresh.append(checked(f"`value[{i}]`", buffer, self._shape(i), self.dtype, batch))
+            batch = len(fresh[0])
+        return self._with(fresh)
 
     def replace_val(self, key: Any, value: Any) -> "SequentialState":
         """The buffer of layer `key` replaced by `value`, of the same batch."""
@@ -90,7 +94,9 @@ class SequentialState(State):
 
     def _index(self, key: Any) -> int:
         if key not in self:
-            raise UnknownNode(f"there is no layer {key!r}; layers are 0 to {len(self) - 1}, or negative from the end")
+            raise UnknownNode(
+                f"there is no layer {key!r}; the layers are 0 to {len(self) - 1}, or from the end -1"
+            )
         return int(key) % len(self)
 
     def _shape(self, at: int) -> tuple[int, ...]:

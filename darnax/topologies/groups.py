@@ -1,8 +1,8 @@
 """Edge groups: the edges that can run as one batched operation.
 
-Edges belong together if they agree in kind, tie, the arrays and shapes at both ends, and in being a self-loop or
-not. Inside a group they are sorted by receiver and then by their hash, so that messages to one receiver are added
-in an order that does not depend on how the graph was drawn.
+Edges belong together if they agree in kind, tie, the arrays and shapes at both ends, and in being a
+self-loop or not. Inside a group they are sorted by receiver and then by their hash, so that messages to one
+receiver are added in an order that does not depend on how the graph was drawn.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from darnax.topologies.columns import stable_order
 from darnax.topologies.layout import Layout
 from darnax.topologies.views import Index
 
@@ -23,8 +24,8 @@ class EdgeGroup:
     - `sender_array`, `receiver_array`: positions among the arrays of the layout.
     - `edges`: positions among the edges of the topology, `(E,)`.
     - `senders`, `receivers`: addresses, `(E, *lead)`: one row for a stacked node, one row a cell for a view.
-    - `sender_index`, `receiver_index`: the same as one static index where it is regular, else None: a slice of
-      rows (of step 1 for receivers), or the view itself where one edge is the whole group.
+    - `sender_index`, `receiver_index`: the same as one static index where it is regular, else None: a slice
+      of rows (of step 1 for receivers), or the view itself where one edge is the whole group.
     """
 
     kind: str
@@ -65,13 +66,16 @@ def edge_groups(layout: Layout, hashes: np.ndarray) -> tuple[EdgeGroup, ...]:
     loop = columns.senders == columns.receivers
     label = (columns.edge_class.astype(np.int64) * len(places) + place[columns.senders]) * len(places)
     label = (label + place[columns.receivers]) * 2 + loop
-    order = np.lexsort((hashes, layout.first_row[columns.receivers], label))
+    by_hash = np.argsort(hashes)
+    row = layout.first_row[columns.receivers]
+    order = by_hash[stable_order((label * (int(row.max()) + 1) + row)[by_hash])]
+    table = list(places)
     groups = []
     for edges in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
         senders, receivers = columns.senders[edges], columns.receivers[edges]
         kind, tie = columns.edge_classes[columns.edge_class[edges[0]]]
         (sender_array, sender_shape), (receiver_array, receiver_shape) = (
-            list(places)[place[ends[0]]] for ends in (senders, receivers)
+            table[place[ends[0]]] for ends in (senders, receivers)
         )
         groups.append(
             EdgeGroup(
@@ -96,10 +100,11 @@ def _static_index(layout: Layout, nodes: np.ndarray, steps: tuple[int, ...] | No
     if layout.arrays[layout.node_array[nodes[0]]].shared:
         return layout.columns.views[int(nodes[0])] if len(nodes) == 1 else None
     rows = layout.first_row[nodes]
-    gaps = np.unique(np.diff(rows))
-    if len(gaps) > 1 or (len(gaps) and (gaps[0] < 1 or (steps is not None and gaps[0] not in steps))):
+    gaps = np.diff(rows)
+    step = int(gaps[0]) if len(gaps) else 1
+    if step < 1 or (steps is not None and step not in steps) or (gaps != step).any():
         return None
-    return (slice(int(rows[0]), int(rows[-1]) + 1, int(gaps[0]) if len(gaps) else 1),)
+    return (slice(int(rows[0]), int(rows[-1]) + 1, step),)
 
 
 def _order(group: EdgeGroup, layout: Layout) -> tuple:

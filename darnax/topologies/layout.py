@@ -1,24 +1,24 @@
 """Where each node lives: rows of stacked arrays, views of shared ones.
 
-Every array is a sequence of *rows*. In a stacked array a row is one node, `(n, *shape)`; in a declared shared
-array, `(*shape)`, a row is one cell. A node's *address* is the array of its rows: a single number in the first
-case, an array of the node's own shape in the second. Whatever is done with rows serves both.
+Every array is a sequence of *rows*. In a stacked array a row is one node, `(n, *shape)`; in a declared
+shared array, `(*shape)`, a row is one cell. A node's *address* is the array of its rows: a single number in
+the first case, an array of the node's own shape in the second. Whatever is done with rows serves both.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from darnax.topologies.columns import Columns, NodeClass
+from darnax.topologies.columns import Columns, NodeClass, stable_order
 from darnax.topologies.views import Index
 
 
-class View(NamedTuple):
+@dataclass(frozen=True)
+class View:
     """Where a node lives: `state.arrays[view.array][view.index]` is its value, batch last."""
 
     array: str
@@ -69,18 +69,20 @@ class Layout:
         classes, used = columns.node_classes, set(columns.arrays)
         dtypes = {cls.array: cls.dtype for cls in classes}
         self.arrays = [
-            ArraySpec(name, shape, (), dtypes.get(name, "float32"), True) for name, shape in columns.arrays.items()
+            ArraySpec(name, shape, (), dtypes.get(name, "float32"), True)
+            for name, shape in columns.arrays.items()
         ]
         declared = {name: i for i, name in enumerate(columns.arrays)}
         self.class_array = np.zeros(len(classes), np.int32)
         self.first_row = np.zeros(len(columns.names), np.int32)
-        self.members: list[np.ndarray] = [np.flatnonzero(np.zeros(0))] * len(declared)
-        for i, cls in enumerate(classes):
-            nodes = np.flatnonzero(columns.node_class == i)
+        self.members: list[np.ndarray] = [np.zeros(0, np.int64)] * len(declared)
+        starts = np.cumsum(np.bincount(columns.node_class))[:-1]
+        for i, nodes in enumerate(np.split(stable_order(columns.node_class), starts)):
+            cls = classes[i]
             if cls.array is not None:
                 self.class_array[i] = at = declared[cls.array]
                 self.members[at] = np.union1d(self.members[at], nodes)
-                self.first_row[nodes] = [self.cells(node).flat[0] for node in nodes]
+                self.first_row[nodes] = [self.cells(node).flat[0] for node in nodes.tolist()]
                 continue
             self.class_array[i] = len(self.arrays)
             name = _free_name(cls, used)
@@ -96,8 +98,13 @@ class Layout:
     def cells(self, node: int | np.integer) -> np.ndarray:
         """The cells of a view, in its shape, as rows of its shared array."""
         cls = self.columns.node_classes[self.columns.node_class[node]]
-        shape = self.columns.arrays[str(cls.array)]
-        return np.arange(math.prod(shape), dtype=np.int32).reshape(shape)[(*self.columns.views[int(node)], ...)]
+        shape, rows = self.columns.arrays[str(cls.array)], np.zeros((), np.int32)
+        for axis, part in enumerate(self.columns.views[int(node)]):
+            along = (
+                part if isinstance(part, int) else np.arange(part.start, part.stop, part.step, dtype=np.int32)
+            )
+            rows = (rows if isinstance(part, int) else rows[..., None]) + along * math.prod(shape[axis + 1 :])
+        return np.asarray(rows, np.int32)
 
     def address(self, nodes: np.ndarray) -> np.ndarray:
         """The addresses `(len(nodes), *lead)` of nodes that agree in array and shape."""
@@ -111,16 +118,20 @@ class Layout:
         result = {}
         for at in np.unique(self.node_array[nodes]).tolist():
             here = nodes[self.node_array[nodes] == at]
-            parts = [self.cells(node).ravel() for node in here] if self.arrays[at].shared else [self.first_row[here]]
+            parts = (
+                [self.cells(node).ravel() for node in here]
+                if self.arrays[at].shared
+                else [self.first_row[here]]
+            )
             result[at] = np.unique(np.concatenate(parts))
         return result
 
     @cached_property
     def blocks(self) -> list[np.ndarray]:
-        """For every array the block of each row: views that overlap, directly or through others, are one block.
+        """For every array the block of each row: views that overlap, even through others, are one block.
 
-        Blocks are numbered by their first row; -1 marks cells that no node covers. In a stacked array every row
-        is a block of its own.
+        Blocks are numbered by their first row; -1 marks cells that no node covers. In a stacked array every
+        row is a block of its own.
         """
         result = []
         for spec, members in zip(self.arrays, self.members, strict=True):
@@ -139,7 +150,21 @@ class Layout:
         for at, (spec, members) in enumerate(zip(self.arrays, self.members, strict=True)):
             if spec.shared and len(members):
                 block = self.blocks[at][self.first_row[members]]
-                result += [members[block == b] for b in np.flatnonzero(np.bincount(block) > 1)]
+                parts = np.split(members[stable_order(block)], np.cumsum(np.bincount(block))[:-1])
+                result += [part for part in parts if len(part) > 1]
+        return result
+
+    def clashing(self, nodes: np.ndarray) -> list[int]:
+        """Those of the nodes that share a cell with another of them."""
+        result = []
+        for at, spec in enumerate(self.arrays):
+            here = nodes[self.node_array[nodes] == at] if spec.shared else nodes[:0]
+            if len(here) > 1:
+                cells = [self.cells(node).ravel() for node in here.tolist()]
+                users = np.bincount(np.concatenate(cells))
+                result += [
+                    node for node, part in zip(here.tolist(), cells, strict=True) if users[part].max() > 1
+                ]
         return result
 
 

@@ -1,7 +1,7 @@
 """Names of nodes: what may be one, and the hash that never changes between processes.
 
-Initial weights and noise are drawn from keys derived from these hashes, so they belong to a name and not to the
-place where something stands in a drawing.
+Initial weights and noise are drawn from keys derived from these hashes, so they belong to a name and not to
+the place where something stands in a drawing.
 """
 
 import hashlib
@@ -103,8 +103,10 @@ def _digest(name) -> int:
 def mix(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
     """Spread 64 bits over 64 bits (splitmix64; Steele, Lea and Flood 2014, figure 15)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 

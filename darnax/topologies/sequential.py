@@ -1,19 +1,18 @@
 """A chain of layers."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import networkx as nx
 
-from darnax.topologies.columns import parse_shape
+from darnax.topologies.columns import Problems, parse_shape
 
 
-def sequential(sizes: Sequence[Any], recurrent: bool = True, backward: bool = True) -> nx.DiGraph:
+def sequential(sizes: Any, recurrent: bool = True, backward: bool = True) -> nx.DiGraph:
     """A chain of `L = len(sizes)` layers, drawn for `Topology`.
 
-    Nodes are the numbers 0 to L-1: kind `input` first, `output` last, `hidden` between. Edges are `forward` from i to
-    i+1 (L-1 of them), `backward` from i+1 to i for i at least 1 (L-2), and `recurrent` from every hidden node to
-    itself (L-2). The first node is the input and the last the output.
+    Nodes are the numbers 0 to L-1: kind `input` first, `output` last, `hidden` between. Edges are `forward`
+    from i to i+1 (L-1 of them), `backward` from i+1 to i for i at least 1 (L-2), and `recurrent` from every
+    hidden node to itself (L-2). The first node is the input and the last the output.
 
     **Arguments:**
 
@@ -30,21 +29,20 @@ def sequential(sizes: Sequence[Any], recurrent: bool = True, backward: bool = Tr
         topology = dx.Topology(graph)
         ```
     """
-    if len(sizes) < 2:
-        raise ValueError(f"`sizes` names at least two layers, an input and an output, but got {list(sizes)!r}")
-    last = len(sizes) - 1
+    shapes = parse_sizes(sizes)
+    if len(shapes) < 2:
+        raise ValueError(
+            f"`sizes` names at least two layers, an input and an output, but got {sizes!r}; add one"
+        )
+    last = len(shapes) - 1
     graph = nx.DiGraph(
         inputs=[0],
         outputs=[last],
         node_kinds=("input", "hidden", "output"),
         edge_kinds=("forward", *["recurrent"] * recurrent, *["backward"] * backward),
     )
-    for i, size in enumerate(sizes):
-        kind = "input" if i == 0 else "output" if i == last else "hidden"
-        try:
-            graph.add_node(i, shape=parse_shape(size), kind=kind)
-        except ValueError as error:
-            raise ValueError(f"`sizes[{i}]`: {error}") from None
+    for i, shape in enumerate(shapes):
+        graph.add_node(i, shape=shape, kind="input" if i == 0 else "output" if i == last else "hidden")
     for i in range(last):
         graph.add_edge(i, i + 1, kind="forward")
         if i >= 1 and recurrent:
@@ -52,3 +50,21 @@ def sequential(sizes: Sequence[Any], recurrent: bool = True, backward: bool = Tr
         if i >= 1 and backward:
             graph.add_edge(i + 1, i, kind="backward")
     return graph
+
+
+def parse_sizes(sizes: Any) -> list[tuple[int, ...]]:
+    """The shapes of the layers; the error lists every one that is none."""
+    try:
+        sizes = list(sizes)
+    except TypeError:
+        raise TypeError(
+            f"`sizes` is a list of one shape a layer, as in [64, (8, 8, 1)], but got {sizes!r}"
+        ) from None
+    problems, shapes = Problems("`sizes` at layer"), []
+    for i, size in enumerate(sizes):
+        try:
+            shapes.append(parse_shape(size))
+        except ValueError as error:
+            problems.add(str(error), i)
+    problems.check()
+    return shapes

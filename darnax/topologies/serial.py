@@ -1,6 +1,9 @@
 """A topology as JSON and as a networkx graph. Nothing here runs code from a file."""
 
+import contextlib
+import hashlib
 import json
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -13,16 +16,22 @@ FORMAT = "darnax topology 1"
 
 def header(columns: Columns) -> dict:
     """Everything but the long columns, as JSON takes it."""
-    names = len(columns.names) if isinstance(columns.names, range) else [naming.to_json(n) for n in columns.names]
+    names = (
+        len(columns.names) if isinstance(columns.names, range) else [naming.to_json(n) for n in columns.names]
+    )
     return {
         "format": FORMAT,
         "names": names,
         "node_classes": [list(cls) for cls in columns.node_classes],
-        "views": {str(node): [_to_json(part) for part in index] for node, index in sorted(columns.views.items())},
+        "views": {
+            str(node): [_to_json(part) for part in index] for node, index in sorted(columns.views.items())
+        },
         "arrays": {name: list(shape) for name, shape in columns.arrays.items()},
         "edge_classes": [list(cls) for cls in columns.edge_classes],
         "keys": None if columns.keys is None else [naming.to_json(key) for key in columns.keys],
-        "attributes": [[name, given is None] for name, (_, given) in columns.attributes.items()],
+        "attributes": [
+            [name, str(v.dtype), given is None] for name, (v, given) in columns.attributes.items()
+        ],
         "inputs": list(columns.inputs),
         "outputs": list(columns.outputs),
         "node_kinds": list(columns.node_kinds),
@@ -30,10 +39,12 @@ def header(columns: Columns) -> dict:
     }
 
 
-def numbers(columns: Columns) -> list[np.ndarray]:
-    """The long columns in a fixed order."""
-    attributes = [part for column in columns.attributes.values() for part in column if part is not None]
-    return [columns.node_class, columns.senders, columns.receivers, columns.edge_class, *attributes]
+def digest(columns: Columns) -> bytes:
+    """Sixteen bytes that tell topologies apart: the same in every process."""
+    result = hashlib.blake2b(json.dumps(header(columns)).encode(), digest_size=16)
+    for array in columns.long():
+        result.update(array.tobytes())
+    return result.digest()
 
 
 def _to_json(part: int | slice):
@@ -42,29 +53,48 @@ def _to_json(part: int | slice):
 
 def to_json(columns: Columns) -> str:
     """The whole as JSON text."""
-    return json.dumps(header(columns) | {"columns": [column.tolist() for column in numbers(columns)]})
+    long = [column.tolist() for column in columns.long()]
+    return json.dumps(header(columns) | {"columns": long, "digest": digest(columns).hex()})
 
 
-def from_json(text: str) -> Columns:
+def from_json(text: Any) -> Columns:
     """The inverse of `to_json`; `ValueError` if the text is something else."""
     try:
         data = json.loads(text)
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"`text` is not what Topology.to_json writes (its format is {FORMAT!r})") from None
+    except (ValueError, TypeError):
+        data = None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ValueError(
+            f"`text` is not what Topology.to_json writes (format {FORMAT!r}); give that text, whole"
+        )
+    columns = None
+    with contextlib.suppress(ValueError, TypeError, LookupError, StopIteration):
+        columns = _columns(data)
+    if columns is None or digest(columns).hex() != data.get("digest"):
+        raise ValueError(
+            "`text` was changed after Topology.to_json wrote it; change the graph and write it anew"
+        )
+    return columns
+
+
+def _columns(data: dict) -> Columns:
     node_class, senders, receivers, edge_class = (np.asarray(c, np.int32) for c in data["columns"][:4])
     rest = iter(data["columns"][4:])
     attributes: dict[str, Column] = {}
-    for name, everywhere in data["attributes"]:
-        values = np.asarray(next(rest))
+    for name, dtype, everywhere in data["attributes"]:
+        values = np.asarray(next(rest), dtype)
         attributes[name] = (values, None if everywhere else np.asarray(next(rest), bool))
     names, keys = data["names"], data["keys"]
     return Columns(
         names=range(names) if isinstance(names, int) else tuple(map(naming.from_json, names)),
-        node_classes=tuple(NodeClass(kind, tuple(shape), dtype, array) for kind, shape, dtype, array in data["node_classes"]),
+        node_classes=tuple(
+            NodeClass(kind, tuple(shape), dtype, array) for kind, shape, dtype, array in data["node_classes"]
+        ),
         node_class=node_class,
-        views={int(node): tuple(slice(*p) if isinstance(p, list) else p for p in index) for node, index in data["views"].items()},
+        views={
+            int(node): tuple(slice(*part) if isinstance(part, list) else part for part in index)
+            for node, index in data["views"].items()
+        },
         arrays={name: tuple(shape) for name, shape in data["arrays"].items()},
         edge_classes=tuple((kind, tie) for kind, tie in data["edge_classes"]),
         edge_class=edge_class,
@@ -94,15 +124,13 @@ def to_networkx(columns: Columns) -> nx.DiGraph:
         kind, shape, dtype, array = columns.node_classes[columns.node_class[i]]
         place = {"shape": shape} if array is None else {"array": array, "index": columns.views[i]}
         graph.add_node(name, kind=kind, dtype=dtype, **place)
-    numbers_ = {
-        name: (values.tolist(), np.ones(len(values), bool) if given is None else given)
-        for name, (values, given) in columns.attributes.items()
-    }
-    for i, (u, v) in enumerate(zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)):
-        kind, tie = columns.edge_classes[columns.edge_class[i]]
-        attributes = {name: values[i] for name, (values, given) in numbers_.items() if given[i]}
-        if tie is not None:
-            attributes["tie"] = tie
-        key = () if columns.keys is None else (columns.keys[i],)
-        graph.add_edge(names[u], names[v], *key, kind=kind, **attributes)
+    classes = [{"kind": kind} | ({} if tie is None else {"tie": tie}) for kind, tie in columns.edge_classes]
+    attributes = [dict(classes[i]) for i in columns.edge_class.tolist()]
+    for name, (values, given) in columns.attributes.items():
+        where = np.arange(len(values)) if given is None else np.flatnonzero(given)
+        for i, value in zip(where.tolist(), values[where].tolist(), strict=True):
+            attributes[i][name] = value
+    ends = [[names[i] for i in column.tolist()] for column in (columns.senders, columns.receivers)]
+    keys = [] if columns.keys is None else [columns.keys]
+    graph.add_edges_from(zip(*ends, *keys, attributes, strict=True))
     return graph

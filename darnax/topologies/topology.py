@@ -1,7 +1,5 @@
 """The topology: who exists, where each node lives in which array, and who talks to whom."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
@@ -18,6 +16,7 @@ from darnax.topologies.columns import Columns, from_arrays, read_graph
 from darnax.topologies.groups import Bundle, EdgeGroup, Place, bundles, edge_groups
 from darnax.topologies.layout import ArraySpec, Layout, View
 from darnax.topologies.names import Name
+from darnax.topologies.summary import summary
 
 _interned: WeakValueDictionary[bytes, "Topology"] = WeakValueDictionary()
 
@@ -25,16 +24,17 @@ _interned: WeakValueDictionary[bytes, "Topology"] = WeakValueDictionary()
 class Topology:
     """The wiring of a network, compiled once from an annotated networkx graph.
 
-    It is static and immutable: names and integer columns, no graph and no JAX arrays. Two topologies are equal if
-    they have the same nodes and edges in the same order; equality compares a digest.
+    It is static and immutable: names and integer columns, no graph and no JAX arrays. Two topologies are
+    equal if they have the same nodes and edges in the same order; equality compares a digest.
 
     **Arguments:**
 
-    - `graph`: a `networkx.DiGraph` or `MultiDiGraph`; `u -> v` means that u sends to v, a self-loop is a recurrent
-      coupling. Nodes carry `shape` (an int or a tuple; `()` is one scalar unit), `kind` (default `"node"`) and `dtype`
-      (default float32); a node that lives in a shared array carries `array` and `index` (ints and slices of positive
-      step) instead of `shape`. Edges carry `kind` (default `"edge"`), `tie` (all edges of this kind and tie use the
-      same parameters) and any numbers that couplings read; attributes that are not numbers are left out.
+    - `graph`: a `networkx.DiGraph` or `MultiDiGraph`; `u -> v` means that u sends to v, a self-loop is a
+      recurrent coupling. Nodes carry `shape` (an int or a tuple; `()` is one scalar unit), `kind` (default
+      `"node"`) and `dtype` (default float32); a node that lives in a shared array carries `array` and
+      `index` (ints and slices of positive step) instead of `shape`. Edges carry `kind` (default `"edge"`),
+      `tie` (all edges of this kind and tie use the same parameters) and any numbers that couplings read;
+      attributes that are not numbers are left out.
     - `inputs`, `outputs`: node names; by default what `graph.graph` says, else none.
     - `arrays`: shapes of the shared arrays by name; by default what `graph.graph` says, else none.
 
@@ -61,21 +61,22 @@ class Topology:
         senders: Any,
         receivers: Any,
         *,
-        n: int | None = None,
+        n: Any = None,
         shape: Any = (),
-        kind: str | Sequence[str] = "node",
+        kind: Any = "node",
         dtype: Any = "float32",
-        edge_kind: str | Sequence[str] = "edge",
-        tie: str | None = None,
-        attributes: Mapping[str, Any] | None = None,
-        keys: Sequence[Name] | None = None,
-        inputs: Sequence[int] = (),
-        outputs: Sequence[int] = (),
+        edge_kind: Any = "edge",
+        tie: Any = None,
+        attributes: Any = None,
+        keys: Any = None,
+        inputs: Any = None,
+        outputs: Any = None,
     ) -> "Topology":
-        """Wiring that is already arrays: nodes `0 .. n - 1` of one shape, an edge `senders[i] -> receivers[i]`.
+        """Wiring that is already arrays: nodes `0 .. n - 1` of one shape, edges `senders[i] -> receivers[i]`.
 
-        `kind` and `edge_kind` are one name or a column of names, `attributes` columns of numbers, one an edge;
-        `keys` tells parallel edges apart. Equal to the topology of the same networkx graph, without drawing it.
+        `kind` and `edge_kind` are one name or a column of names, `attributes` columns of numbers, one an
+        edge; `keys` tells parallel edges apart. Equal to the topology of the same networkx graph, without
+        drawing it.
         """
         return cls._from_columns(
             from_arrays(
@@ -104,21 +105,18 @@ class Topology:
         self._columns = columns
         self._layout = Layout(columns)
         self._check_inputs()
-        self._digest = _digest(columns)
+        self._digest = serial.digest(columns)
         self._hash = hash(self._digest)
         self._interned()
 
     def _check_inputs(self):
-        inputs = set(self._columns.inputs)
-        if any(self.array_of(i).shared for i in inputs):
-            for members in self._layout.overlaps:
-                clash = [i for i in members.tolist() if i in inputs]
-                cells = [set(self._layout.cells(i).ravel().tolist()) for i in clash]
-                if sum(map(len, cells)) > len(set().union(*cells)):
-                    raise ValueError(
-                        f"`inputs` {_text.names(self.nodes[i] for i in clash)} overlap on a shared array, so that one "
-                        "would overwrite another; make one input of them"
-                    )
+        clash = self._layout.clashing(np.asarray(self._columns.inputs, np.int64))
+        if clash:
+            who = _text.names(self.nodes[i] for i in clash)
+            raise ValueError(
+                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; "
+                "make one input of them"
+            )
 
     # what users read
 
@@ -131,7 +129,10 @@ class Topology:
     def edges(self) -> list[tuple]:
         """All edges in networkx's order: `(u, v)`, or `(u, v, key)` where edges have keys."""
         names, columns = self.nodes, self._columns
-        ends = [(names[u], names[v]) for u, v in zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)]
+        ends = [
+            (names[u], names[v])
+            for u, v in zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)
+        ]
         return ends if columns.keys is None else [(*e, k) for e, k in zip(ends, columns.keys, strict=True)]
 
     @property
@@ -175,11 +176,7 @@ class Topology:
         return View(spec.name, index, self.node_class(at).shape)
 
     def __contains__(self, node: object) -> bool:
-        try:
-            self.index(node)
-        except KeyError:
-            return False
-        return True
+        return self._find(node) is not None
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -191,7 +188,8 @@ class Topology:
         return self._hash
 
     def __repr__(self) -> str:
-        return f"Topology({len(self.nodes)} nodes, {len(self._columns.senders)} edges, {len(self.arrays)} arrays)"
+        edges = len(self._columns.senders)
+        return f"Topology({len(self.nodes)} nodes, {edges} edges, {len(self.arrays)} arrays)"
 
     # what the rest of the library reads
 
@@ -199,31 +197,25 @@ class Topology:
     def _position(self) -> dict[Name, int]:
         return {name: i for i, name in enumerate(self.nodes)}
 
-    def index(self, node: object) -> int:
-        """The position of a node; `KeyError` with the nearest next move if there is none of this name."""
-        names = self.nodes
-        if isinstance(names, range):
-            if isinstance(node, (int, np.integer)) and not isinstance(node, bool) and 0 <= node < len(names):
-                return int(node)
-        else:
-            try:
-                return self._position[node]  # pyright: ignore[reportArgumentType]
-            except (KeyError, TypeError):
-                pass
-        raise UnknownNode(f"there is no node {node!r}; the nodes are {_text.listing(map(repr, names), 12)}")
+    def _find(self, node: Any) -> int | None:
+        if isinstance(self.nodes, range):
+            integer = isinstance(node, (int, np.integer)) and not isinstance(node, bool)
+            return int(node) if integer and 0 <= node < len(self.nodes) else None
+        try:
+            return self._position.get(node)
+        except TypeError:  # a list, say, which can be no name
+            return None
+
+    def index(self, node: Any) -> int:
+        """The position of a node; `UnknownNode`, a `KeyError`, says what there is if not this."""
+        at = self._find(node)
+        if at is None:
+            raise UnknownNode(f"there is no node {node!r}; the nodes are {naming.some(self.nodes)}")
+        return at
 
     def indices(self, argument: str, nodes: Any) -> tuple[int, ...]:
-        """Positions of several nodes; `ValueError` names the argument and everything unknown in it."""
-        if isinstance(nodes, str) or not hasattr(nodes, "__iter__"):
-            raise TypeError(f"`{argument}` is a sequence of node names, but got {nodes!r}; write [{nodes!r}]")
-        nodes = list(nodes)
-        unknown = [node for node in nodes if node not in self]
-        if unknown:
-            raise ValueError(
-                f"`{argument}` names {_text.names(unknown)}, which the topology does not have; "
-                f"its nodes are {_text.listing(map(repr, self.nodes), 12)}"
-            )
-        return tuple(map(self.index, nodes))
+        """Positions of several nodes; the error names the argument and everything unknown in it."""
+        return naming.positions(argument, nodes, self._find, self.nodes)
 
     def node_class(self, at: int):
         """Kind, shape, dtype and shared array of the node at a position."""
@@ -296,7 +288,7 @@ class Topology:
         return serial.to_json(self._columns)
 
     @classmethod
-    def from_json(cls, text: str) -> "Topology":
+    def from_json(cls, text: Any) -> "Topology":
         """The topology that `to_json` wrote; the very object, if an equal one is alive."""
         return cls._from_columns(serial.from_json(text))._interned()
 
@@ -320,36 +312,3 @@ class UnknownNode(KeyError, IndexError):
 
 def _restore(state: tuple) -> Topology:
     return Topology._from_columns(Columns(*state))._interned()
-
-
-def _digest(columns: Columns) -> bytes:
-    header = serial.header(columns)
-    digest = hashlib.blake2b(json.dumps(header).encode(), digest_size=16)
-    for array in serial.numbers(columns):
-        digest.update(np.ascontiguousarray(array))
-    return digest.digest()
-
-
-def summary(topology: Topology) -> str:
-    """The table of `Topology.summary`."""
-    columns, layout = topology.columns, topology.layout
-    roles = [(topology.inputs, "input"), (topology.outputs, "output")]
-    rows = []
-    for i, cls in enumerate(columns.node_classes):
-        members = [topology.nodes[j] for j in np.flatnonzero(columns.node_class == i)[:5].tolist()]
-        count = int((columns.node_class == i).sum())
-        array = layout.arrays[layout.class_array[i]].name
-        role = " ".join(word for names, word in roles if any(topology.node_class(topology.index(n)) == cls for n in names))
-        rows.append((_text.names(members) + (" ..." if count > 5 else ""), count, cls.kind, cls.shape, cls.dtype, array, role))
-    parts = [repr(topology), _text.table(("nodes", "count", "kind", "shape", "dtype", "array", "role"), rows)]
-    if layout.overlaps:
-        lines = [(layout.arrays[layout.node_array[b[0]]].name, len(b), _text.listing((repr(topology.nodes[j]) for j in b.tolist()), 6)) for b in layout.overlaps]
-        parts.append(_text.table(("shared array", "views", "overlap"), lines))
-    if topology.groups:
-        lines = [
-            (g.kind, g.tie or "", len(g.edges), f"{g.sender_shape} -> {g.receiver_shape}", layout.arrays[g.sender_array].name,
-             layout.arrays[g.receiver_array].name, "yes" if g.self_loop else "")
-            for g in topology.groups
-        ]  # fmt: skip
-        parts.append(_text.table(("edges", "tie", "count", "shapes", "from", "to", "self-loop"), lines))
-    return "\n\n".join(parts)

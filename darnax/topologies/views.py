@@ -1,9 +1,11 @@
 """Views: NumPy basic indexing, made explicit and checked, so that a wrong one fails where it is drawn."""
 
+import operator
+
 import numpy as np
 
 Index = tuple[int | slice, ...]
-"""One entry an axis: a non-negative int, or a slice whose start, stop and positive step are all written out."""
+"""One entry an axis: a non-negative int, or a slice with start, stop and positive step all written out."""
 
 
 def resolve_index(index: object, shape: tuple[int, ...]) -> Index:
@@ -11,16 +13,18 @@ def resolve_index(index: object, shape: tuple[int, ...]) -> Index:
 
     Raises `ValueError` or `TypeError` with the reason; the caller adds the node.
     """
-    parts = list(index) if isinstance(index, (tuple, list)) else [index]
+    parts = list(index) if isinstance(index, tuple) else [index]
     dots = [i for i, part in enumerate(parts) if part is Ellipsis]
     if len(dots) > 1:
-        raise ValueError("has more than one Ellipsis")
+        raise ValueError("it has more than one Ellipsis")
     missing = len(shape) - len(parts) + len(dots)
     if missing < 0:
-        raise ValueError(f"has {len(parts)} entries for the {len(shape)} axes of {shape}")
+        raise ValueError(f"it has {len(parts)} entries for {len(shape)} axes")
     at = dots[0] if dots else len(parts)
     parts[at : at + len(dots)] = [slice(None)] * missing
-    return tuple(_resolve_axis(part, size, axis) for axis, (part, size) in enumerate(zip(parts, shape, strict=True)))
+    return tuple(
+        _resolve_axis(part, size, axis) for axis, (part, size) in enumerate(zip(parts, shape, strict=True))
+    )
 
 
 def _resolve_axis(part: object, size: int, axis: int) -> int | slice:
@@ -29,17 +33,23 @@ def _resolve_axis(part: object, size: int, axis: int) -> int | slice:
             raise ValueError(f"{part} lies outside axis {axis} of size {size}")
         return int(part) % size
     if not isinstance(part, slice):
-        raise TypeError(f"holds {part!r}; it takes ints and slices only")
-    step = 1 if part.step is None else part.step
+        raise TypeError(f"{part!r} is neither an int nor a slice")
+    try:
+        start, stop, step = (
+            None if end is None else operator.index(end) for end in (part.start, part.stop, part.step)
+        )
+    except TypeError:
+        raise TypeError(f"the parts of {part!r} are not ints") from None
+    step = 1 if step is None else step
     if step < 1:
-        raise ValueError(f"has a step of {step} on axis {axis}; steps are positive")
-    start = 0 if part.start is None else part.start + size * (part.start < 0)
-    stop = size if part.stop is None else part.stop + size * (part.stop < 0)
-    if start < 0 or stop > size:
+        raise ValueError(f"{part} has a step of {step} on axis {axis}, and steps are positive")
+    first = 0 if start is None else start + size * (start < 0)
+    end = size if stop is None else stop + size * (stop < 0)
+    if first < 0 or end > size:
         raise ValueError(f"{part} reaches outside axis {axis} of size {size}")
-    if stop <= start:
+    if end <= first:
         raise ValueError(f"{part} is empty on axis {axis} of size {size}")
-    return slice(start, start + step * ((stop - start - 1) // step) + 1, step)
+    return slice(first, first + step * ((end - first - 1) // step) + 1, step)
 
 
 def index_shape(index: Index) -> tuple[int, ...]:

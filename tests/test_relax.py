@@ -1,0 +1,294 @@
+"""Relaxation: the report of every sample is the one that the definition gives, whatever its companions do."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+from helpers import CASES, Loop, couplings_matrix, loop_order, population, random_state, read, sample, scalars, spins, start
+
+import darnax as dx
+
+
+def report_by_hand(network, state, visits, units, max_steps, tol=1e-5):
+    """`(settled, steps, residual, period)` of a single sample, by the definition, for ±1 states."""
+    loop = Loop(network, state)
+    anchor, anchored = None, 0
+    for t in range(1, max_steps + 1):
+        before = {name: array.copy() for name, array in loop.arrays.items()}
+        loop.sweep(visits, units)
+        residual = max(np.abs(loop.arrays[name] - before[name]).max() for name in before)
+        if residual <= tol:
+            return True, t, residual, 1
+        if anchor is not None and all(np.abs(loop.arrays[name] - anchor[name]).max() <= tol for name in anchor):
+            return False, t, residual, t - anchored
+        if t & (t - 1) == 0:
+            anchor, anchored = {name: array.copy() for name, array in loop.arrays.items()}, t
+    return False, max_steps, residual, 0
+
+
+@pytest.mark.parametrize("schedule", ["synchronous", "node_by_node"])
+@pytest.mark.parametrize("case", ["self-loop", "hub", "windows", "scalars", "int8", "chain"])
+def test_report_follows_the_definition(case, schedule):
+    network = CASES[case].network()
+    state = random_state(network.topology, 6)
+    ours, visits, units = loop_order(network, schedule)
+    solution = dx.relax(network, state, schedule=ours, max_steps=12)
+    for i in range(6):
+        settled, steps, residual, period = report_by_hand(network, sample(state, i), visits, units, 12)
+        assert (bool(solution.settled[i]), int(solution.steps[i])) == (settled, steps)
+        assert int(solution.period[i]) == period
+        assert float(solution.residual[i]) == residual
+
+
+@pytest.mark.parametrize("schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.asynchronous(0.5)])
+@pytest.mark.parametrize("case", ["chain", "windows", "scalars"])
+def test_batch_equals_sample_by_sample(case, schedule):
+    network = CASES[case].network()
+    state = random_state(network.topology, 5)
+    keys = jax.random.split(jax.random.key(3), 5)
+    whole = dx.relax(network, state, schedule=schedule, max_steps=30, key=keys)
+    for i in range(5):
+        single = dx.relax(network, sample(state, i), schedule=schedule, max_steps=30, key=keys[i : i + 1])
+        for ours, theirs in zip(jax.tree.leaves(sample(whole, i)), jax.tree.leaves(single), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_batch_equals_sample_by_sample_for_floats():
+    network = population(couplings_matrix(8, symmetric=False) * 0.5, dx.tanh)
+    values = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32) * np.array([[0.01], [1], [3], [10]], np.float32)
+    whole = dx.relax(network, start(network, values), max_steps=200)
+    assert whole.settled.all()
+    assert len(set(whole.steps.tolist())) > 1
+    for i in range(4):
+        single = dx.relax(network, start(network, values[i : i + 1]), max_steps=200)
+        np.testing.assert_allclose(read(whole.state)[i], read(single.state)[0], atol=1e-6)
+        assert abs(int(single.steps[0]) - int(whole.steps[i])) <= 1
+
+
+def test_one_key_gives_sample_i_the_key_folded_with_i():
+    network = population(couplings_matrix(8, symmetric=False), dx.glauber(1.0))
+    state, key = start(network, spins(8, 3)), jax.random.key(5)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(3))
+    one, _ = dx.rollout(network, state, 4, key=key)
+    many, _ = dx.rollout(network, state, 4, key=keys)
+    np.testing.assert_array_equal(read(one), read(many))
+    alone, _ = dx.rollout(network, sample(state, 1), 4, key=keys[1:2])
+    np.testing.assert_array_equal(read(alone)[0], read(one)[1])
+    assert (read(one)[0] != read(one)[1]).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["start", "input", "later"])
+def test_a_value_that_is_not_finite_stops_its_sample_alone(where, bad):
+    graph = dx.topologies.sequential([3, 4, 4, 2])
+    activations = {"hidden": dx.sign if where == "start" else dx.relu, "output": dx.identity}
+    network = dx.Network(dx.Topology(graph), {"forward": dx.dense(gain=6.0), "backward": dx.dense(gain=0.02), "recurrent": dx.dense(gain=0.2)}, activations, key=jax.random.key(0))
+    state = dx.GraphState(network.topology).init(np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32))
+    good = dx.relax(network, state, max_steps=80)
+    node = 1 if where == "start" else 0
+    value = np.array(state[node])
+    value[1] = 3.3e38 if where == "later" else bad
+    solution = dx.relax(network, state.replace_val(node, value), max_steps=80)
+    assert solution.settled.tolist() == [bool(good.settled[0]), False, bool(good.settled[2])]
+    assert np.isnan(solution.residual[1])
+    assert int(solution.period[1]) == 0
+    if where == "start":
+        assert int(solution.steps[1]) == 1
+    for i in (0, 2):
+        for ours, theirs in zip(jax.tree.leaves(sample(solution, i)), jax.tree.leaves(sample(good, i)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def energy(matrix, values):
+    return -0.5 * np.einsum("bi,ij,bj->b", values, matrix, values)
+
+
+@pytest.mark.parametrize("make", [population, scalars])
+def test_symmetric_couplings_settle_unit_by_unit(make):
+    matrix = couplings_matrix(16, symmetric=True)
+    network, values = make(matrix), spins(16, 12)
+    solution = dx.relax(network, start(network, values), schedule=dx.unit_by_unit(), max_steps=100)
+    assert solution.settled.all()
+    state, before = start(network, values), energy(matrix, values)
+    for _ in range(int(solution.steps.max())):
+        state = dx.step(network, state, schedule=dx.unit_by_unit())
+        after = energy(matrix, read(state))
+        assert (after <= before).all()
+        before = after
+    np.testing.assert_array_equal(read(state), read(solution.state))
+    fields = read(solution.state) @ matrix.T
+    np.testing.assert_array_equal(np.where(fields >= 0, 1, -1), read(solution.state))
+
+
+@pytest.mark.parametrize("make", [population, scalars])
+def test_symmetric_couplings_at_once_end_in_period_one_or_two(make):
+    network, values = make(couplings_matrix(16, symmetric=True)), spins(16, 12)
+    solution = dx.relax(network, start(network, values), max_steps=300)
+    assert set(solution.period.tolist()) <= {1, 2}
+    assert 2 in solution.period.tolist()
+    np.testing.assert_array_equal(np.asarray(solution.settled), np.asarray(solution.period) == 1)
+    later, _ = dx.rollout(network, solution.state, 2)
+    np.testing.assert_array_equal(read(later), read(solution.state))
+    once = dx.step(network, solution.state)
+    still = (read(once) == read(solution.state)).all(axis=1)
+    np.testing.assert_array_equal(still, np.asarray(solution.settled))
+
+
+def test_asymmetric_couplings_mostly_do_not_settle():
+    network = population(couplings_matrix(64, symmetric=False))
+    solution = dx.relax(network, start(network, spins(64, 20)), schedule=dx.node_by_node(), max_steps=100)
+    assert solution.settled.mean() < 0.2
+
+
+@pytest.mark.parametrize("schedule", [dx.synchronous(), dx.asynchronous(0.3), dx.unit_by_unit()])
+def test_what_is_settled_is_a_fixed_point(schedule):
+    network = population(couplings_matrix(24, symmetric=False, seed=2), self_coupling=1.0)
+    solution = dx.relax(network, start(network, spins(24, 40)), schedule=schedule, max_steps=60, key=jax.random.key(0))
+    settled = np.asarray(solution.settled)
+    assert 0 < settled.sum()
+    after = dx.step(network, solution.state)
+    np.testing.assert_array_equal(read(after)[settled], read(solution.state)[settled])
+    assert (solution.residual[settled] == 0).all()
+    moved = (read(dx.step(network, solution.state)) != read(solution.state)).any(axis=1)
+    assert moved[~settled].all()
+
+
+def test_asynchronous_finds_no_cycles():
+    network = population(couplings_matrix(16, symmetric=True))
+    solution = dx.relax(network, start(network, spins(16, 12)), schedule=dx.asynchronous(1.0), max_steps=20, key=jax.random.key(0))
+    assert set(solution.period.tolist()) <= {0, 1}
+
+
+def test_a_start_at_rest_takes_one_pass():
+    network = population(couplings_matrix(16, symmetric=True))
+    rest = dx.relax(network, start(network, spins(16, 4)), schedule=dx.unit_by_unit()).state
+    solution = dx.relax(network, rest, schedule=dx.unit_by_unit())
+    assert solution.steps.tolist() == [1] * 4
+    assert solution.settled.all()
+    nothing = dx.relax(CASES["no edges"].network(), dx.GraphState(CASES["no edges"].network().topology, 2))
+    assert nothing.settled.tolist() == [True, True]
+    assert nothing.steps.tolist() == [1, 1]
+
+
+def test_a_finished_sample_is_frozen():
+    """A start at rest stays bit for bit while its companion goes on."""
+    network = population(couplings_matrix(8, symmetric=False) * 0.5, dx.tanh)
+    values = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+    loose = dx.relax(network, start(network, values[:1]), tol=1e-2)
+    values[0] = read(loose.state)[0]
+    both = dx.relax(network, start(network, values), tol=1e-2)
+    assert int(both.steps[0]) == 1 < int(both.steps[1])
+    np.testing.assert_allclose(read(both.state)[0], read(dx.step(network, start(network, values)))[0], atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [0.5, 1e-3])
+def test_leaky_units_rest_where_the_map_does(rate):
+    """A slow unit moves less than the tolerance in a pass; that is neither rest nor a cycle."""
+    matrix = couplings_matrix(6, symmetric=False) * 0.5
+    values = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
+    network = population(matrix, dx.leaky(rate, dx.tanh))
+    solution = dx.relax(network, start(network, values), max_steps=40, tol=1e-3)
+    distance = np.abs(np.tanh(values @ matrix.T) - values).max(axis=1)
+    if rate == 1e-3:
+        assert not solution.settled.any()
+        assert solution.period.tolist() == [0, 0, 0]
+        assert (np.asarray(solution.residual) > 0.2 * np.minimum(distance, 1)).all()
+        return
+    assert solution.settled.all()
+    rest = dx.relax(population(matrix, dx.tanh), start(network, values), tol=1e-6, max_steps=300).state
+    np.testing.assert_allclose(read(solution.state), read(rest), atol=1e-2)
+
+
+def test_the_residual_is_relative_to_the_block():
+    """|F(s) - s| / max(1, max|s|), node by node, for states far from one."""
+    graph = nx.DiGraph(arrays={"line": 4})
+    graph.add_node("a", shape=2, kind="free")
+    graph.add_node("l", array="line", index=slice(0, 2), kind="free")
+    graph.add_node("r", array="line", index=slice(1, 3), kind="free")
+    graph.add_node("s", array="line", index=3, kind="free")
+    graph.add_edges_from((n, n) for n in graph.nodes)
+    network = dx.Network(dx.Topology(graph), {"edge": dx.scale(0.5)}, dx.identity, key=jax.random.key(0))
+    state = dx.GraphState(network.topology).init({"a": [[100.0, 1.0]], "s": [[4.0][0]]})
+    state = state.replace_val("r", np.array([[8.0, 40.0]]))
+    solution = dx.relax(network, state, max_steps=1)
+    # a halves: 50 / 100; r: its first cell gets both views' messages and stays, its second moves by 20 / 40; s: 2 / 4
+    assert float(solution.residual[0]) == pytest.approx(0.5)
+    assert int(solution.period[0]) == 0
+
+
+def test_gradients_agree_with_each_other_and_leave_out_what_did_not_settle():
+    topology = dx.Topology(dx.topologies.sequential([3, 4, 4, 2]))
+    kinds = dict.fromkeys(topology.edge_kinds, dx.dense(gain=0.4))
+    network = dx.Network(topology, kinds, dx.tanh, biases={"hidden": dx.bias(0.1)}, key=jax.random.key(1))
+    rules = dict.fromkeys(topology.edge_kinds, dx.hebbian())
+    params, rest = dx.partition(network, rules)
+    x = jax.random.normal(jax.random.key(2), (3, 3))
+
+    def loss(params, x, adjoint, schedule, max_steps=100, tol=1e-6):
+        state = dx.GraphState(topology).init(x)
+        drive = {2: jnp.ones(4) * 0.3}
+        solution = dx.relax(eqx.combine(params, rest), state, adjoint=adjoint, schedule=schedule, max_steps=max_steps, tol=tol, drive=drive)
+        return jnp.sum(solution.state.readout**2) + jnp.sum(solution.state[1])
+
+    slope = jax.grad(loss, argnums=(0, 1))
+    exact = slope(params, x, dx.unrolled(), dx.synchronous())
+    for schedule in (dx.synchronous(), dx.node_by_node()):
+        implicit = slope(params, x, dx.implicit(), schedule)
+        for ours, theirs in zip(jax.tree.leaves(implicit), jax.tree.leaves(exact), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=3e-5, rtol=1e-4)
+    unsettled = slope(params, x, dx.implicit(), dx.synchronous(), 2, 0.0)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(unsettled))
+
+
+@pytest.mark.parametrize("adjoint", [dx.implicit(), dx.unrolled()])
+@pytest.mark.parametrize(("activation", "reason"), [(dx.sign, "sign has no derivative"), (dx.leaky(0.5, dx.sign), "no derivative")])
+def test_gradients_through_what_has_none_are_refused(activation, reason, adjoint):
+    def loss(matrix):
+        network = population(np.zeros((3, 3)), activation)
+        network = eqx.tree_at(lambda n: n.couplings["recurrent"][0].weight, network, matrix[None])
+        return dx.relax(network, start(network, spins(3, 2)), adjoint=adjoint).state["units"].sum()
+
+    with pytest.raises(TypeError, match=f"kind 'node' cannot be differentiated: .*{reason}"):
+        jax.grad(loss)(jnp.eye(3))
+
+
+def test_stacked_states_equal_the_loop_over_them():
+    network = CASES["chain"].network()
+    states = [random_state(network.topology, 3, seed=i) for i in range(2)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+    def run(state):
+        return dx.relax(network, state, max_steps=20, schedule=dx.node_by_node())
+
+    for mapped in (jax.vmap(run)(stacked), jax.pmap(run)(stacked)):
+        for i, state in enumerate(states):
+            alone = run(state)
+            for ours, theirs in zip(jax.tree.leaves(mapped), jax.tree.leaves(alone), strict=True):
+                np.testing.assert_array_equal(ours[i], theirs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"max_steps": 0}, ValueError, "`max_steps` is at least 1, but got 0"),
+        ({"max_steps": 1.5}, TypeError, "`max_steps` is a whole number"),
+        ({"tol": -1.0}, ValueError, "`tol` is a finite number of at least 0"),
+        ({"tol": float("nan")}, ValueError, "`tol`"),
+        ({"adjoint": "implicit"}, TypeError, r"`adjoint` is dx.implicit\(\) or"),
+        ({"schedule": dx.asynchronous(0.5)}, ValueError, "`key` is missing: `asynchronous`"),
+    ],
+)
+def test_bad_arguments(arguments, error, match):
+    network = population(couplings_matrix(4, symmetric=True))
+    with pytest.raises(error, match=match):
+        dx.relax(network, start(network, spins(4, 2)), **arguments)
+
+
+def test_noise_never_rests():
+    network = population(couplings_matrix(4, symmetric=True), dx.glauber(1.0))
+    with pytest.raises(ValueError, match=r"kind 'node' are random \(glauber\) and never rest; use rollout"):
+        dx.relax(network, start(network, spins(4, 2)), key=jax.random.key(0))
+    with pytest.raises(ValueError, match="`key` is missing: nodes of kind 'node' are random"):
+        dx.step(network, start(network, spins(4, 2)))
