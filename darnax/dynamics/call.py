@@ -1,6 +1,6 @@
 """The arguments of a call, checked once and turned into index arrays: who speaks, who is held, who is driven."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -153,13 +153,18 @@ def _batched(what: str, value: Any, shape: tuple[int, ...], batch: int, noun: st
     return value
 
 
-def _check_driven(network: Network, driven: Sequence[int]):
+def _check_driven(network: Network, driven: tuple[int, ...]):
     """What hears nobody needs no activation until it is driven."""
     kinds = {network.topology.node_class(at).kind for at in driven} - set(network.activations)
     if kinds:
         raise ValueError(f"`drive` moves nodes of kinds {_text.names(sorted(kinds))}, which have no activation; give them one")
-    if driven:
-        check_activations(network.topology, network.activations, np.asarray(driven, np.int64))
+    check_activations(network.topology, network.activations, _hear_nobody(network.topology, driven))
+
+
+@lru_cache(maxsize=256)
+def _hear_nobody(topology: Topology, nodes: tuple[int, ...]) -> np.ndarray:
+    """Those of some nodes that no edge ends at: nobody has looked at their activation yet."""
+    return np.setdiff1d(np.asarray(nodes, np.int64), topology.columns.receivers)
 
 
 def sample_keys(network: Network, frame: Frame, schedule: Schedule, key: Any, batch: int) -> Key[Array, " batch"] | None:

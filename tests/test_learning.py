@@ -1,0 +1,252 @@
+"""Local updates equal their closed forms, and touch nothing else."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import optax
+import pytest
+from helpers import CASES, random_state
+
+import darnax as dx
+
+BATCH = 4
+
+
+def signal(rule, field, state):
+    """Perceptron and Hebbian signals in NumPy."""
+    if isinstance(rule, type(dx.hebbian())):
+        return -state
+    return np.where(state * field <= rule.margin, -state, 0)
+
+
+def triangle():
+    graph = nx.DiGraph()
+    graph.add_node("x", shape=(2, 2))
+    graph.add_node("h", shape=5, kind="hidden")
+    graph.add_node("y", shape=3, kind="output")
+    graph.add_edge("x", "h", kind="forward")
+    graph.add_edge("h", "h", kind="recurrent")
+    graph.add_edge("h", "y", kind="forward")
+    graph.add_edge("y", "h", kind="back")
+    couplings = {"forward": dx.dense(), "recurrent": dx.dense(self_coupling=0.5), "back": dx.dense()}
+    biases = {"hidden": dx.bias(0.3), "output": dx.bias(-0.2)}
+    return dx.Network(dx.Topology(graph, inputs=["x"]), couplings, dx.sign, biases=biases, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("rule", [dx.hebbian(), dx.perceptron(0.7)])
+@pytest.mark.parametrize("with_target", [False, True])
+@pytest.mark.parametrize("normalise", [None, lambda batch, fan_in: (batch * fan_in) ** 0.5])
+def test_dense_updates_equal_the_outer_product(rule, with_target, normalise):
+    network = triangle()
+    state = random_state(network.topology, BATCH, seed=1)
+    target = random_state(network.topology, BATCH, seed=2) if with_target else None
+    rules = {"forward": rule, "recurrent": rule}
+    arguments = {"target": target, "silence": ["y"], "normalise": normalise}
+    updates = dx.local_updates(network, state, rules, **arguments)
+    s = {n: np.asarray(state[n]).reshape(BATCH, -1) for n in state}
+    goal = {n: np.asarray((target or state)[n]).reshape(BATCH, -1) for n in state}
+    weight = {edge: np.array(network[edge].weight) for edge in network.topology.edges}
+    np.fill_diagonal(weight["h", "h"], 0.5)
+    field = {"h": s["x"] @ weight["x", "h"].T + s["h"] @ weight["h", "h"].T + 0.3, "y": s["h"] @ weight["h", "y"].T - 0.2}
+    divide = (lambda batch, fan_in: batch) if normalise is None else normalise
+    for u, v in [("x", "h"), ("h", "y"), ("h", "h")]:
+        expected = signal(rule, field[v], goal[v]).T @ s[u] / divide(BATCH, s[u].shape[1])
+        if u == v:
+            np.fill_diagonal(expected, 0)
+        np.testing.assert_allclose(updates[u, v].weight, expected, atol=1e-6)
+    for kind, node in (("hidden", "h"), ("output", "y")):
+        (bias,) = updates.biases[kind].values()
+        np.testing.assert_allclose(bias[0], signal(rule, field[node], goal[node]).sum(0) / divide(BATCH, 1), atol=1e-6)
+
+
+def test_the_structure_is_that_of_params():
+    network = triangle()
+    rules = {"recurrent": dx.hebbian()}
+    params, _ = dx.partition(network, rules)
+    updates = dx.local_updates(network, random_state(network.topology, BATCH), rules)
+    assert jax.tree.structure(updates) == jax.tree.structure(params)
+    assert updates["h", "y"].weight is None
+    assert updates.biases["output"] == dict.fromkeys(updates.biases["output"])
+
+
+def test_what_does_not_speak_does_not_learn():
+    network = triangle()
+    state = random_state(network.topology, BATCH)
+    rules = dict.fromkeys(("forward", "recurrent", "back"), dx.hebbian())
+    quiet = dx.local_updates(network, state, rules, silence=["y", "h"])
+    assert (quiet["y", "h"].weight == 0).all()
+    assert (quiet["h", "y"].weight == 0).all()
+    assert (quiet["x", "h"].weight != 0).any()
+    some = dx.local_updates(network, state, rules, kinds=["recurrent"])
+    assert (some["x", "h"].weight == 0).all()
+    assert (some["h", "h"].weight != 0).any()
+    field = dx.local_updates(network, state, {"forward": dx.perceptron(0.1)}, kinds=["forward"])
+    apart = dx.local_updates(network, state, {"forward": dx.perceptron(0.1)})
+    assert (field["x", "h"].weight != apart["x", "h"].weight).any()
+
+
+@pytest.mark.parametrize("case", ["tied", "windows", "parallel", "hub", "scalars"])
+def test_updates_sum_over_the_uses_of_a_parameter(case):
+    """Whatever the sharing: the sum over edges and samples of each edge's own product, divided by the batch."""
+    network = CASES[case].network()
+    topology = network.topology
+    state = random_state(topology, BATCH)
+    fields = network.local_field(state)
+    rule = dx.perceptron(1.5)
+    updates = dx.local_updates(network, state, dict.fromkeys(topology.edge_kinds, rule))
+    expected = {}
+    for edge in topology.edges:
+        u, v = edge[:2]
+        total = jax.tree.map(jnp.zeros_like, network[edge])
+        for b in range(BATCH):
+            cotangent = jnp.asarray(signal(rule, np.asarray(fields[v][b]), np.asarray(state[v][b], np.float32)))
+            sender = state[u][b]
+            _, pull = jax.vjp(lambda module, sender=sender: module(sender.astype(jnp.float32)), network[edge])
+            total = jax.tree.map(lambda a, g: a + g / BATCH, total, pull(cotangent)[0])
+        kind, bundle, row = network._find(edge)
+        name = (kind, bundle, row)
+        expected[name] = jax.tree.map(jnp.add, expected[name], total) if name in expected else total
+    for (kind, bundle, row), total in expected.items():
+        ours = updates.couplings[kind][bundle]
+        leaf = jax.tree.leaves(ours)[0]
+        np.testing.assert_allclose(leaf if row is None else leaf[row], jax.tree.leaves(total)[0], atol=1e-5)
+
+
+def test_a_convolution_learns_from_all_its_places():
+    graph = nx.DiGraph()
+    graph.add_node("image", shape=(5, 5, 2))
+    graph.add_node("map", shape=(5, 5, 3), kind="map")
+    graph.add_edge("image", "map", kind="conv")
+    network = dx.Network(dx.Topology(graph), {"conv": dx.conv(kernel=3)}, dx.sign, key=jax.random.key(0))
+    state = random_state(network.topology, BATCH)
+    updates = dx.local_updates(network, state, {"conv": dx.hebbian()})
+    padded = np.pad(np.asarray(state["image"]), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    goal = np.asarray(state["map"])
+    expected = np.zeros((3, 3, 2, 3), np.float32)
+    for i in range(3):
+        for j in range(3):
+            expected[i, j] = -np.einsum("bhwi,bhwo->io", padded[:, i : i + 5, j : j + 5], goal) / BATCH
+    np.testing.assert_allclose(updates["image", "map"].weight, expected, atol=1e-5)
+
+
+def test_an_equinox_layer_learns_by_its_own_product():
+    graph = nx.DiGraph()
+    graph.add_nodes_from("ab", shape=3)
+    graph.add_edge("a", "b", kind="layer")
+    topology = dx.Topology(graph)
+    network = dx.Network(topology, {"layer": lambda s, r, key: eqx.nn.Linear(3, 3, key=key)}, dx.sign, key=jax.random.key(0))
+    state = random_state(topology, BATCH)
+    updates = dx.local_updates(network, state, {"layer": dx.hebbian()})
+    np.testing.assert_allclose(updates["a", "b"].weight, -np.asarray(state["b"]).T @ np.asarray(state["a"]) / BATCH, atol=1e-6)
+    np.testing.assert_allclose(updates["a", "b"].bias, -np.asarray(state["b"]).mean(0), atol=1e-6)
+
+
+def test_a_users_rule_sees_one_node_of_one_sample():
+    seen = []
+
+    def rule(field, state):
+        seen.append((field.shape, state.shape))
+        return (field - field.mean()) * state
+
+    network = triangle()
+    state = random_state(network.topology, BATCH)
+    updates = dx.local_updates(network, state, {"back": rule})
+    assert set(seen) == {((5,), (5,))}
+    field = np.asarray(network.local_field(state)["h"])
+    signal = (field - field.mean(1, keepdims=True)) * np.asarray(state["h"])
+    np.testing.assert_allclose(updates["y", "h"].weight, signal.T @ np.asarray(state["y"]) / BATCH, atol=1e-5)
+
+
+def test_different_rules_add_up_in_the_bias():
+    network = triangle()
+    state = random_state(network.topology, BATCH)
+    one = dx.local_updates(network, state, {"forward": dx.hebbian()}).biases["hidden"]
+    two = dx.local_updates(network, state, {"back": dx.perceptron(0.3)}).biases["hidden"]
+    both = dx.local_updates(network, state, {"forward": dx.hebbian(), "back": dx.perceptron(0.3)}).biases["hidden"]
+    same = dx.local_updates(network, state, {"forward": dx.hebbian(), "back": dx.hebbian()}).biases["hidden"]
+    for name in both:
+        np.testing.assert_allclose(both[name], one[name] + two[name], atol=1e-6)
+        np.testing.assert_array_equal(same[name], one[name])
+
+
+def test_biases_on_a_shared_array_learn_where_their_kind_is():
+    network = CASES["windows"].network()
+    state = random_state(network.topology, BATCH)
+    updates = dx.local_updates(network, state, {"back": dx.hebbian()})
+    bias = updates.biases["patch"]["line"]
+    heard = np.zeros(8, bool)
+    heard[1:6] = True  # patches 1 to 3 hear, windows of three from there
+    expected = np.where(heard, -np.asarray(state.arrays["line"]).mean(-1), 0)
+    np.testing.assert_allclose(bias, expected, atol=1e-6)
+
+
+def test_the_update_is_a_descent_direction():
+    """Repeating it on one batch removes the violations of the margin."""
+    network = triangle()
+    state = random_state(network.topology, 3)
+    rules = {"forward": dx.perceptron(0.5)}
+    violations = []
+    for _ in range(60):
+        field = np.asarray(network.local_field(state)["y"])
+        violations.append(int((field * np.asarray(state["y"]) <= 0.5).sum()))
+        params, rest = dx.partition(network, rules)
+        updates = dx.local_updates(network, state, rules)
+        network = eqx.combine(jax.tree.map(lambda p, u: p - 0.3 * u, params, updates), rest)
+    assert violations[0] > 0
+    assert violations[-1] == 0
+
+
+def test_optimisers_leave_alone_what_has_no_rule():
+    network = triangle()
+    rules = {"recurrent": dx.perceptron(0.5)}
+    params, rest = dx.partition(network, rules)
+    optimiser = optax.adamw(0.1, weight_decay=0.5)
+    state = random_state(network.topology, BATCH)
+    with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in integers
+        memory = optimiser.init(params)
+        for _ in range(3):
+            updates = dx.local_updates(eqx.combine(params, rest), state, rules)
+            steps, memory = optimiser.update(updates, memory, params)
+            params = optax.apply_updates(params, steps)
+    after = eqx.combine(params, rest)
+    for edge in [("x", "h"), ("h", "y"), ("y", "h")]:
+        np.testing.assert_array_equal(after[edge].weight, network[edge].weight)
+    assert float(after["h", "h"].self_coupling.value) == 0.5
+    assert (np.diag(jax.jacobian(after["h", "h"])(jnp.zeros(5))) == 0.5).all()
+    moved = np.asarray(after["h", "h"].weight - network["h", "h"].weight)
+    assert (moved[~np.eye(5, dtype=bool)] != 0).all()
+    (frozen,) = after.biases["output"].values()
+    assert (frozen == -0.2).all() or np.allclose(frozen, -0.2)
+
+
+def test_duplicating_a_batch_changes_nothing():
+    network = triangle()
+    state = random_state(network.topology, BATCH)
+    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf], axis=-1), state)
+    rules = dict.fromkeys(network.topology.edge_kinds, dx.perceptron(0.4))
+    one, two = dx.local_updates(network, state, rules), dx.local_updates(network, twice, rules)
+    for ours, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_bad_input():
+    network = triangle()
+    state = random_state(network.topology, BATCH)
+    with pytest.raises(ValueError, match="`margin` is at least 0, but got -1"):
+        dx.perceptron(-1)
+    with pytest.raises(ValueError, match="`rules` names 'sideways', which nothing has; the kinds are 'back', 'forward'"):
+        dx.local_updates(network, state, {"sideways": dx.hebbian()})
+    with pytest.raises(TypeError, match="`rules` 'back' are not rules"):
+        dx.local_updates(network, state, {"back": 0.5})
+    with pytest.raises(ValueError, match="`target` has a batch of 2, but `state` one of 4"):
+        dx.local_updates(network, state, {"back": dx.hebbian()}, target=random_state(network.topology, 2))
+    with pytest.raises(ValueError, match="`state` belongs to another topology"):
+        dx.local_updates(network, random_state(CASES["hub"].network().topology, 4), {"back": dx.hebbian()})
+    graph = nx.DiGraph()
+    graph.add_nodes_from("ab", shape=2)
+    graph.add_edge("a", "b")
+    relay = dx.Network(dx.Topology(graph), {"edge": dx.relay()}, dx.sign, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="`rules` names 'edge', whose couplings have nothing to train"):
+        dx.local_updates(relay, random_state(relay.topology, 2), {"edge": dx.hebbian()})

@@ -1,0 +1,254 @@
+"""Schedules, and the arguments of a call: who is visited, held, silent, driven."""
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+from helpers import CASES, blocks, couplings_matrix, population, random_state, read, spins, start
+
+import darnax as dx
+from darnax.dynamics.schedules import block_of
+
+
+def movable(network):
+    """Nodes that can change in a plain call: they hear somebody or overlap one that does, and are no inputs."""
+    topology = network.topology
+    hears = {edge[1] for edge in topology.edges}
+    return np.asarray([any(m in hears for m in block) and node not in topology.inputs for node in topology.nodes for block in blocks(topology) if node in block])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_greedy_colouring_is_proper_and_complete(case):
+    network = CASES[case].network()
+    topology, free = network.topology, movable(network)
+    visits = dx.coloured().visits(topology, free)
+    assert sorted(at for visit in visits for at in visit.tolist()) == np.flatnonzero(free).tolist()
+    colour = {at: i for i, visit in enumerate(visits) for at in visit.tolist()}
+    block = block_of(topology)
+    for u, v in zip(topology.columns.senders.tolist(), topology.columns.receivers.tolist(), strict=True):
+        if u in colour and v in colour and block[u] != block[v]:
+            assert colour[u] != colour[v]
+
+
+@pytest.mark.parametrize("case", ["hub", "views", "scalars"])
+def test_coloured_equals_its_nodes_one_by_one(case):
+    network = CASES[case].network()
+    state = random_state(network.topology, 3)
+    visits = dx.coloured().visits(network.topology, movable(network))
+    order = [network.topology.nodes[at] for visit in visits for at in visit.tolist()]
+    together = dx.step(network, state, schedule=dx.coloured())
+    apart = dx.step(network, state, schedule=dx.node_by_node(order))
+    for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("case", ["chain", "windows"])
+def test_asynchronous_updates_a_share_of_the_cells(case):
+    network = CASES[case].network()
+    state = random_state(network.topology, 40)
+    whole = dx.step(network, state)
+    all_of_it = dx.step(network, state, schedule=dx.asynchronous(1.0), key=jax.random.key(0))
+    part = dx.step(network, state, schedule=dx.asynchronous(0.25), key=jax.random.key(0))
+    moved = could = 0
+    for name, old in state.arrays.items():
+        np.testing.assert_array_equal(all_of_it.arrays[name], whole.arrays[name])
+        new, some = np.asarray(whole.arrays[name]), np.asarray(part.arrays[name])
+        assert ((some == old) | (some == new)).all()
+        could += (new != old).sum()
+        moved += (some != old).sum()
+    assert 0.15 < moved / could < 0.35
+    other = dx.step(network, state, schedule=dx.asynchronous(0.25), key=jax.random.key(1))
+    assert any((a != b).any() for a, b in zip(jax.tree.leaves(part), jax.tree.leaves(other), strict=True))
+
+
+def test_equal_schedules_are_equal():
+    assert dx.groups([["a"], ["b", "c"]]) == dx.groups((("a",), ("b", "c")))
+    assert dx.node_by_node([1, 2]) == dx.node_by_node((1, 2)) != dx.unit_by_unit([1, 2])
+    assert hash(dx.coloured({"a": 1})) == hash(dx.coloured({"a": 1}))
+
+
+def test_rollout_is_that_many_steps():
+    network = CASES["mixed"].network()
+    state = random_state(network.topology, 3)
+    after, frames = dx.rollout(network, state, 3, observe=lambda s: {"h": s["h"]})
+    assert frames["h"].shape == (3, 3, 4)
+    for t in range(3):
+        state = dx.step(network, state)
+        np.testing.assert_allclose(frames["h"][t], state["h"], atol=1e-6)
+    np.testing.assert_allclose(after["h"], state["h"], atol=1e-6)
+    same, nothing = dx.rollout(network, state, 0)
+    assert nothing is None
+    np.testing.assert_array_equal(same["h"], state["h"])
+    one, frame = dx.rollout(network, state, 1, observe=lambda s: s["h"])
+    np.testing.assert_array_equal(frame[0], one["h"])
+
+
+def test_noise_of_a_pass_depends_on_sample_and_pass():
+    network = population(np.zeros((50, 50), np.float32), dx.glauber(1.0))
+    state = start(network, spins(50, 3))
+    _, frames = dx.rollout(network, state, 3, key=jax.random.key(0), observe=read_units)
+    flat = np.asarray(frames).reshape(9, 50)
+    assert len({tuple(row) for row in flat}) == 9
+    np.testing.assert_array_equal(read(dx.step(network, state, key=jax.random.key(0))), frames[0])
+
+
+def read_units(state):
+    return state["units"]
+
+
+def test_glauber_units_sample_the_boltzmann_distribution():
+    """Unit by unit with symmetric couplings: 2^n states against their enumerated weights."""
+    matrix = couplings_matrix(4, symmetric=True, seed=3)
+    temperature = 1.5
+    network = population(matrix, dx.glauber(temperature))
+    state = start(network, spins(4, 2000))
+    _, frames = dx.rollout(network, state, 60, schedule=dx.unit_by_unit(), key=jax.random.key(1), observe=read_units)
+    samples = np.asarray(frames[20:]).reshape(-1, 4)
+    configurations = np.array(np.meshgrid(*[[-1, 1]] * 4, indexing="ij")).reshape(4, -1).T
+    weights = np.exp(0.5 * np.einsum("si,ij,sj->s", configurations, matrix, configurations) / temperature)
+    counts = np.array([(samples == c).all(1).sum() for c in configurations]) / len(samples)
+    np.testing.assert_allclose(counts, weights / weights.sum(), atol=0.012)
+
+
+def test_temperature_zero_is_the_sign():
+    matrix = couplings_matrix(8, symmetric=True)
+    cold, plain = population(matrix, dx.glauber(0.0)), population(matrix)
+    state = start(plain, spins(8, 5))
+    np.testing.assert_array_equal(read(dx.step(cold, state, key=jax.random.key(0))), read(dx.step(plain, state)))
+
+
+@pytest.mark.parametrize("schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit()])
+def test_held_cells_keep_their_bits(schedule):
+    """-0.0, NaN and the rest of the bits, whatever view they are reached through."""
+    graph = nx.DiGraph(arrays={"line": 6})
+    graph.add_node("l", array="line", index=slice(0, 4))
+    graph.add_node("r", array="line", index=slice(2, 6))
+    graph.add_node("x", shape=4)
+    graph.add_edges_from([("x", "l"), ("x", "r")])
+    network = dx.Network(dx.Topology(graph), {"edge": dx.dense()}, dx.tanh, key=jax.random.key(0))
+    bits = np.array([0x80000000, 0x7FC01234, 0x00000001, 0x3F800000, 0x80000000, 0x40490FDB], np.uint32).view(np.float32)
+    state = dx.GraphState(network.topology).init({"x": np.ones((1, 4))})
+    state = state.replace(jax.tree.map(lambda a: jnp.asarray(bits)[:, None] if a.shape == (6, 1) else a, state.arrays))
+    after = dx.step(network, state, schedule=schedule, clamp={"l": True, "r": np.array([False, False, False, True])})
+    same = np.asarray(after.arrays["line"])[:, 0].view(np.uint32) == bits.view(np.uint32)
+    assert same.tolist() == [True, True, True, True, False, True]
+
+
+def test_a_node_that_hears_nobody_keeps_its_state():
+    network = CASES["two components"].network()
+    state = random_state(network.topology, 3)
+    for arguments in ({"silence": ["c", "a"]}, {"kinds": []}):
+        after = dx.step(network, state, **arguments)
+        np.testing.assert_array_equal(after["d"], state["d"])
+        np.testing.assert_array_equal(after["b"], state["b"])
+    with_bias = CASES["hub"].network()
+    state = random_state(with_bias.topology, 3)
+    after = dx.step(with_bias, state, silence=list(with_bias.topology.nodes))
+    for node in state:
+        np.testing.assert_array_equal(after[node], state[node])
+
+
+def test_inputs_are_held_until_let_go():
+    network = CASES["two components"].network()
+    graph = network.topology.to_networkx()
+    graph.add_edge("d", "c", kind="edge")
+    network = dx.Network(dx.Topology(graph), {"edge": dx.dense()}, dx.tanh, key=jax.random.key(0))
+    state = random_state(network.topology, 3)
+    np.testing.assert_array_equal(dx.step(network, state)["c"], state["c"])
+    assert (dx.step(network, state, clamp={"c": False})["c"] != state["c"]).all()
+    half = dx.step(network, state, clamp={"c": np.array([True, False])})["c"]
+    np.testing.assert_array_equal(half[:, 0], state["c"][:, 0])
+    assert (half[:, 1] != state["c"][:, 1]).all()
+
+
+def test_drive_is_added_to_the_field():
+    network = CASES["mixed"].network()
+    state = random_state(network.topology, 3)
+    field = network.local_field(state)["v"]
+    drive = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 2, 2)
+    for given in (drive, lambda s: jnp.asarray(drive) * jnp.ones((3, 1, 1, 1)) + 0 * s["v"]):
+        np.testing.assert_allclose(dx.step(network, state, drive={"v": given})["v"], jnp.tanh(field + drive), atol=1e-6)
+    for schedule in (dx.synchronous(), dx.node_by_node()):
+        still, _ = dx.rollout(network, state, 2, drive={"v": lambda s: s["v"] * 2.0}, kinds=[], schedule=schedule)
+        np.testing.assert_allclose(still["v"], jnp.tanh(2 * jnp.tanh(2 * state["v"])), atol=1e-6)
+        np.testing.assert_array_equal(still["h"], state["h"])
+
+
+def test_an_integer_state_driven_by_what_it_cannot_hold():
+    graph = nx.DiGraph()
+    graph.add_node("a", shape=2, dtype="int8")
+    network = dx.Network(dx.Topology(graph), {}, dx.tanh, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="tanh gives float32, which int8 cannot hold"):
+        dx.step(network, dx.GraphState(network.topology), drive={"a": np.ones(2)})
+
+
+NETWORK = {}
+
+
+def chain():
+    if not NETWORK:
+        NETWORK["chain"] = CASES["chain"].network()
+    return NETWORK["chain"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"clamp": ["nobody"]}, ValueError, "`clamp` names 'nobody', which the topology does not have; its nodes are 0, 1, 2, 3, 4"),
+        ({"clamp": "h"}, TypeError, r"`clamp` is a sequence of names, but got 'h'; write \['h'\]"),
+        ({"clamp": {7: True}}, ValueError, "`clamp` names 7"),
+        ({"clamp": {1: np.ones(3, bool)}}, ValueError, r"`clamp` for node 1 is a mask of shape \(4,\) or \(2, 4\), but got \(3,\)"),
+        ({"clamp": {1: np.ones((5, 4), bool)}}, ValueError, r"`clamp` for node 1"),
+        ({"clamp": {1: np.ones(4)}}, TypeError, "masks of bool, but those for 1 are not"),
+        ({"silence": [9, 1]}, ValueError, "`silence` names 9, which"),
+        ({"kinds": ["sideways"]}, ValueError, "`kinds` names 'sideways', which no edge has; the edge kinds are 'backward'"),
+        ({"kinds": "forward"}, TypeError, "`kinds` is a sequence"),
+        ({"drive": {9: np.ones(4)}}, ValueError, "`drive` names 9"),
+        ({"drive": [1]}, TypeError, "`drive` maps nodes to"),
+        ({"drive": {1: np.ones(3)}}, ValueError, r"`drive` for node 1 is a field of shape \(4,\) or \(2, 4\), but got \(3,\)"),
+        ({"drive": {1: np.ones(4, complex)}}, TypeError, "`drive` for node 1 is real"),
+        ({"drive": {1: lambda s: jnp.ones(5)}}, ValueError, "`drive` for node 1"),
+        ({"schedule": "synchronous"}, TypeError, "`schedule` is a schedule such as"),
+        ({"schedule": dx.groups([[1, 2]])}, ValueError, "`schedule` leaves out nodes 3, 4"),
+        ({"schedule": dx.groups([[1, 2, 3, 4], [1]])}, ValueError, "`schedule` repeats nodes 1; name each once"),
+        ({"schedule": dx.groups([[1, 2, 3, 4, 9]])}, ValueError, "`schedule` names 9"),
+        ({"schedule": dx.node_by_node([1, 2, 3])}, ValueError, "`schedule` leaves out nodes 4"),
+        ({"schedule": dx.unit_by_unit([4, 3, 2, 1, 1])}, ValueError, "`schedule` repeats nodes 1"),
+        ({"schedule": dx.coloured(dict.fromkeys(range(5), 0))}, ValueError, r"gives both ends of edges \(1, 2\).* one colour"),
+        ({"schedule": dx.coloured({1: 0, 2: 1})}, ValueError, "`schedule` leaves out nodes 3, 4"),
+        ({"schedule": dx.asynchronous(0.5), "key": jax.random.split(jax.random.key(0), 3)}, ValueError, r"one for each of the 2 samples, but got keys of shape \(3,\)"),
+    ],
+)
+def test_bad_arguments(arguments, error, match):
+    network = chain()
+    with pytest.raises(error, match=match):
+        dx.step(network, random_state(network.topology, 2), **arguments)
+
+
+def test_bad_schedules_and_states():
+    for fraction in (0, 1.5, -1.0):
+        with pytest.raises(ValueError, match=r"`fraction` lies in \(0, 1\]"):
+            dx.asynchronous(fraction)
+    with pytest.raises(TypeError, match="`members` is a sequence of sequences"):
+        dx.groups(["ab", "c"])
+    with pytest.raises(ValueError, match="`temperature` is at least 0, but got -1"):
+        dx.glauber(-1)
+    with pytest.raises(ValueError, match=r"`rate` lies in \(0, 1\], but got 0"):
+        dx.leaky(0, dx.tanh)
+    windows = CASES["windows"].network()
+    patches = [("patch", i) for i in range(5)]
+    others = [n for n in windows.topology.nodes if n not in patches]
+    with pytest.raises(ValueError, match=r"`schedule` splits a block: nodes \('patch', 0\)"):
+        dx.step(windows, random_state(windows.topology, 2), schedule=dx.groups([patches, others]))
+    with pytest.raises(ValueError, match="`state` belongs to another topology"):
+        dx.step(chain(), random_state(windows.topology, 2))
+    with pytest.raises(ValueError, match="`steps` is at least 0"):
+        dx.rollout(chain(), random_state(chain().topology, 2), -1)
+
+
+def test_groups_may_leave_out_what_cannot_change():
+    network = chain()
+    state = random_state(network.topology, 2)
+    dx.step(network, state, schedule=dx.groups([[4, 3], [2]]), clamp=[1])
+    dx.step(network, state, schedule=dx.groups([[4, 3, 0], [2, 1]]), clamp=[1])
