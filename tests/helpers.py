@@ -271,6 +271,37 @@ def blocks(topology: dx.Topology) -> list[list]:
     return sorted((sorted(c, key=list(topology.nodes).index) for c in nx.connected_components(graph)), key=lambda c: list(topology.nodes).index(c[0]))
 
 
+def loop_order(network, schedule_name):
+    """The same schedule for the library and for the loop."""
+    topology = network.topology
+    nodes = list(topology.nodes)
+    reverse = nodes[::-1]
+    whole = blocks(topology)
+    if schedule_name == "synchronous":
+        return dx.synchronous(), [nodes], False
+    if schedule_name == "node_by_node":
+        return dx.node_by_node(), whole, False
+    if schedule_name == "node_by_node in order":
+        seen = sorted(whole, key=lambda block: min(reverse.index(node) for node in block))
+        return dx.node_by_node(reverse), seen, False
+    if schedule_name == "unit_by_unit":
+        return dx.unit_by_unit(), whole, True
+    if schedule_name == "groups":
+        halves = [sum(whole[1::2], []), sum(whole[0::2], [])]
+        return dx.groups(halves), halves, False
+    colouring = colour(topology, whole)
+    used = sorted(set(colouring.values()))
+    return dx.coloured(colouring), [[n for n in nodes if colouring[n] == c] for c in used], False
+
+
+def colour(topology, whole):
+    """A proper colouring of the blocks."""
+    block = {node: i for i, members in enumerate(whole) for node in members}
+    graph = nx.Graph([(block[e[0]], block[e[1]]) for e in topology.edges if block[e[0]] != block[e[1]]])
+    graph.add_nodes_from(block.values())
+    return {node: nx.greedy_color(graph)[b] for node, b in block.items()}
+
+
 def assert_state(state: dx.GraphState, loop: Loop, exact: bool = True):
     """The state's arrays are those of the loop."""
     for name, array in state.arrays.items():
@@ -281,6 +312,67 @@ def assert_state(state: dx.GraphState, loop: Loop, exact: bool = True):
             np.testing.assert_allclose(ours, loop.arrays[name], atol=2e-6, err_msg=name)
 
 
-def size(shape: tuple[int, ...]) -> int:
-    """Units of a node."""
-    return math.prod(shape)
+def spins(n: int, batch: int, seed: int = 0) -> np.ndarray:
+    """±1 samples."""
+    return np.random.default_rng(seed).choice([-1.0, 1.0], size=(batch, n)).astype(np.float32)
+
+
+def couplings_matrix(n: int, symmetric: bool, seed: int = 0) -> np.ndarray:
+    """A random coupling matrix of multiples of 1/64 with zero diagonal."""
+    rng = np.random.default_rng(seed)
+    matrix = np.round(rng.normal(size=(n, n)) * SIXTYFOUR / math.sqrt(n)) / SIXTYFOUR
+    if symmetric:
+        matrix = np.triu(matrix, 1) + np.triu(matrix, 1).T
+    np.fill_diagonal(matrix, 0)
+    return matrix.astype(np.float32)
+
+
+def population(matrix: np.ndarray, activation: Any = dx.sign, self_coupling: float | None = None) -> dx.Network:
+    """One node of n units that send to each other by `matrix[receiver, sender]`."""
+    graph = nx.DiGraph()
+    graph.add_node("units", shape=len(matrix))
+    graph.add_edge("units", "units", kind="recurrent")
+    coupling = dx.dense(self_coupling=self_coupling)
+    network = dx.Network(dx.Topology(graph), {"recurrent": coupling}, activation, key=jax.random.key(0))
+    module = eqx.tree_at(lambda m: m.weight, network["units", "units"], jnp.asarray(matrix))
+    return network.replace_val(("units", "units"), module)
+
+
+def scalars(matrix: np.ndarray, activation: Any = dx.sign) -> dx.Network:
+    """The same network as n scalar nodes."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(matrix)), shape=())
+    graph.add_edges_from((int(j), int(i), {"weight": float(matrix[i, j])}) for i, j in zip(*np.nonzero(matrix), strict=True))
+    return dx.Network(dx.Topology(graph), {"edge": dx.scale(weight="weight")}, activation, key=jax.random.key(0))
+
+
+def start(network: dx.Network, values: np.ndarray) -> dx.GraphState:
+    """`values: (B, n)` as the state of a population or of scalar nodes."""
+    if "units" in network.topology:
+        return dx.GraphState(network.topology).init({"units": values})
+    return dx.GraphState(network.topology).init({i: values[:, i] for i in network.topology.nodes})
+
+
+def read(state: dx.GraphState) -> np.ndarray:
+    """The values `(B, n)` of a population or of scalar nodes."""
+    if "units" in state:
+        return np.asarray(state["units"])
+    return np.stack([np.asarray(state[i]) for i in state], axis=1)
+
+
+def sample(tree: Any, i: int) -> Any:
+    """One sample of a state, as a batch of one."""
+    return jax.tree.map(lambda leaf: leaf[..., i : i + 1], tree)
+
+
+_compiled = [0]
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: _compiled.__setitem__(0, _compiled[0] + event.endswith("backend_compile_duration"))
+)
+
+
+def compilations(call: Callable[[], Any]) -> int:
+    """How many programs a call compiles."""
+    before = _compiled[0]
+    jax.block_until_ready(call())
+    return _compiled[0] - before

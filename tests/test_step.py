@@ -2,45 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, Loop, assert_state, blocks, random_state
+from helpers import CASES, Loop, assert_state, loop_order, random_state
 
 import darnax as dx
 
 BATCH = 3
-
-
-def loop_order(network, schedule_name):
-    """The same schedule for the library and for the loop."""
-    topology = network.topology
-    nodes = list(topology.nodes)
-    reverse = nodes[::-1]
-    whole = blocks(topology)
-    if schedule_name == "synchronous":
-        return dx.synchronous(), [nodes], False
-    if schedule_name == "node_by_node":
-        return dx.node_by_node(), whole, False
-    if schedule_name == "node_by_node in order":
-        seen = sorted(whole, key=lambda block: min(reverse.index(node) for node in block))
-        return dx.node_by_node(reverse), seen, False
-    if schedule_name == "unit_by_unit":
-        return dx.unit_by_unit(), whole, True
-    if schedule_name == "groups":
-        halves = [sum(whole[1::2], []), sum(whole[0::2], [])]
-        return dx.groups(halves), halves, False
-    colouring = colour(topology, whole)
-    used = sorted(set(colouring.values()))
-    return dx.coloured(colouring), [[n for n in nodes if colouring[n] == c] for c in used], False
-
-
-def colour(topology, whole):
-    """A proper colouring of the blocks."""
-    block = {node: i for i, members in enumerate(whole) for node in members}
-    graph = nx.Graph([(block[e[0]], block[e[1]]) for e in topology.edges if block[e[0]] != block[e[1]]])
-    graph.add_nodes_from(block.values())
-    return {node: nx.greedy_color(graph)[b] for node, b in block.items()}
 
 
 SCHEDULES = ["synchronous", "node_by_node", "node_by_node in order", "unit_by_unit", "groups", "coloured"]

@@ -95,8 +95,7 @@ def _at_once(setting: Setting, state: GraphState, keys, active, scales):
     network, call = setting.network, setting.call
     topology, arrays = network.topology, arrays_of(state)
     landings = _landings(setting, state)
-    residuals = []
-    new = dict(arrays)
+    residuals, new = [], dict(arrays)
     for at in call.frame.moving:
         spec = topology.layout.arrays[at]
         rows = rows_of(spec, arrays[at])
@@ -114,10 +113,13 @@ def _at_once(setting: Setting, state: GraphState, keys, active, scales):
             cells = Cells(at, here, old, run.field)
             value, target = respond(setting, cells, keys)
             free = both(None if run.heard is None else outer(run.heard, old.ndim), held_out(setting, at, here))
-            if scales is not None:
+            if scales is not None and not shows(setting, at):
                 residuals.append(relative(scales[at][here], change_of(target, cells, free)))
             parts.append(keep(both(free, active if moves is None else both(moves[here], active)), value.astype(old.dtype), old))
-        new[at] = (parts[0] if len(parts) == 1 else jnp.concatenate(parts)).reshape(arrays[at].shape)
+        after = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+        if scales is not None and shows(setting, at):
+            residuals.append(relative(scales[at], jnp.abs(after - rows).astype(field_dtype(spec))))
+        new[at] = after.reshape(arrays[at].shape)
     return with_arrays(state, new), largest_of(setting, residuals, state.batch_size, scales)
 
 
@@ -168,6 +170,18 @@ def held_out(setting: Setting, at: int, rows: Any) -> Bool[Array, "..."] | None:
     """Which cells of some rows are free; None for all."""
     held = setting.held[at]
     return None if held is None else ~held[rows]
+
+
+def shows(setting: Setting, at: int) -> bool:
+    """Whether the change of an array shows how far its cells were from where the map sends them.
+
+    It is then read off the written array, which is cheaper than working out the map a second time. Leaky units move but
+    a part of the way, a random schedule moves but some cells, and integers cannot show a NaN.
+    """
+    network = setting.network
+    leaky = any(isinstance(network.activations[kind], Leaky) for kind in network.plan.arrays[at].kinds)
+    floating = jnp.issubdtype(jnp.dtype(network.topology.layout.arrays[at].dtype), jnp.floating)
+    return floating and not leaky and not isinstance(setting.call.schedule, Asynchronous)
 
 
 def change_of(target: Array, cells: Cells, free: Array | None) -> Float[Array, "rows *item batch"]:

@@ -1,6 +1,7 @@
 """Relaxation: pass after pass until every sample has come to rest."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
@@ -101,8 +102,6 @@ class _Progress(eqx.Module):
 
     t: Int[Array, ""]
     state: GraphState
-    anchor: GraphState
-    anchored: Int[Array, ""]
     active: Bool[Array, " batch"]
     settled: Bool[Array, " batch"]
     steps: Int[Array, " batch"]
@@ -112,19 +111,19 @@ class _Progress(eqx.Module):
 
 @eqx.filter_jit
 def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
-    start_state, given = state, (network, call)
+    given = network, call, state
     if not isinstance(adjoint, Unrolled):
-        network, state, call = without_gradient((network, state, call))
+        network, call, state = without_gradient(given)
     fixed = setting(network, call)
     lost = ~_finite(state)
     tol = tol.astype(residual_dtype(fixed))
     cycles = not isinstance(call.schedule, Asynchronous)
 
-    def body(now: _Progress) -> _Progress:
+    def advance(now: _Progress, anchor: _Progress) -> _Progress:
+        """One pass; `anchor` is the copy that a cycle would come back to."""
         t = now.t + 1
         scales = block_scales(fixed, now.state)
-        active = now.active & ~lost
-        after, residual = one_pass(fixed, now.state, pass_keys(keys, now.t), active, scales)
+        after, residual = one_pass(fixed, now.state, pass_keys(keys, now.t), now.active & ~lost, scales)
         assert residual is not None
         broken = lost | ~jnp.isfinite(residual)
         residual = jnp.where(broken, jnp.nan, residual)
@@ -132,15 +131,13 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         period = jnp.where(settled, 1, 0)
         done = settled | broken | (t == max_steps)
         if cycles:
-            again = ~settled & ~broken & (t > 1) & _near(fixed, after, now.anchor, scales, tol)
-            period = jnp.where(again, t - now.anchored, period)
+            open_ = now.active & ~settled & ~broken & (anchor.t > 0)
+            again = _again(fixed, after, anchor.state, scales, tol, open_)
+            period = jnp.where(again, t - anchor.t, period)
             done = done | again
-        take = (t & (t - 1)) == 0
         return _Progress(
             t=t,
             state=after,
-            anchor=jax.tree.map(lambda new, old: jnp.where(take, new, old), after, now.anchor) if cycles else now.anchor,
-            anchored=jnp.where(take, t, now.anchored),
             active=now.active & ~done,
             settled=jnp.where(now.active, settled, now.settled),
             steps=jnp.where(now.active, t, now.steps),
@@ -149,23 +146,36 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         )
 
     batch = (state.batch_size,)
-    count = jnp.zeros(batch, jnp.int32)
-    start = _Progress(
+    none = jnp.zeros(batch, jnp.int32)
+    now = _Progress(
         t=jnp.zeros((), jnp.int32),
         state=state,
-        anchor=state,
-        anchored=jnp.zeros((), jnp.int32),
         active=jnp.ones(batch, bool),
         settled=jnp.zeros(batch, bool),
-        steps=count,
+        steps=none,
         residual=jnp.full(batch, jnp.inf, tol.dtype),
-        period=count,
+        period=none,
     )
     if isinstance(adjoint, Unrolled):
-        end, _ = jax.lax.scan(lambda now, _: (body(now), None), start, length=max_steps)
-        return _solution(end)
-    end = jax.lax.while_loop(lambda now: jnp.any(now.active), body, start)
-    return eqx.tree_at(lambda found: found.state, _solution(end), attach(*given, start_state, end.state, end.settled))
+        for start, stop in _stretches(max_steps):
+            now, _ = jax.lax.scan(lambda now, _, anchor=now: (advance(now, anchor), None), now, length=stop - start)
+        return _solution(now)
+
+    def stretch(anchor: _Progress) -> _Progress:
+        # within a stretch the anchor is a constant of the loop, which costs no traffic
+        stop = jnp.maximum(2 * anchor.t, 1)
+        return jax.lax.while_loop(lambda now: jnp.any(now.active) & (now.t < stop), lambda now: advance(now, anchor), anchor)
+
+    end = jax.lax.while_loop(lambda now: jnp.any(now.active), stretch, now)
+    return eqx.tree_at(lambda found: found.state, _solution(end), attach(*given, end.state, end.settled))
+
+
+def _stretches(max_steps: int) -> list[tuple[int, int]]:
+    """The passes between one anchor and the next: 0 to 1, 1 to 2, 2 to 4, and so on."""
+    cuts = [0, 1]
+    while cuts[-1] < max_steps:
+        cuts.append(min(2 * cuts[-1], max_steps))
+    return list(pairwise(cuts))
 
 
 def _solution(end: _Progress) -> Solution:
@@ -181,8 +191,19 @@ def _finite(state: GraphState) -> Bool[Array, " batch"]:
     return result
 
 
-def _near(fixed: Setting, a: GraphState, b: GraphState, scales: Any, tol: Array) -> Bool[Array, " batch"]:
-    """Whether two states are equal within the tolerance; leaky units count in steps of their rate.
+def _again(fixed: Setting, now: GraphState, anchor: GraphState, scales: Any, tol: Array, open_: Array) -> Bool[Array, " batch"]:
+    """Which of the open samples are back at the anchor, within the tolerance.
+
+    Few are, and a look at one row tells; only if some might be is the whole compared.
+    """
+    hint = open_ & _near(fixed, now, anchor, scales, tol, slice(0, 1))
+    return jax.lax.cond(
+        jnp.any(hint), lambda: hint & _near(fixed, now, anchor, scales, tol, slice(None)), lambda: jnp.zeros_like(hint)
+    )
+
+
+def _near(fixed: Setting, a: GraphState, b: GraphState, scales: Any, tol: Array, rows: slice) -> Bool[Array, " batch"]:
+    """Whether two states are equal within the tolerance on some rows; leaky units count in steps of their rate.
 
     Otherwise a slow approach would look like a cycle: in one pass a leaky unit moves but a small share of its residual.
     """
@@ -192,12 +213,12 @@ def _near(fixed: Setting, a: GraphState, b: GraphState, scales: Any, tol: Array)
     for at in fixed.call.frame.moving:
         spec, index = network.topology.layout.arrays[at], network.plan.arrays[at]
         dtype = field_dtype(spec)
-        change = jnp.abs(rows_of(spec, ours[at]).astype(dtype) - rows_of(spec, theirs[at]).astype(dtype))
+        change = jnp.abs(rows_of(spec, ours[at])[rows].astype(dtype) - rows_of(spec, theirs[at])[rows].astype(dtype))
         for i, kind in enumerate(index.kinds):
             activation = network.activations[kind]
             if isinstance(activation, Leaky):
                 slow = change / activation.rate.astype(dtype)
-                own = None if index.owner is None else (index.owner == i)[:, None]
+                own = None if index.owner is None else (index.owner[rows] == i)[:, None]
                 change = slow if own is None else jnp.where(own, slow, change)
-        result = result & (relative(scales[at], change) <= tol.astype(dtype))
+        result = result & (relative(scales[at][rows], change) <= tol.astype(dtype))
     return result

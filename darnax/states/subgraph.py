@@ -40,7 +40,7 @@ def subgraph(topology: Topology, edge_kind: Any) -> Subgraph:
     if len(ends) > 1:
         where = _text.listing(f"{layout.arrays[at].name!r} (shape {shape})" for at, shape in ends)
         raise ValueError(
-            f"edges of kind {edge_kind!r} have ends in several arrays: {where}; the nodes of a jraph graph are "
+            f"edges of kind {edge_kind!r} have ends in several arrays: {where}; a jraph graph has nodes of "
             "one array, so give these edges kinds of their own"
         )
     ((at, shape),) = ends

@@ -5,6 +5,7 @@ could be written to; the columns are a few read-only NumPy arrays.
 """
 
 import numbers
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -126,11 +127,9 @@ def read_graph(graph: Any, inputs: Any, outputs: Any, arrays: Any) -> Columns:
 
 def _given(argument: str, nodes: Any, graph: nx.Graph) -> tuple[str, Any]:
     """What was given and what to call it in an error."""
-    return (
-        (argument, nodes)
-        if nodes is not None
-        else (f"graph.graph[{argument!r}]", graph.graph.get(argument, ()))
-    )
+    if nodes is not None:
+        return argument, nodes
+    return f"graph.graph[{argument!r}]", graph.graph.get(argument, ())
 
 
 def finish(
@@ -168,11 +167,9 @@ def _distinct(
     argument: str, nodes: Any, find: Callable[[Any], int | None], names: Sequence[Name]
 ) -> tuple[int, ...]:
     found = positions(argument, nodes, find, names)
-    twice = sorted({at for at in found if found.count(at) > 1}) if len(set(found)) < len(found) else []
+    twice = [names[at] for at, count in Counter(found).items() if count > 1]
     if twice:
-        raise ValueError(
-            f"`{argument}` names {_text.names(names[at] for at in twice)} twice; name every node once"
-        )
+        raise ValueError(f"`{argument}` names {_text.names(twice)} twice; name every node once")
     return found
 
 
@@ -366,12 +363,10 @@ def _number(value: Any) -> Any:
 
 def column(values: np.ndarray, given: np.ndarray | None = None) -> Column:
     """A column of int64 or float64, and where it is given."""
-    integers = values.dtype.kind in "biu" and not (
-        values.dtype == np.uint64 and values.max(initial=0) >= 2**63
-    )
-    return values.astype(
-        np.int64 if integers else np.float64
-    ), None if given is None or given.all() else given
+    large = values.dtype == np.uint64 and values.max(initial=0) >= 2**63
+    integers = values.dtype.kind in "biu" and not large
+    values = values.astype(np.int64 if integers else np.float64)
+    return values, None if given is None or given.all() else given
 
 
 def from_arrays(
@@ -392,15 +387,13 @@ def from_arrays(
         )
     n = int(n)
     if n > np.iinfo(np.int32).max:
-        raise ValueError(f"`n` is at most {np.iinfo(np.int32).max}, but got {n}; node numbers are int32")
+        raise ValueError(f"`n` is at most {np.iinfo(np.int32).max}, but got {n}; give a smaller one")
     problems = Problems("nodes")
     for argument, ends in (("senders", senders), ("receivers", receivers)):
-        if top >= n or ends.min(initial=0) < 0:
-            for wrong in np.unique(ends[(ends < 0) | (ends >= n)]).tolist():
-                problems.add(
-                    f"`{argument}` are numbers from 0 to {n - 1}; give a larger `n` or other numbers", wrong
-                )
+        for wrong in np.unique(ends[(ends < 0) | (ends >= n)]).tolist():
+            problems.add(f"`{argument}` are from 0 to {n - 1}; give a larger `n` or other numbers", wrong)
     problems.check()
+    senders, receivers = senders.astype(np.int32), receivers.astype(np.int32)
     if not isinstance(tie, (str, type(None))):
         raise ValueError(f"`tie` is a str or None, but got {tie!r}; one name ties all edges of a kind")
     node_kinds, node_class = _kinds("kind", kind, n)
@@ -427,8 +420,8 @@ def from_arrays(
         arrays={},
         edge_classes=[(k, tie) for k in edge_kinds],
         edge_class=edge_class[order],
-        senders=senders.astype(np.int32)[order],
-        receivers=receivers.astype(np.int32)[order],
+        senders=senders[order],
+        receivers=receivers[order],
         keys=None if keys is None else tuple(keys[i] for i in order.tolist()),
         attributes={name: column(values[order]) for name, values in sorted(attributes.items())},
     )
@@ -441,34 +434,31 @@ def _ends(argument: str, values: Any) -> np.ndarray:
             f"`{argument}` is a column of node numbers, but got {values.dtype} of shape {values.shape}; "
             "give integers, one an edge"
         )
-    return values if values.size else values.astype(np.int32)
+    return values.astype(np.int64)
 
 
 def _kinds(argument: str, kind: Any, count: int) -> tuple[list[str], np.ndarray]:
     if isinstance(kind, str):
         return [kind], np.zeros(count, np.int32)
-    kinds = (
-        list(kind.tolist() if isinstance(kind, np.ndarray) else kind)
-        if isinstance(kind, Iterable)
-        else [kind]
-    )
-    wrong = [k for k in dict.fromkeys(kinds) if not isinstance(k, str)]
+    if isinstance(kind, np.ndarray):
+        kind = kind.tolist()
+    kinds = list(kind) if isinstance(kind, Iterable) else [kind]
+    wrong = [k for k in kinds if not isinstance(k, str)]
     if wrong or len(kinds) != count:
         came = _text.names(wrong) if wrong else f"{len(kinds)} of them"
         raise ValueError(
             f"`{argument}` is one str or a column of {count}, but got {came}; give one each or one for all"
         )
     classes: dict[str, int] = {}
-    return list(classes), np.fromiter((classes.setdefault(k, len(classes)) for k in kinds), np.int32, count)
+    column = np.fromiter((classes.setdefault(k, len(classes)) for k in kinds), np.int32, count)
+    return list(classes), column
 
 
 def _number_columns(attributes: Any, count: int) -> dict[str, np.ndarray]:
     if not isinstance(attributes, Mapping):
         raise TypeError(f"`attributes` maps names to columns of numbers, but got {attributes!r}")
-    columns, problems = (
-        {name: np.asarray(values) for name, values in attributes.items()},
-        Problems("`attributes`"),
-    )
+    columns = {name: np.asarray(values) for name, values in attributes.items()}
+    problems = Problems("`attributes`")
     for name, values in columns.items():
         if not isinstance(name, str) or name in ("kind", "tie"):
             problems.add("the name is a str, and not 'kind' or 'tie', which are arguments of their own", name)
@@ -485,16 +475,20 @@ def _networkx_order(
 ) -> np.ndarray:
     """Edges as a networkx graph of them would list them: by sender, parallel ones side by side."""
     pair = senders.astype(np.int64) * n + receivers
-    if keys is not None:
-        _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
-        twice = len(set(zip(pair.tolist(), keys, strict=True))) < len(pair)
-        order = np.lexsort((first[inverse], senders))
-    else:
+    if keys is None:
         ordered = np.sort(pair)
-        twice = (ordered[1:] == ordered[:-1]).any()
+        twice = [divmod(at, n) for at in ordered[1:][ordered[1:] == ordered[:-1]].tolist()]
         order = stable_order(senders)
+    else:
+        named = zip(senders.tolist(), receivers.tolist(), keys, strict=True)
+        twice = [edge for edge, count in Counter(named).items() if count > 1]
+        _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
+        order = np.lexsort((first[inverse], senders))
     if twice:
-        raise ValueError("some edges are parallel, so that only a key can tell them apart; give `keys`")
+        raise ValueError(
+            f"edges {_text.names(dict.fromkeys(twice))} are given more than once, and only keys tell parallel "
+            "edges apart; give `keys` that differ"
+        )
     return order
 
 

@@ -1,76 +1,60 @@
 """A topology as tables that a person reads."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
 from darnax import _text
+from darnax.topologies.groups import EdgeGroup
+from darnax.topologies.layout import Layout
 from darnax.topologies.names import some
 
-if TYPE_CHECKING:
-    from darnax.topologies.topology import Topology
+ROLES = ("", "input", "output", "input, output")
 
 
-def summary(topology: "Topology") -> str:
+def summary(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
     """The nodes of every sort, who overlaps whom on shared arrays, and the edge groups."""
-    parts = [repr(topology), _nodes(topology)]
-    if topology.layout.overlaps:
-        parts.append(_overlaps(topology))
-    if topology.groups:
-        parts.append(_edges(topology))
-    return "\n\n".join(parts)
+    tables = [_nodes(layout), _overlaps(layout), _edges(layout, groups)]
+    return "\n\n".join(table for table in tables if table)
 
 
-def _nodes(topology: "Topology") -> str:
-    """One row for the nodes that agree in kind, shape, dtype, array and role."""
-    columns, layout = topology.columns, topology.layout
-    role = np.zeros(len(topology), np.int64)
+def _nodes(layout: Layout) -> str:
+    """One row for all nodes that agree in kind, shape, dtype, array and role."""
+    columns = layout.columns
+    role = np.zeros(len(columns.names), np.int64)
     role[list(columns.inputs)] += 1
     role[list(columns.outputs)] += 2
-    sort = columns.node_class * 4 + role
+    sort = columns.node_class * len(ROLES) + role
+    labels, first = np.unique(sort, return_index=True)
     rows = []
-    for label, first in sorted(
-        zip(*np.unique(sort, return_index=True), strict=True), key=lambda pair: pair[1]
-    ):
+    for label in labels[np.argsort(first)].tolist():
         members = np.flatnonzero(sort == label)
-        array = layout.arrays[layout.node_array[first]].name
-        kind, shape, dtype, _ = topology.node_class(first)
-        who = _listed(topology, members)
-        rows.append(
-            (
-                who,
-                len(members),
-                kind,
-                shape,
-                dtype,
-                array,
-                ("", "input", "output", "input, output")[label % 4],
-            )
-        )
+        at, role = divmod(label, len(ROLES))
+        kind, shape, dtype, _ = columns.node_classes[at]
+        array = layout.arrays[layout.class_array[at]].name
+        rows.append((_listed(layout, members), len(members), kind, shape, dtype, array, ROLES[role]))
     return _text.table(("nodes", "count", "kind", "shape", "dtype", "array", "role"), rows)
 
 
-def _overlaps(topology: "Topology") -> str:
-    layout = topology.layout
+def _overlaps(layout: Layout) -> str:
     rows = [
-        (layout.arrays[layout.node_array[block[0]]].name, len(block), _listed(topology, block))
+        (layout.arrays[layout.node_array[block[0]]].name, len(block), _listed(layout, block))
         for block in layout.overlaps
     ]
-    return _text.table(("shared array", "views", "overlapping"), rows)
+    return _text.table(("shared array", "views", "overlapping"), rows) if rows else ""
 
 
-def _edges(topology: "Topology") -> str:
-    arrays = topology.layout.arrays
+def _edges(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
     rows = []
-    for group in topology.groups:
+    for group in groups:
         shapes = f"{group.sender_shape} -> {group.receiver_shape}"
-        ends = arrays[group.sender_array].name, arrays[group.receiver_array].name
-        self_loop = "yes" if group.self_loop else ""
-        rows.append((group.kind, group.tie or "", len(group.edges), shapes, *ends, self_loop))
-    return _text.table(("edges", "tie", "count", "shapes", "from", "to", "self-loops"), rows)
+        ends = [layout.arrays[at].name for at in (group.sender_array, group.receiver_array)]
+        rows.append((group.kind, group.tie or "", len(group.edges), shapes, *ends, "yes" * group.self_loop))
+    header = ("edges", "tie", "count", "shapes", "from", "to", "self-loops")
+    return _text.table(header, rows) if rows else ""
 
 
-def _listed(topology: "Topology", at: np.ndarray, limit: int = 5) -> str:
+def _listed(layout: Layout, nodes: np.ndarray, limit: int = 5) -> str:
     """The first names and how many more there are."""
-    more = f" and {len(at) - limit} more" if len(at) > limit else ""
-    return some([topology.nodes[i] for i in at[:limit].tolist()], limit) + more
+    more = f" and {len(nodes) - limit} more" if len(nodes) > limit else ""
+    return some([layout.columns.names[i] for i in nodes[:limit].tolist()], limit) + more

@@ -300,7 +300,7 @@ class Topology:
 
     def summary(self) -> str:
         """Nodes, arrays, overlaps and edge groups as a table."""
-        return summary(self)
+        return f"{self!r}\n\n{summary(self._layout, self.groups)}"
 
 
 class UnknownNode(KeyError, IndexError):

@@ -1,0 +1,245 @@
+"""Where nodes live: views against NumPy's own indexing, blocks and overlaps against brute force."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from helpers import CASES
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from darnax import Topology
+from darnax.topologies.layout import ArraySpec
+from darnax.topologies.views import index_shape, resolve_index
+
+QUICK = settings(max_examples=150, deadline=None)
+FEW = settings(max_examples=40, deadline=None)
+cases = pytest.mark.parametrize("case", CASES)
+
+shapes = st.lists(st.integers(1, 5), max_size=3).map(tuple)
+
+
+def bounds(size):
+    return st.none() | st.integers(-size - 2, size + 2)
+
+
+@st.composite
+def indices(draw, shape, sensible=False):
+    """NumPy basic indexing into `shape`; unless sensible it may reach outside or be empty."""
+    axes = []
+    for size in shape[: draw(st.integers(0, len(shape)))]:
+        if sensible:
+            start = draw(st.integers(0, size - 1))
+            stop = draw(st.none() | st.integers(start + 1, size))
+            part = draw(st.sampled_from([start, start - size, slice(start, stop, draw(st.integers(1, 3)))]))
+        else:
+            steps = st.sampled_from([None, 1, 2, 3, 0, -1])
+            part = draw(st.integers(-size - 1, size) | st.builds(slice, bounds(size), bounds(size), steps))
+        axes.append(part)
+    if draw(st.booleans()):
+        axes.insert(draw(st.integers(0, len(axes))) if len(axes) == len(shape) else len(axes), ...)
+    return axes[0] if len(axes) == 1 and draw(st.booleans()) else tuple(axes)
+
+
+@st.composite
+def indexings(draw):
+    shape = draw(shapes)
+    return shape, draw(indices(shape))
+
+
+@QUICK
+@given(indexings())
+def test_index_means_what_numpy_means(indexing):
+    shape, index = indexing
+    array = np.arange(np.prod(shape, dtype=int)).reshape(shape)
+    try:
+        ours = resolve_index(index, shape)
+    except (ValueError, TypeError):
+        refused_by_numpy_or_odd(array, index)
+        return
+    view = array[index]
+    assert np.array_equal(array[ours], view)
+    assert index_shape(ours) == view.shape
+    assert resolve_index(ours, shape) == ours
+    assert len(ours) == len(shape)
+    for part in ours:
+        assert type(part) is int or (part.start >= 0 and part.step > 0 and (part.stop - part.start - 1) % part.step == 0)
+
+
+def refused_by_numpy_or_odd(array, index):
+    """NumPy refuses it too, or it gives nothing, runs backwards or is quietly clipped."""
+    parts = index if isinstance(index, tuple) else (index,)
+    ends = [end for part in parts if isinstance(part, slice) for end in (part.start, part.stop) if end is not None]
+    odd = any(abs(end) > min(array.shape) for end in ends) or any(isinstance(p, slice) and (p.step or 1) < 0 for p in parts)
+    try:
+        assert odd or array[index].size == 0
+    except (IndexError, ValueError):
+        pass
+
+
+def test_numpy_integers_become_plain_ones():
+    index = resolve_index((np.int64(-1), slice(np.int8(0), np.int64(3), np.uint8(2))), (4, 5))
+    assert index == (3, slice(0, 3, 2))
+    assert {type(part) for part in (index[0], index[1].start, index[1].stop, index[1].step)} == {int}
+
+
+# views in a topology
+
+
+@st.composite
+def viewed(draw):
+    """A graph of views on one or two shared arrays and of some nodes of their own."""
+    arrays = {name: draw(shapes) for name in draw(st.sampled_from([["x"], ["x", "y"]]))}
+    graph = nx.DiGraph(arrays=arrays)
+    for i in range(draw(st.integers(1, 6))):
+        name = draw(st.sampled_from(sorted(arrays)))
+        kind = draw(st.sampled_from(["p", "q"]))
+        graph.add_node(i, array=name, index=draw(indices(arrays[name], sensible=True)), kind=kind)
+    graph.add_nodes_from((("own", i) for i in range(draw(st.integers(0, 3)))), shape=2)
+    return graph
+
+
+def covers(topology):
+    """For every node the set of its (array, cell or row) pairs, from NumPy alone."""
+    result = {}
+    for node, attributes in topology.to_networkx().nodes(data=True):
+        if "array" in attributes:
+            shape = topology.arrays[attributes["array"]].shape
+            rows = np.arange(np.prod(shape, dtype=int)).reshape(shape)[attributes["index"]]
+        else:
+            rows = np.asarray(topology.view(node).index[0])
+        result[node] = {(topology.view(node).array, row) for row in rows.ravel().tolist()}
+    return result
+
+
+def brute_blocks(topology):
+    """Groups of nodes joined by shared cells."""
+    cells = covers(topology)
+    links = nx.Graph()
+    links.add_nodes_from(cells)
+    links.add_edges_from((u, v) for u in cells for v in cells if cells[u] & cells[v])
+    return [set(part) for part in nx.connected_components(links)]
+
+
+def check_layout(topology):
+    layout, cells = topology.layout, covers(topology)
+    names = [spec.name for spec in layout.arrays]
+    rows = [{row for part in cells.values() for array, row in part if array == name} for name in names]
+    assert names == list(topology.arrays)
+    for at, spec in enumerate(layout.arrays):
+        block = layout.blocks[at]
+        assert len(block) == spec.rows
+        covered = np.flatnonzero(block >= 0)
+        assert covered.tolist() == sorted(rows[at])
+        first = [np.flatnonzero(block == b)[0] for b in range(block.max(initial=-1) + 1)]
+        assert first == sorted(first)
+        assert sorted(layout.members[at].tolist()) == [i for i, n in enumerate(topology.nodes) if topology.view(n).array == spec.name]
+    blocks = brute_blocks(topology)
+    for members in blocks:
+        ids = {(at, int(layout.blocks[at][row])) for n in members for at in [layout.node_array[topology.index(n)]] for _, row in cells[n]}
+        assert len(ids) == 1
+    overlapping = {frozenset(members) for members in blocks if len(members) > 1}
+    assert {frozenset(topology.nodes[i] for i in part.tolist()) for part in layout.overlaps} == overlapping
+    shared = [i for i, n in enumerate(topology.nodes) if any(cells[n] & cells[m] for m in topology.nodes if m != n)]
+    assert sorted(layout.clashing(np.arange(len(topology)))) == shared
+    found = {(names[at], row) for at, here in layout.rows_of(np.arange(len(topology))).items() for row in here.tolist()}
+    assert found == set().union(*cells.values())
+    for i, node in enumerate(topology.nodes):
+        address = layout.address(np.asarray([i]))[0]
+        assert {(topology.view(node).array, row) for row in np.ravel(address).tolist()} == cells[node]
+        assert layout.first_row[i] == np.ravel(address)[0]
+
+
+@FEW
+@given(viewed())
+def test_layout_of_random_views(graph):
+    check_layout(Topology(graph))
+
+
+@cases
+def test_layout_of_the_table(case):
+    check_layout(Topology(CASES[case].graph()))
+
+
+@FEW
+@given(viewed())
+def test_cells_have_the_shape_of_the_view(graph):
+    topology = Topology(graph)
+    for i, node in enumerate(topology.nodes):
+        view = topology.view(node)
+        spec = topology.arrays[view.array]
+        assert view.shape == topology.shape(node)
+        if spec.shared:
+            values = np.arange(spec.rows).reshape(spec.shape)
+            assert np.array_equal(topology.layout.cells(i), values[view.index])
+            assert topology.layout.cells(i).shape == view.shape
+
+
+@FEW
+@given(viewed(), st.data())
+def test_overlapping_inputs_are_refused_and_others_are_not(graph, data):
+    topology = Topology(graph)
+    cells = covers(topology)
+    inputs = data.draw(st.lists(st.sampled_from(list(topology.nodes)), unique=True))
+    clash = [n for n in inputs if any(cells[n] & cells[m] for m in inputs if m != n)]
+    if not clash:
+        assert Topology(graph, inputs=inputs).inputs == tuple(inputs)
+        return
+    with pytest.raises(ValueError, match="overlap on a shared array") as caught:
+        Topology(graph, inputs=inputs)
+    assert all(repr(node) in str(caught.value) for node in clash)
+
+
+def test_views_joined_through_others_are_one_block():
+    graph = nx.DiGraph(arrays={"line": 12})
+    for name, start in (("a", 0), ("c", 4), ("b", 2), ("far", 9)):
+        graph.add_node(name, array="line", index=slice(start, start + 3))
+    layout = Topology(graph).layout
+    assert layout.blocks[0].tolist() == [0] * 7 + [-1, -1] + [1] * 3
+    assert [part.tolist() for part in layout.overlaps] == [[0, 1, 2]]
+    assert layout.clashing(np.asarray([0, 1])) == []
+    assert layout.clashing(np.asarray([0, 1, 2])) == [0, 1, 2]
+
+
+def test_interleaved_views_do_not_overlap():
+    graph = nx.DiGraph(arrays={"board": (4, 4)})
+    for i in range(2):
+        graph.add_node(i, array="board", index=(slice(i, None, 2), slice(i, None, 2)))
+    layout = Topology(graph).layout
+    assert layout.overlaps == []
+    assert layout.blocks[0].reshape(4, 4).tolist() == [[0, -1, 0, -1], [-1, 1, -1, 1]] * 2
+
+
+def test_nodes_of_one_sort_are_rows_of_one_array():
+    graph = nx.DiGraph(arrays={"hidden(2,)": 3, "unused": (2, 2)})
+    sorts = [(2, "hidden", "float32"), (3, "hidden", "float32"), (2, "hidden", "int8"), (2, "other", "float32")]
+    for i in range(8):
+        shape, kind, dtype = sorts[i % 4]
+        graph.add_node(i, shape=shape, kind=kind, dtype=dtype)
+    graph.add_node("v", array="hidden(2,)")
+    topology = Topology(graph)
+    assert list(topology.arrays.values()) == [
+        ArraySpec("hidden(2,)", (3,), (), "float32", True),
+        ArraySpec("unused", (2, 2), (), "float32", True),
+        ArraySpec("hidden(2,)'", (2,), (2,), "float32", False),
+        ArraySpec("hidden(3,)", (2,), (3,), "float32", False),
+        ArraySpec("hidden(2,)int8", (2,), (2,), "int8", False),
+        ArraySpec("other(2,)", (2,), (2,), "float32", False),
+    ]
+    assert [topology.view(i).index for i in range(8)] == [(0,)] * 4 + [(1,)] * 4
+    assert topology.arrays["hidden(3,)"].shape == (2, 3)
+
+
+def test_many_small_views_of_a_large_array_are_cheap():
+    graph = nx.DiGraph(arrays={"image": (1000, 1000)})
+    graph.add_nodes_from((i, {"array": "image", "index": (i, slice(i, i + 2))}) for i in range(500))
+    topology = Topology(graph, inputs=range(500))
+    assert topology.layout.cells(499).tolist() == [499_499, 499_500]
+
+
+@FEW
+@given(viewed())
+def test_topologies_of_views_come_back(graph):
+    topology = Topology(graph)
+    assume(topology.layout.overlaps)
+    assert Topology(topology.to_networkx()) == topology
+    assert Topology.from_json(topology.to_json()) is topology

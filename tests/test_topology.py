@@ -1,0 +1,500 @@
+"""Topologies: equality, the ways out and back, what they read, and what they refuse."""
+
+import copy
+import gc
+import json
+import os
+import pickle
+import subprocess
+import sys
+import weakref
+
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+from helpers import CASES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import darnax as dx
+from darnax import Topology
+
+QUICK = settings(max_examples=60, deadline=None)
+
+
+def drawn(nodes, edges=(), multi=False, **attributes):
+    """A graph from `{name: attributes or shape}` and `(u, v, attributes)` or `(u, v, key, attributes)`."""
+    graph = nx.MultiDiGraph(**attributes) if multi else nx.DiGraph(**attributes)
+    for name, given_ in nodes.items():
+        graph.add_node(name, **(given_ if isinstance(given_, dict) else {"shape": given_}))
+    graph.add_edges_from(edges)
+    return graph
+
+
+def _names():
+    nodes = {"a": 2, 7: 2, -1: (), ("a", 1): 2, ("a", ("b", 0)): 2, 2**70: 1, "": 1, "é\n": 1}
+    names = list(nodes)
+    return drawn(nodes, [(u, v, {}) for u in names[:4] for v in names[2:]], inputs=[("a", 1)], outputs=[2**70, "a"])
+
+
+def _attributes():
+    edges = [
+        (0, 1, {"weight": 1, "delay": 2}), (0, 2, {"weight": 0.5}), (1, 1, {"colour": "red"}), (2, 0, {"delay": None}),
+        (2, 1, {"weight": float("inf"), "key": 3, "u_of_edge": 4}), (2, 2, {"kind": "k", "tie": "t", "on": True}),
+    ]  # fmt: skip
+    return drawn(dict.fromkeys(range(3), 2), edges)
+
+
+def _keys():
+    edges = [
+        ("a", "b", "x", {"weight": 1.0}), ("b", "a", 0, {}), ("a", "b", ("y", 1), {"kind": "other", "tie": "t"}),
+        ("a", "a", 0, {}), ("a", "a", 1, {"weight": 2.0}), ("a", "b", 5, {}),
+    ]  # fmt: skip
+    return drawn({"a": 2, "b": 3}, edges, multi=True)
+
+
+def _strided():
+    nodes = {
+        "whole": {"array": "image"},
+        "odd": {"array": "image", "index": (slice(None, None, 2), slice(1, None, 3))},
+        "row": {"array": "image", "index": -1},
+        "dot": {"array": "image", "index": (2, 3), "kind": "dot"},
+        "last": {"array": "other", "index": (..., 0)},
+        "scalar": {"array": "one", "dtype": "int8"},
+    }
+    arrays = {"image": (5, 7), "other": (2, 3, 4), "one": (), "nobody": 3}
+    return drawn(nodes, [("odd", "row", {}), ("dot", "dot", {}), ("last", "scalar", {})], arrays=arrays)
+
+
+GRAPHS = {name: case.graph for name, case in CASES.items()} | {
+    "names": _names,
+    "attributes": _attributes,
+    "keys": _keys,
+    "strided": _strided,
+    "no kind of edge": lambda: dx.topologies.sequential([2, 3], recurrent=False),
+}
+graphs = pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS.keys())
+
+
+# equality, and the ways out and back
+
+
+@graphs
+def test_equal_drawings_are_equal(graph):
+    one, two = Topology(graph()), Topology(graph())
+    assert one is not two
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one.to_json() == two.to_json()
+    assert one != "another thing"
+
+
+@graphs
+@pytest.mark.parametrize("there_and_back", [pickle.dumps, Topology.to_json, copy.deepcopy, copy.copy])
+def test_copies_are_the_very_object(graph, there_and_back):
+    topology = Topology(graph())
+    back = {pickle.dumps: pickle.loads, Topology.to_json: Topology.from_json}.get(there_and_back, lambda same: same)
+    assert back(there_and_back(topology)) is topology
+
+
+@graphs
+def test_networkx_gives_an_equal_topology(graph):
+    topology = Topology(graph())
+    again = topology.to_networkx()
+    assert Topology(again) == topology
+    assert topology.to_networkx() is not again
+    assert list(again) == list(topology.nodes) == list(graph())
+
+
+def test_copies_outlive_the_original():
+    for there, back in ((pickle.dumps, pickle.loads), (Topology.to_json, Topology.from_json)):
+        topology = Topology(_keys())
+        kept, edges, alive = there(topology), topology.edges, weakref.ref(topology)
+        del topology
+        gc.collect()
+        assert alive() is None, "interning must not keep a topology alive"
+        assert back(kept).edges == edges
+        assert back(kept) == Topology(_keys())
+
+
+def test_graph_is_not_kept():
+    graph = _keys()
+    topology = Topology(graph)
+    graph.add_edge("b", "b")
+    graph.nodes["a"]["shape"] = 9
+    topology.to_networkx().add_node("c", shape=1)
+    assert topology == Topology(_keys())
+    assert topology.shape("a") == (2,)
+
+
+def test_columns_are_read_only():
+    topology = Topology(_attributes())
+    for column in topology.columns.long():
+        with pytest.raises(ValueError, match="read-only"):
+            column[...] = 0
+
+
+def test_from_edges_leaves_the_callers_arrays_alone():
+    senders, receivers = np.asarray([0, 1], np.int32), np.asarray([1, 0], np.int32)
+    topology = Topology.from_edges(senders, receivers)
+    senders[0] = 1
+    assert topology.edges == [(0, 1), (1, 0)]
+
+
+CHANGES = {
+    "shape": lambda g: g.nodes["b"].update(shape=(3, 1)),
+    "kind": lambda g: g.nodes["b"].update(kind="other"),
+    "dtype": lambda g: g.nodes["b"].update(dtype="int8"),
+    "node": lambda g: g.add_node("c", shape=1),
+    "edge": lambda g: g.add_edge("b", "b"),
+    "edge kind": lambda g: g.edges["a", "b"].update(kind="other"),
+    "tie": lambda g: g.edges["a", "b"].update(tie="t"),
+    "weight": lambda g: g.edges["a", "b"].update(weight=0.25),
+    "integer weights": lambda g: [d.update(weight=int(d["weight"])) for *_, d in g.edges(data=True)],
+    "no weight": lambda g: g.edges["a", "b"].pop("weight"),
+    "name of the weight": lambda g: g.edges["a", "b"].update(width=g.edges["a", "b"].pop("weight")),
+    "inputs": lambda g: g.graph.update(inputs=["a"]),
+    "outputs": lambda g: g.graph.update(outputs=["a"]),
+    "declared array": lambda g: g.graph.update(arrays={"image": 3}),
+    "index": lambda g: g.nodes["v"].update(index=slice(1, 3)),
+    "known kinds": lambda g: g.graph.update(edge_kinds=["edge", "another"]),
+}
+
+
+def _plain():
+    nodes = {"a": 2, "b": 3, "v": {"array": "image", "index": slice(0, 2)}}
+    return drawn(nodes, [("a", "b", {"weight": 1.0}), ("b", "a", {"weight": 2.0})], arrays={"image": 4})
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_difference_counts(change):
+    graph = _plain()
+    CHANGES[change](graph)
+    assert Topology(graph) != Topology(_plain())
+
+
+@graphs
+def test_another_order_of_drawing_is_another_topology_with_the_same_hashes(graph):
+    original = graph()
+    other = type(original)(**original.graph)
+    other.add_nodes_from(reversed(list(original.nodes(data=True))))
+    keys = {"keys": True} if original.is_multigraph() else {}
+    other.add_edges_from(reversed(list(original.edges(data=True, **keys))))
+    one, two = Topology(original), Topology(other)
+    assert len(one) == 1 or one != two
+    assert dict(zip(one.nodes, one.node_hashes, strict=True)) == dict(zip(two.nodes, two.node_hashes, strict=True))
+    assert dict(zip(one.edges, one.edge_hashes, strict=True)) == dict(zip(two.edges, two.edge_hashes, strict=True))
+    assert {g.bundle for g in one.groups} == {g.bundle for g in two.groups}
+
+
+@graphs
+def test_hashes_tell_nodes_and_edges_apart(graph):
+    topology = Topology(graph())
+    assert len(set(topology.node_hashes.tolist())) == len(topology)
+    assert len(set(topology.edge_hashes.tolist())) == len(topology.edges)
+
+
+def test_names_that_look_alike_have_hashes_of_their_own():
+    names = [1, "1", (1,), ("1",), ((1,),), -1, 2**64 + 1, "", ("",), ()]
+    hashes = Topology(drawn(dict.fromkeys(names, 1))).node_hashes
+    assert len(set(hashes.tolist())) == len(names)
+
+
+def layout_of_a_drawing():
+    """Everything that could depend on the order of a set or on Python's hash."""
+    names = ["ni", "x", ("x", 1), "in", 5]
+    nodes = {name: {"shape": 2, "kind": str(name)} for name in names}
+    edges = [(u, v, {"kind": str(u), "tie": str(v)}) for u in names for v in names]
+    topology = Topology(drawn(nodes, edges, inputs={"in", "ni"}))
+    groups = [[group.kind, group.tie, group.edges.tolist()] for group in topology.groups]
+    return json.dumps([topology.to_json(), topology.edge_hashes.tolist(), list(topology.arrays), groups])
+
+
+def test_another_process_finds_the_same_layout_and_hashes():
+    here = os.path.dirname(__file__)
+    script = "import test_topology; print(test_topology.layout_of_a_drawing())"
+    path = os.pathsep.join([here, os.path.dirname(os.path.dirname(dx.__file__))])
+    other = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert other.stdout.strip() == layout_of_a_drawing()
+
+
+# wiring that is already arrays
+
+
+@st.composite
+def wirings(draw):
+    n = draw(st.integers(1, 6))
+    pairs = [(u, v) for u in range(n) for v in range(n)]
+    multi = draw(st.booleans())
+    edges = draw(st.lists(st.sampled_from(pairs), max_size=15, unique=not multi))
+    keys = [draw(st.sampled_from([0, i + 1, f"k{i}"])) for i in range(len(edges))] if multi else None
+    if keys is not None:  # networkx would merge equal ones
+        kept = list(dict.fromkeys(zip(edges, keys, strict=True)))
+        edges, keys = [edge for edge, _ in kept], [key for _, key in kept]
+    kinds = draw(st.lists(st.sampled_from("abc"), min_size=len(edges), max_size=len(edges)))
+    weights = draw(st.lists(st.integers(-3, 3), min_size=len(edges), max_size=len(edges)))
+    node_kinds = draw(st.lists(st.sampled_from("pq"), min_size=n, max_size=n))
+    return n, edges, keys, kinds, weights, node_kinds
+
+
+@QUICK
+@given(wirings())
+def test_from_edges_equals_the_drawing(wiring):
+    n, edges, keys, kinds, weights, node_kinds = wiring
+    graph = nx.DiGraph() if keys is None else nx.MultiDiGraph()
+    graph.add_nodes_from((i, {"shape": (2, 3), "kind": kind}) for i, kind in enumerate(node_kinds))
+    attributes = [{"kind": kind, "weight": weight} for kind, weight in zip(kinds, weights, strict=True)]
+    named = [] if keys is None else [keys]
+    graph.add_edges_from(zip(*(zip(*edges, strict=True) if edges else ((), ())), *named, attributes, strict=True))
+    senders, receivers = np.asarray(edges, np.uint8).reshape(-1, 2).T
+    given_ = {"weight": np.asarray(weights)} if weights else {}
+    topology = Topology.from_edges(
+        senders, receivers, n=n, shape=(2, 3), kind=np.asarray(node_kinds), edge_kind=kinds, keys=keys,
+        attributes=given_, inputs=[0], outputs=[n - 1],
+    )  # fmt: skip
+    assert topology == Topology(graph, inputs=[0], outputs=[n - 1])
+    assert isinstance(topology.nodes, range)
+
+
+def test_from_edges_takes_the_number_of_nodes_from_the_edges():
+    topology = Topology.from_edges([2, 0], [0, 4])
+    assert topology.nodes == range(5)
+    assert topology.edges == [(0, 4), (2, 0)]
+    assert Topology.from_edges([], [], n=3) == Topology(drawn(dict.fromkeys(range(3), ())))
+
+
+def test_from_edges_of_many_nodes_draws_no_graph():
+    rng = np.random.default_rng(0)
+    pairs = rng.permutation(np.unique(rng.integers(0, 10**8, 60_000)))
+    wiring = pairs // 10**4, pairs % 10**4
+    one, two = (Topology.from_edges(*wiring, n=10**4, inputs=range(10**4)) for _ in range(2))
+    assert one == two
+    assert 10**4 not in one
+    assert sum(len(group.edges) for group in one.groups) == len(pairs)
+
+
+# what it reads
+
+
+def test_reads():
+    graph = _strided()
+    graph.add_node("hidden", shape=4, kind="hidden", dtype=jnp.bfloat16)
+    topology = Topology(graph, inputs=["row"], outputs=["hidden", "scalar"])
+    assert list(topology.nodes) == list(graph)
+    assert topology.edges == [("odd", "row"), ("dot", "dot"), ("last", "scalar")]
+    assert (topology.inputs, topology.outputs) == (("row",), ("hidden", "scalar"))
+    assert topology.shape("odd") == (3, 2)
+    assert topology.shape("row") == (7,)
+    assert topology.shape("dot") == topology.shape("scalar") == ()
+    assert topology.kind("dot") == "dot"
+    assert topology.node_kinds == ("dot", "hidden", "node")
+    assert topology.edge_kinds == ("edge",)
+    assert list(topology.arrays) == ["image", "other", "one", "nobody", "hidden(4,)bfloat16"]
+    assert topology.arrays["one"].dtype == "int8"
+    assert topology.view("dot").index == (2, 3)
+    assert topology.view("hidden").array == "hidden(4,)bfloat16"
+    assert len(topology) == 7
+    assert "hidden" in topology
+    assert "nobody" not in topology
+    assert ["a list"] not in topology
+    with pytest.raises(TypeError):
+        topology.arrays["one"] = 0
+
+
+def test_keys_appear_where_they_are_needed():
+    keyed, plain = nx.MultiDiGraph(), nx.DiGraph()
+    for graph in (keyed, plain):
+        graph.add_nodes_from("ab", shape=2)
+        graph.add_edge("a", "b")
+    assert Topology(keyed) == Topology(plain)
+    keyed.add_edge("a", "b", key="x")
+    assert Topology(keyed).edges == [("a", "b", 0), ("a", "b", "x")]
+
+
+def test_numbers_of_every_sort_are_columns():
+    values = {"numpy": np.float32(0.5), "jax": jnp.float32(0.5), "int": np.int8(3), "bool": True, "big": 2**64, "word": "x"}
+    graph = drawn({"a": 1, "b": 1}, [("a", "b", values), ("b", "a", {"numpy": 2})])
+    attributes = Topology(graph).columns.attributes
+    assert {name: column[0].tolist() for name, column in attributes.items()} == {
+        "numpy": [0.5, 2.0], "jax": [0.5, 0.0], "int": [3, 0], "bool": [1, 0], "big": [2.0**64, 0.0],
+    }  # fmt: skip
+    assert attributes["numpy"][1] is None
+    assert attributes["jax"][1].tolist() == [True, False]
+
+
+def test_numpy_integers_are_names():
+    graph = drawn({np.int64(0): 1, np.uint8(1): 1, ("a", np.int16(2)): 1}, inputs=[np.int32(1)])
+    topology = Topology(graph)
+    assert [type(name) for name in topology.nodes[:2]] == [int, int]
+    assert topology == Topology.from_json(topology.to_json())
+    assert topology.inputs == (1,)
+    assert ("a", 2) in topology
+
+
+def test_arguments_go_before_what_rides_on_the_graph():
+    graph = drawn({"a": 1, "b": {"array": "x"}}, inputs=["a"], outputs=["a"], arrays={"x": 2})
+    topology = Topology(graph, inputs=["b"], outputs=[], arrays={"x": 3})
+    assert (topology.inputs, topology.outputs, topology.shape("b")) == (("b",), (), (3,))
+    assert Topology(graph).inputs == ("a",)
+
+
+def test_sets_are_read_in_the_order_of_drawing():
+    graph = drawn(dict.fromkeys(["z", "a", "m"], 1))
+    assert Topology(graph, inputs={"a", "m", "z"}).inputs == ("z", "a", "m")
+    assert Topology(graph, inputs=["m", "z"]).inputs == ("m", "z")
+
+
+def test_summary_tells_nodes_arrays_overlaps_and_edges():
+    nodes = {i: {"shape": 5, "kind": "hidden"} for i in range(8)}
+    nodes |= {f"p{i}": {"array": "image", "index": slice(i, i + 2), "kind": "patch"} for i in range(3)}
+    nodes |= {"far": {"array": "image", "index": 7, "dtype": "float32"}}
+    edges = [(0, 1, {"kind": "lateral"}), (2, 2, {"kind": "lateral"}), ("p0", 3, {"kind": "look", "tie": "eye"})]
+    topology = Topology(drawn(nodes, edges, arrays={"image": 8}), inputs=[2, "far"], outputs=[2, 7])
+    lines = topology.summary().splitlines()
+    rows = {tuple(part.strip() for part in line.split("  ") if part.strip()) for line in lines}
+    assert lines[0] == "Topology(12 nodes, 3 edges, 2 arrays)"
+    assert {
+        ("0, 1, 3, 4, 5 and 1 more", "6", "hidden", "(5,)", "float32", "hidden(5,)"),
+        ("2", "1", "hidden", "(5,)", "float32", "hidden(5,)", "input, output"),
+        ("7", "1", "hidden", "(5,)", "float32", "hidden(5,)", "output"),
+        ("'p0', 'p1', 'p2'", "3", "patch", "(2,)", "float32", "image"),
+        ("'far'", "1", "node", "()", "float32", "image", "input"),
+        ("image", "3", "'p0', 'p1', 'p2'"),
+        ("lateral", "1", "(5,) -> (5,)", "hidden(5,)", "hidden(5,)"),
+        ("lateral", "1", "(5,) -> (5,)", "hidden(5,)", "hidden(5,)", "yes"),
+        ("look", "eye", "1", "(2,) -> (5,)", "image", "hidden(5,)"),
+    } <= rows
+
+
+@graphs
+def test_summary_of_anything(graph):
+    topology = Topology(graph())
+    text = topology.summary()
+    assert repr(topology) in text
+    assert all(array in text for group in topology.groups for array in [topology.layout.arrays[group.sender_array].name])
+    assert max(map(len, text.splitlines())) < 200
+
+
+# what it refuses: names, expected, got, next move
+
+
+def one(node=None, edges=(), **attributes):
+    return lambda: Topology(drawn({"a": {"shape": 2} if node is None else node, "b": 3}, edges, **attributes))
+
+
+def view(index, shape=(4, 6)):
+    return one({"array": "image", "index": index}, arrays={"image": shape})
+
+
+def edges(senders=(0, 1), receivers=(1, 0), **arguments):
+    return lambda: Topology.from_edges(senders, receivers, **arguments)
+
+
+ERRORS = {
+    "no graph": (lambda: Topology([("a", "b")]), TypeError, ["`graph`", "DiGraph", "list", "from_edges"]),
+    "undirected": (lambda: Topology(nx.Graph()), ValueError, ["`graph` is undirected", "to_directed"]),
+    "empty": (lambda: Topology(nx.DiGraph()), ValueError, ["`graph` has no nodes", "add_node"]),
+    "missing shape": (one({}), ValueError, ["node 'a'", "`shape` is missing", "give one"]),
+    "shape of 0": (one({"shape": (2, 0)}), ValueError, ["node 'a'", "at least 1", r"\(2, 0\)"]),
+    "negative shape": (one({"shape": -3}), ValueError, ["node 'a'", "at least 1", "-3"]),
+    "float shape": (one({"shape": 2.0}), ValueError, ["node 'a'", "int or a tuple of ints", "2.0"]),
+    "bool shape": (one({"shape": True}), ValueError, ["node 'a'", "int or a tuple of ints", "True"]),
+    "text shape": (one({"shape": "2"}), ValueError, ["node 'a'", "'2'"]),
+    "dtype": (one({"shape": 2, "dtype": "float31"}), ValueError, ["node 'a'", "`dtype`", "'int8'", "'float31'"]),
+    "no dtype": (one({"shape": 2, "dtype": None}), ValueError, ["node 'a'", "`dtype`", "None"]),
+    "text dtype": (one({"shape": 2, "dtype": str}), ValueError, ["node 'a'", "`dtype`", "class 'str'"]),
+    "node kind": (one({"shape": 2, "kind": 3}), ValueError, ["node 'a'", "`kind` is a str", "3"]),
+    "list as kind": (one({"shape": 2, "kind": ["k"]}), ValueError, ["node 'a'", "`kind` is a str", r"\['k'\]"]),
+    "edge kind": (one(edges=[("a", "b", {"kind": 3})]), ValueError, [r"edge \('a', 'b'\)", "`kind` is a str", "3"]),
+    "list as edge kind": (one(edges=[("a", "b", {"kind": []})]), ValueError, [r"edge \('a', 'b'\)", r"got \[\]"]),
+    "tie": (one(edges=[("a", "b", {"tie": 1})]), ValueError, [r"edge \('a', 'b'\)", "`tie` is a str", "1"]),
+    "undeclared array": (one({"array": "x"}, arrays={"y": 1}), ValueError, ["node 'a'", "'x' is not declared", "'y'", "arrays="]),
+    "no array": (one({"array": "x"}), ValueError, ["node 'a'", "'x' is not declared", "no array"]),
+    "list as array": (one({"array": ["x"]}), ValueError, ["node 'a'", r"\['x'\] is not declared"]),
+    "index without array": (one({"index": 3}), ValueError, ["node 'a'", "`index` is given without `array`", "name"]),
+    "shape and array": (one({"shape": 2, "array": "x"}), ValueError, ["node 'a'", "clash", "drop `shape`"]),
+    "outside": (view(4), ValueError, ["node 'a'", "'image' of shape", "4 lies outside axis 0 of size 4", "inside"]),
+    "outside below": (view((0, -7)), ValueError, ["node 'a'", "-7 lies outside axis 1 of size 6"]),
+    "reaching outside": (view(slice(2, 5)), ValueError, ["node 'a'", r"slice\(2, 5, None\) reaches outside axis 0"]),
+    "reaching below": (view(slice(-5, 2)), ValueError, ["node 'a'", "reaches outside axis 0 of size 4"]),
+    "step of 0": (view(slice(0, 4, 0)), ValueError, ["node 'a'", "step of 0 on axis 0", "positive"]),
+    "negative step": (view((0, slice(None, None, -1))), ValueError, ["node 'a'", "step of -1 on axis 1", "positive"]),
+    "empty view": (view((0, slice(3, 3))), ValueError, ["node 'a'", "is empty on axis 1 of size 6"]),
+    "empty by ends": (view(slice(-1, 1)), ValueError, ["node 'a'", "is empty on axis 0"]),
+    "too many indices": (view((0, 0, 0)), ValueError, ["node 'a'", "3 entries for 2 axes"]),
+    "two dots": (view((..., ...)), ValueError, ["node 'a'", "more than one Ellipsis"]),
+    "fancy index": (view([0, 1]), ValueError, ["node 'a'", r"\[0, 1\] is neither an int nor a slice"]),
+    "bool index": (view(True), ValueError, ["node 'a'", "True is neither"]),
+    "new axis": (view(None), ValueError, ["node 'a'", "None is neither"]),
+    "float slice": (view(slice(0, 1.5)), ValueError, ["node 'a'", "are not ints"]),
+    "text": (view("0"), ValueError, ["node 'a'", "'0' is neither"]),
+    "dtypes on one array": (
+        lambda: Topology(drawn({"a": {"array": "x"}, "b": {"array": "x", "dtype": "int8"}}, arrays={"x": 2})),
+        ValueError, ["'x'", "clashing dtypes", r"'a' \(float32\)", r"'b' \(int8\)", "all the same"],
+    ),
+    "arrays": (one(arrays=["x"]), TypeError, ["`arrays` maps names to shapes", r"\['x'\]"]),
+    "array shape": (one(arrays={"x": 0}), ValueError, ["`arrays` 'x'", "at least 1", "0"]),
+    "array name": (one(arrays={3: 2}), ValueError, ["`arrays` 3", "is a str"]),
+    "unknown input": (lambda: Topology(_plain(), inputs=["a", "q", "r"]), ValueError, ["`inputs` names 'q', 'r'", "'a', 'b', 'v'"]),
+    "unknown output": (lambda: Topology(_plain(), outputs=[["a"]]), ValueError, [r"`outputs` names \['a'\]", "does not have"]),
+    "input on the graph": (one(inputs=["q"]), ValueError, [r"`graph.graph\['inputs'\]` names 'q'"]),
+    "input as text": (lambda: Topology(_plain(), inputs="a"), TypeError, ["`inputs` is a sequence", r"write \['a'\]"]),
+    "input as number": (lambda: Topology(_plain(), inputs=3), TypeError, ["`inputs` is a sequence", r"write \[3\]"]),
+    "input as tuple": (
+        lambda: Topology(drawn({("a", 1): 2}), inputs=("a", 1)), ValueError, [r"names 'a', 1", r"write \[\('a', 1\)\]"]
+    ),
+    "input twice": (lambda: Topology(_plain(), inputs=["a", "b", "a"]), ValueError, ["`inputs` names 'a' twice", "once"]),
+    "overlapping inputs": (
+        lambda: Topology(_strided(), inputs=["row", "scalar", "odd"]), ValueError, ["`inputs` 'odd', 'row' overlap|'row', 'odd' overlap", "one input"],
+    ),
+    "float name": (lambda: Topology(drawn({1.5: 2, "a": 1, (1, None): 2})), TypeError, ["node names", r"1.5, \(1, None\)", "rename"]),
+    "bool name": (lambda: Topology(drawn({True: 2})), TypeError, ["node names", "True"]),
+    "float key": (lambda: Topology(drawn({"a": 1}, [("a", "a", 0.5, {})], multi=True)), TypeError, ["edge keys", "0.5"]),
+    "half numbers": (
+        one(edges=[("a", "b", {"weight": 1.0}), ("b", "a", {"weight": "x"})]),
+        ValueError, ["edge attribute 'weight'", "'x'", r"\('b', 'a'\)", "all of them numbers"],
+    ),
+    "json text": (lambda: Topology.from_json("{"), ValueError, ["`text` is not what Topology.to_json writes"]),
+    "other json": (lambda: Topology.from_json("[1]"), ValueError, ["`text` is not what Topology.to_json writes"]),
+    "no json": (lambda: Topology.from_json(None), ValueError, ["`text` is not what Topology.to_json writes"]),
+    "senders": (edges([0.5], [1]), ValueError, ["`senders`", "float64", "integers"]),
+    "matrix": (edges([0], [[1]]), ValueError, ["`receivers`", r"\(1, 1\)", "one an edge"]),
+    "lengths": (edges([0], [1, 0]), ValueError, ["`senders` has 1 entries and `receivers` 2", "one each"]),
+    "outside n": (edges([0, 7], [1, 9], n=4), ValueError, ["nodes 7: `senders`", "nodes 9: `receivers`", "0 to 3", "larger `n`"]),
+    "below 0": (edges([0, -2], [1, 1]), ValueError, ["nodes -2: `senders`", "from 0 to 1"]),
+    "beyond int32": (edges([2**32], [0]), ValueError, ["`n` is at most 2147483647"]),
+    "no nodes": (edges([], []), ValueError, ["`n`, the number of nodes", "0"]),
+    "n": (edges(n=2.0), ValueError, ["`n`, the number of nodes, is an int", "2.0"]),
+    "from_edges shape": (edges(shape=0), ValueError, ["`shape`", "at least 1"]),
+    "from_edges dtype": (edges(dtype="x"), ValueError, ["`dtype`", "'x'"]),
+    "from_edges kind": (edges(kind=["a"]), ValueError, ["`kind` is one str or a column of 2", "got 1", "give one"]),
+    "from_edges edge kind": (edges(edge_kind=["a", 3]), ValueError, ["`edge_kind`", "got 3"]),
+    "from_edges no kind": (edges(kind=None), ValueError, ["`kind` is one str", "None"]),
+    "from_edges tie": (edges(tie=3), ValueError, ["`tie` is a str or None", "3"]),
+    "parallel": (edges([0, 0, 1], [1, 1, 1]), ValueError, [r"edges \(0, 1\) are given more than once", "`keys`"]),
+    "same keys": (edges([0, 0], [1, 1], keys=["x", "x"]), ValueError, [r"edges \(0, 1, 'x'\)", "`keys` that differ"]),
+    "all keys 0": (edges([0, 0], [1, 1], keys=[0, 0]), ValueError, [r"edges \(0, 1\)", "`keys`"]),
+    "number of keys": (edges(keys=["x"]), ValueError, ["`keys` holds one key an edge, 2", "got 1"]),
+    "bad keys": (edges(keys=[0.5, 1]), TypeError, ["edge keys", "0.5"]),
+    "attributes": (edges(attributes=[1]), TypeError, ["`attributes` maps names"]),
+    "short attribute": (edges(attributes={"w": [1.0]}), ValueError, ["`attributes` 'w'", "2 in all", r"\(1,\)"]),
+    "text attribute": (edges(attributes={"w": ["x", "y"]}), ValueError, ["`attributes` 'w'", "number"]),
+    "attribute name": (edges(attributes={"kind": [1, 2]}), ValueError, ["`attributes` 'kind'", "arguments of their own"]),
+    "from_edges inputs": (edges(inputs=[1, 5]), ValueError, ["`inputs` names 5", "nodes are 0, 1"]),
+    "from_edges outputs": (edges(outputs=[True]), ValueError, ["`outputs` names True"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", ERRORS)
+def test_refuses(wrong):
+    call, error, words = ERRORS[wrong]
+    for word in words:
+        with pytest.raises(error, match=word):
+            call()
