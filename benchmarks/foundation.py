@@ -1,4 +1,6 @@
-"""Compile time and steady passes, beside hand-written loops that do the same arithmetic; prints the table of docs/benchmarks.md.
+"""Compile time and steady passes, beside hand-written loops that do the same arithmetic.
+
+Prints the tables of docs/benchmarks.md.
 
 Ratios are medians over interleaved rounds of one run, so that a shared machine disturbs both sides alike. Usage:
 
@@ -17,7 +19,7 @@ import numpy as np
 
 import darnax as dx
 
-WIDTH, BATCH, PASSES, ROUNDS = 64, 32, 50, 15
+WIDTH, BATCH, ROUNDS = 64, 32, 15
 
 
 def chain(layers):
@@ -79,6 +81,12 @@ def recurrent_by_hand(network, state):
     return (lambda h, w: sign(w[0] @ h[0])[None]), h, bundle.weight
 
 
+def passes_for(network):
+    """As many passes as make one call long enough to time: fewer for large networks."""
+    units = sum(np.prod(spec.shape) for spec in network.topology.arrays.values())
+    return int(np.clip(600_000 // units, 50, 2000))
+
+
 def timed(call):
     begin = time.perf_counter()
     jax.block_until_ready(call())
@@ -115,20 +123,25 @@ def first_step(layers):
 def steady(network, state, by_hand):
     """Milliseconds a pass of ours and by hand, and their ratio."""
     one_pass, carry, w = by_hand(network, state)
-    hand = jax.jit(lambda carry, w: jax.lax.scan(lambda c, _: (one_pass(c, w), None), carry, length=PASSES)[0])
-    ours, theirs = interleaved(lambda: dx.rollout(network, state, PASSES)[0], lambda: hand(carry, w))
+    passes = passes_for(network)
+    hand = jax.jit(lambda carry, w: jax.lax.scan(lambda c, _: (one_pass(c, w), None), carry, length=passes)[0])
+    ours, theirs = interleaved(lambda: dx.rollout(network, state, passes)[0], lambda: hand(carry, w))
     np.testing.assert_array_equal(
         np.asarray(jax.tree.leaves(hand(carry, w))[0]),
-        next(np.asarray(a) for n, a in dx.rollout(network, state, PASSES)[0].arrays.items() if n.startswith("hidden")),
+        next(np.asarray(a) for n, a in dx.rollout(network, state, passes)[0].arrays.items() if n.startswith("hidden")),
     )
-    return statistics.median(ours) / PASSES * 1e3, statistics.median(theirs) / PASSES * 1e3, ratio(ours, theirs)
+    return (
+        statistics.median(ours) / PASSES * 1e3,
+        statistics.median(theirs) / PASSES * 1e3,
+        ratio(ours, theirs),
+    )
 
 
 def relaxing(network, state):
     """`relax` against `rollout`, a pass."""
 
     def relax():
-        return dx.relax(network, state, max_steps=PASSES, tol=0.0)
+        return dx.relax(network, state, max_steps=passes_for(network), tol=0.0)
 
     passes = int(relax().steps.max())
     ours, theirs = interleaved(relax, lambda: dx.rollout(network, state, passes)[0])
@@ -150,9 +163,15 @@ def large():
     small = dx.Topology.from_edges([1, 0], [0, 1])
     tiny = dx.Network(small, {"edge": dx.relay()}, dx.identity, key=jax.random.key(0))
     at_large, at_small = interleaved(
-        lambda: [dispatch(network, states[0]) for _ in range(20)], lambda: [dispatch(tiny, dx.GraphState(small)) for _ in range(20)]
+        lambda: [dispatch(network, states[0]) for _ in range(20)],
+        lambda: [dispatch(tiny, dx.GraphState(small)) for _ in range(20)],
     )
-    return copy * 10, equal * 10, statistics.median(at_large) / 20 * 1e3, statistics.median(at_small) / 20 * 1e3
+    return (
+        copy * 10,
+        equal * 10,
+        statistics.median(at_large) / 20 * 1e3,
+        statistics.median(at_small) / 20 * 1e3,
+    )
 
 
 def dispatch(network, state):
@@ -162,8 +181,9 @@ def dispatch(network, state):
 
 def main():
     print(f"{platform.machine()}, {jax.devices()[0].platform}, jax {jax.__version__}\n")
-    print("| chain of L layers of 64 units, batch 32 | first step, s | of L = 4 | build, s | pass, ms | by hand, ms | ratio | relax / rollout |")
-    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    columns = ("first step, s", "of L = 4", "build, s", "pass, ms", "by hand, ms", "ratio", "relax / rollout")
+    print("| chain of L layers of 64 units, batch 32 |", " | ".join(columns), "|")
+    print("|---|" + "--:|" * len(columns))
     base = None
     for layers in (4, 64, 256, 1024):
         compile_time, build = first_step(layers)
@@ -171,9 +191,8 @@ def main():
         network, state = chain(layers)
         ours, theirs, against = steady(network, state, chain_by_hand)
         _, relaxed = relaxing(network, state)
-        print(
-            f"| L = {layers} | {compile_time:.2f} | {compile_time / base:.2f} | {build:.2f} | {ours:.3f} | {theirs:.3f} | {against:.2f} | {relaxed:.2f} |"
-        )
+        first = f"{compile_time:.2f} | {compile_time / base:.2f} | {build:.2f}"
+        print(f"| L = {layers} | {first} | {ours:.3f} | {theirs:.3f} | {against:.2f} | {relaxed:.2f} |")
     network, state = recurrent(2000)
     ours, theirs, against = steady(network, state, recurrent_by_hand)
     _, relaxed = relaxing(network, state)

@@ -20,9 +20,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 
     rows = list(rows)
     cells = [list(header)] + [[str(cell) for cell in row] for row in rows[:limit]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
     if len(rows) > limit:
         lines.append(f"... and {len(rows) - limit} more")

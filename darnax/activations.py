@@ -1,7 +1,7 @@
 """Activations: what a node makes of its local field.
 
-An activation is any callable `(field) -> state` of one node of one sample. One that needs noise or memory has a parameter
-`key` or `state` without a default as well. NaN is passed on, never hidden.
+An activation is any callable `(field) -> state` of one node of one sample. One that needs noise or memory has a
+parameter `key` or `state` without a default as well. NaN is passed on, never hidden.
 """
 
 import inspect
@@ -11,7 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, ScalarLike
+from jaxtyping import Array, Float, Key
 
 Field = Float[Array, "*shape"]
 
@@ -49,14 +49,20 @@ def needs(activation: Callable[..., Any]) -> frozenset[str]:
         parameters = inspect.signature(activation).parameters
     except ValueError:  # built-in functions show no signature
         return frozenset()
-    return frozenset(word for word in ("key", "state") if word in parameters and parameters[word].default is inspect.Parameter.empty)
+    return frozenset(
+        word for word in ("key", "state") if word in parameters and parameters[word].default is inspect.Parameter.empty
+    )
 
 
 def described(activation: Callable[..., Any]) -> Activation:
     """What is known of an activation, the user's own included."""
     if isinstance(activation, Activation):
         return activation
-    known = {name: getattr(activation, name) for name in ("elementwise", "integer", "differentiable") if hasattr(activation, name)}
+    known = {
+        name: getattr(activation, name)
+        for name in ("elementwise", "integer", "differentiable")
+        if hasattr(activation, name)
+    }
     return Activation(activation, **known)
 
 
@@ -119,7 +125,7 @@ class Glauber(eqx.Module):
         return jnp.where(jnp.isnan(field), field, spin)
 
 
-def glauber(temperature: ScalarLike) -> Glauber:
+def glauber(temperature: float | int) -> Glauber:
     """±1 units of a heat bath: `P(+1) = 1 / (1 + exp(-2 field / temperature))`; at temperature 0 the sign.
 
     The temperature is a leaf of the network, to be swept and annealed without recompiling; nothing trains it.
@@ -169,10 +175,11 @@ class Leaky(eqx.Module):
         return state + self.rate.astype(state.dtype) * (target - state)
 
 
-def leaky(rate: ScalarLike, fn: Callable[..., Any]) -> Leaky:
+def leaky(rate: float | int, fn: Callable[..., Any]) -> Leaky:
     """Units with memory, `state + rate * (fn(field) - state)`: an Euler step of `τ ds/dt = fn(field) - s`, rate = dt/τ.
 
-    They rest exactly where `fn` alone would; `relax` measures how far they are from that. The rate is a leaf of the network that nothing trains. Raises `ValueError` for a rate outside (0, 1].
+    They rest exactly where `fn` alone would; `relax` measures how far they are from that. The rate is a leaf of the
+    network that nothing trains. Raises `ValueError` for a rate outside (0, 1].
 
     !!! example
 

@@ -2,18 +2,22 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Key, ScalarLike, Shaped
+from jaxtyping import Array, Float, Key, Shaped
 
 from darnax.couplings.coupling import Edges, Factory
 
-Padding = str | tuple[tuple[int, int], ...]
+Padding = str | tuple[tuple[int, ...], ...]
 
 
 class Conv(eqx.Module):
-    """The cross-correlation of a `(*space, channels)` node with `weight`, `(*kernel, sender channels, receiver channels)`."""
+    """The cross-correlation of a `(*space, channels)` node with `weight`.
+
+    The weight has the shape `(*kernel, sender channels, receiver channels)`.
+    """
 
     weight: Float[Array, "..."]
     stride: tuple[int, ...] = eqx.field(static=True)
@@ -21,10 +25,9 @@ class Conv(eqx.Module):
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
         space = "DHW"[-len(self.stride) :]
+        padding: Any = self.padding  # typed too narrowly by JAX
         numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
-        message = jax.lax.conv_general_dilated(
-            x[None], self.weight, self.stride, self.padding, dimension_numbers=numbers
-        )
+        message = jax.lax.conv_general_dilated(x[None], self.weight, self.stride, padding, dimension_numbers=numbers)
         return message[0]
 
 
@@ -32,12 +35,13 @@ def conv(
     kernel: int | Sequence[int],
     stride: int | Sequence[int] = 1,
     padding: str | int | Sequence[tuple[int, int]] = "SAME",
-    gain: ScalarLike = 1.0,
+    gain: float | int = 1.0,
 ) -> Factory:
     """Convolution between nodes of shape `(*space, channels)`, space of one to three axes.
 
-    The weights start as `N(0, gain² / (kernel units * sender channels))`; channels follow from the shapes of the nodes. As
-    everywhere in deep learning it is a cross-correlation, `y[p, o] = Σ_{k,i} w[k, i, o] x[p * stride + k, i]`.
+    The weights start as `N(0, gain² / (kernel units * sender channels))`; channels follow from the shapes of the
+    nodes. As everywhere in deep learning it is a cross-correlation,
+    `y[p, o] = Σ_{k,i} w[k, i, o] x[p * stride + k, i]`.
 
     **Arguments:**
 
@@ -73,5 +77,7 @@ def conv(
 def _per_axis(argument: str, value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     values = (value,) * axes if isinstance(value, int) else tuple(value)
     if len(values) != axes or min(values) < 1:
-        raise ValueError(f"`{argument}` is one positive int, or one for each of the {axes} axes of space, but got {value!r}")
+        raise ValueError(
+            f"`{argument}` is one positive int, or one for each of the {axes} axes of space, but got {value!r}"
+        )
     return values

@@ -6,7 +6,8 @@ for every sort of edge, vectorised over keys, so that it draws from nothing but 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -28,7 +29,8 @@ def value(leaf: Any) -> Any:
     return leaf.value if isinstance(leaf, Fixed) else leaf
 
 
-class Edges(NamedTuple):
+@dataclass(frozen=True)
+class Edges:
     """What a factory may read of the edge it makes a coupling for, if it takes `edges=`.
 
     **Fields:**

@@ -5,7 +5,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, ScalarLike, Shaped
+from jaxtyping import Array, Float, Key, Shaped
 
 from darnax.couplings.coupling import Edges, Factory, Fixed, value
 
@@ -36,7 +36,7 @@ class Dense(eqx.Module):
         return Dense(weight, None, self.receiver_shape)
 
 
-def dense(gain: ScalarLike = 1.0, self_coupling: ScalarLike | None = None) -> Factory:
+def dense(gain: float | int = 1.0, self_coupling: float | int | None = None) -> Factory:
     """All-to-all coupling, `W x` with `W ~ N(0, gain² / sender units)`.
 
     **Arguments:**
@@ -56,7 +56,9 @@ def dense(gain: ScalarLike = 1.0, self_coupling: ScalarLike | None = None) -> Fa
 
     def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
         if self_coupling is not None and not edges.self_loop:
-            raise ValueError("`self_coupling` is for self-loops; give edges between different nodes a kind of their own")
+            raise ValueError(
+                "`self_coupling` is for self-loops; give edges between different nodes a kind of their own"
+            )
         fan_in, fan_out = math.prod(sender_shape), math.prod(receiver_shape)
         weight = jax.random.normal(key, (fan_out, fan_in), edges.dtype) * (gain / math.sqrt(fan_in))
         if self_coupling is None:

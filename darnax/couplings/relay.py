@@ -25,7 +25,9 @@ def relay() -> Factory:
 
     def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""]):
         if sender_shape != receiver_shape:
-            raise ValueError(f"`relay` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there")
+            raise ValueError(
+                f"`relay` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there"
+            )
         return Relay()
 
     return make

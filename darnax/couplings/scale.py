@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, ScalarLike, Shaped
+from jaxtyping import Array, Float, Key, Shaped
 
 from darnax.couplings.coupling import Edges, Factory, Fixed, value
 
@@ -16,7 +16,7 @@ class Scale(eqx.Module):
         return value(self.strength) * x
 
 
-def scale(strength: ScalarLike = 1.0, weight: str | None = None, fixed: bool = False) -> Factory:
+def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = False) -> Factory:
     """Elementwise coupling between nodes of one shape, `strength * x`; between scalar nodes an ordinary weight.
 
     **Arguments:**
@@ -37,7 +37,9 @@ def scale(strength: ScalarLike = 1.0, weight: str | None = None, fixed: bool = F
 
     def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
         if sender_shape != receiver_shape:
-            raise ValueError(f"`scale` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there")
+            raise ValueError(
+                f"`scale` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there"
+            )
         start = strength if weight is None else strength * edges[weight]
         leaf = jnp.full(receiver_shape, start, edges.dtype)
         return Scale(Fixed(leaf) if fixed else leaf)

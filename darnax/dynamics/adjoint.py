@@ -33,9 +33,9 @@ class Unrolled(Adjoint):
 def implicit() -> Implicit:
     """Gradients of the fixed point itself, by the implicit function theorem; memory does not grow with the passes.
 
-    At a fixed point `s = F(θ, s)` of the synchronous map the cotangent `v` becomes `u = (1 - ∂F/∂sᵀ)⁻¹ v`, found by GMRES, and
-    the gradient `∂F/∂θᵀ u` (Almeida 1987; Pineda, Phys. Rev. Lett. 59, 2229, 1987). Held cells, drives and parameters get
-    gradients; the start of cells that move gets none, and samples that did not settle give zero.
+    At a fixed point `s = F(θ, s)` of the synchronous map the cotangent `v` becomes `u = (1 - ∂F/∂sᵀ)⁻¹ v`, found by
+    GMRES, and the gradient `∂F/∂θᵀ u` (Pineda, Phys. Rev. Lett. 59, 2229, 1987). Held cells, drives and parameters
+    get gradients; the start of cells that move gets none, and samples that did not settle give zero.
     """
     return Implicit()
 
@@ -45,7 +45,9 @@ def unrolled() -> Unrolled:
     return Unrolled()
 
 
-def attach(network: Network, call: Call, start: GraphState, end: GraphState, settled: Bool[Array, " batch"]) -> GraphState:
+def attach(
+    network: Network, call: Call, start: GraphState, end: GraphState, settled: Bool[Array, " batch"]
+) -> GraphState:
     """`end`, bit for bit, with the derivatives of the fixed point that it is."""
     frame = eqx.tree_at(lambda frame: frame.sweep, call.frame, None, is_leaf=lambda leaf: leaf is None)
     call = Call(frame, call.masks, call.drives, synchronous(), call.masked, call.driven)
@@ -75,7 +77,7 @@ def _forward(perturbed, image, fixed):
 @_solve.def_bwd
 def _backward(residuals, cotangent, perturbed, image, fixed):
     network, call, free, end, settled = fixed
-    specs, rest = end.topology.layout.arrays, arrays_of(end)
+    rest = arrays_of(end)
     # an integer array that is held has no cotangent; it passes none on either
     given = {
         at: jnp.zeros_like(array) if v is None else jnp.where(settled, v, 0)

@@ -28,8 +28,8 @@ class Frame(eqx.Module):
 
     - `speakers`: which edges speak.
     - `sweep`: the visits of a pass, or None where everything is updated at once.
-    - `held`: for arrays of which some rows are held by name, these rows; the key is missing where the network's own list
-      of inputs says it.
+    - `held`: for arrays of which some rows are held by name, these rows; the key is missing where the network's own
+      list of inputs says it.
     - `moving`: arrays that can change.
     - `partly_held`: those of them that have rows held by name.
     """
@@ -52,7 +52,9 @@ class Call(eqx.Module):
     driven: tuple[int, ...] = eqx.field(static=True)
 
 
-def prepare(network: Network, state: GraphState, *, schedule: Any, clamp: Any, silence: Any, kinds: Any, drive: Any) -> Call:
+def prepare(
+    network: Network, state: GraphState, *, schedule: Any, clamp: Any, silence: Any, kinds: Any, drive: Any
+) -> Call:
     """The arguments of `step`, `relax` and `rollout`, checked."""
     check_state(network, state)
     if not isinstance(schedule, Schedule):
@@ -73,7 +75,9 @@ def prepare(network: Network, state: GraphState, *, schedule: Any, clamp: Any, s
 
 
 @lru_cache(maxsize=256)
-def _frame(topology: Topology, schedule: Schedule, held: tuple[int, ...], silence, kinds, driven: tuple[int, ...]) -> Frame:
+def _frame(
+    topology: Topology, schedule: Schedule, held: tuple[int, ...], silence, kinds, driven: tuple[int, ...]
+) -> Frame:
     speaking = speakers(topology, silence, kinds)
     hears = np.zeros(len(topology), bool)
     hears[list(driven)] = True
@@ -89,7 +93,9 @@ def _frame(topology: Topology, schedule: Schedule, held: tuple[int, ...], silenc
     partly = tuple(at for at in moving if at in held_rows)
     named = layout.rows_of(np.asarray(topology.columns.inputs, np.int64))
     given = {
-        at: concrete(held_rows[at].astype(np.int32)) for at in partly if not np.array_equal(held_rows[at], named.get(at, []))
+        at: concrete(held_rows[at].astype(np.int32))
+        for at in partly
+        if not np.array_equal(held_rows[at], named.get(at, []))
     }
     block = block_of(topology)
     free = np.ones(len(topology), bool)
@@ -115,10 +121,14 @@ def _clamps(topology: Topology, batch: int, clamp: Any) -> tuple[tuple[int, ...]
             if mask:
                 held[at] = None
             continue
-        masks[at] = _batched(f"`clamp` for node {topology.nodes[at]!r}", mask, topology.node_class(at).shape, batch, "mask")
+        masks[at] = _batched(
+            f"`clamp` for node {topology.nodes[at]!r}", mask, topology.node_class(at).shape, batch, "mask"
+        )
     wrong = [topology.nodes[at] for at, mask in masks.items() if mask.dtype != bool]
     if wrong:
-        raise TypeError(f"`clamp` takes masks of bool, but those for {_text.names(wrong)} are not; compare, as in x > 0")
+        raise TypeError(
+            f"`clamp` takes masks of bool, but those for {_text.names(wrong)} are not; compare, as in x > 0"
+        )
     return tuple(sorted(held)), masks
 
 
@@ -157,7 +167,9 @@ def _check_driven(network: Network, driven: tuple[int, ...]):
     """What hears nobody needs no activation until it is driven."""
     kinds = {network.topology.node_class(at).kind for at in driven} - set(network.activations)
     if kinds:
-        raise ValueError(f"`drive` moves nodes of kinds {_text.names(sorted(kinds))}, which have no activation; give them one")
+        raise ValueError(
+            f"`drive` moves nodes of kinds {_text.names(sorted(kinds))}, which have no activation; give them one"
+        )
     check_activations(network.topology, network.activations, _hear_nobody(network.topology, driven))
 
 
@@ -167,15 +179,19 @@ def _hear_nobody(topology: Topology, nodes: tuple[int, ...]) -> np.ndarray:
     return np.setdiff1d(np.asarray(nodes, np.int64), topology.columns.receivers)
 
 
-def sample_keys(network: Network, frame: Frame, schedule: Schedule, key: Any, batch: int) -> Key[Array, " batch"] | None:
+def sample_keys(
+    network: Network, frame: Frame, schedule: Schedule, key: Any, batch: int
+) -> Key[Array, " batch"] | None:
     """One key a sample; None where nothing is random. `ValueError` where something is and no key is given."""
     noisy = noisy_kinds(network, frame)
     if key is None:
         if noisy:
-            kind = noisy[0]
-            raise ValueError(f"`key` is missing: nodes of kind {kind!r} are random ({name(network.activations[kind])}); give jax.random.key(0)")
+            who = f"nodes of kind {noisy[0]!r} are random ({name(network.activations[noisy[0]])})"
+            raise ValueError(f"`key` is missing: {who}; give jax.random.key(0)")
         if isinstance(schedule, Asynchronous):
-            raise ValueError("`key` is missing: `asynchronous` visits a random share of the cells; give jax.random.key(0)")
+            raise ValueError(
+                "`key` is missing: `asynchronous` visits a random share of the cells; give jax.random.key(0)"
+            )
         return None
     key = as_key(key)
     if key.shape not in ((), (batch,)):
@@ -215,7 +231,11 @@ def setting(network: Network, call: Call) -> Setting:
     return Setting(
         network,
         call,
-        {i: c for i, c in network.ready(call.frame.speakers).items() if network.topology.groups[i].receiver_array in moving},
+        {
+            i: c
+            for i, c in network.ready(call.frame.speakers).items()
+            if network.topology.groups[i].receiver_array in moving
+        },
         {at: _held(network, call, at) for at in moving},
         {at: None if bias is None else bias[..., None] for at, bias in biases.items()},
     )
@@ -227,7 +247,11 @@ def _held(network: Network, call: Call, at: int) -> Bool[Array, "..."] | None:
     if at in frame.partly_held:
         rows = frame.held.get(at, network.plan.arrays[at].inputs)
         held = jnp.zeros(spec.rows, bool).at[rows].set(True).reshape(spec.rows, *[1] * (len(spec.item) + 1))
-    here = [(node, mask) for node, mask in zip(call.masked, call.masks, strict=True) if network.topology.layout.node_array[node] == at]
+    here = [
+        (node, mask)
+        for node, mask in zip(call.masked, call.masks, strict=True)
+        if network.topology.layout.node_array[node] == at
+    ]
     if not here:
         return held
     batch = max(mask.shape[0] for _, mask in here)
@@ -239,7 +263,9 @@ def _held(network: Network, call: Call, at: int) -> Bool[Array, "..."] | None:
     return cells if held is None else held | cells
 
 
-def drive_fields(setting: Setting, state: GraphState) -> dict[int, tuple[Float[Array, "rows *item batch"], Bool[Array, " rows"]]]:
+def drive_fields(
+    setting: Setting, state: GraphState
+) -> dict[int, tuple[Float[Array, "rows *item batch"], Bool[Array, " rows"]]]:
     """For every array that is driven: what is added to the field of its rows, and which rows."""
     network, call = setting.network, setting.call
     topology = network.topology

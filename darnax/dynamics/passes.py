@@ -13,7 +13,7 @@ from darnax.dynamics.call import Setting, drive_fields
 from darnax.dynamics.schedules import Asynchronous
 from darnax.dynamics.sweep import Listing
 from darnax.network import messages
-from darnax.network.messages import field_dtype, rows_of
+from darnax.network.messages import field_dtype, outer, rows_of
 from darnax.states.graph import GraphState
 
 Arrays = dict[int, Array]
@@ -77,6 +77,7 @@ def block_scales(setting: Setting, state: GraphState) -> Scales:
         size = jnp.abs(rows_of(spec, arrays[at]).astype(field_dtype(spec)))
         if spec.shared:
             blocks = setting.network.plan.arrays[at].blocks
+            assert blocks is not None
             largest = jraph.segment_max(size, jnp.where(blocks < 0, spec.rows, blocks), spec.rows)
             size = largest.at[blocks].get(mode="fill", fill_value=1)
         else:
@@ -115,7 +116,13 @@ def _at_once(setting: Setting, state: GraphState, keys, active, scales):
             free = both(None if run.heard is None else outer(run.heard, old.ndim), held_out(setting, at, here))
             if scales is not None and not shows(setting, at):
                 residuals.append(relative(scales[at][here], change_of(target, cells, free)))
-            parts.append(keep(both(free, active if moves is None else both(moves[here], active)), value.astype(old.dtype), old))
+            parts.append(
+                keep(
+                    both(free, active if moves is None else both(moves[here], active)),
+                    value.astype(old.dtype),
+                    old,
+                )
+            )
         after = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
         if scales is not None and shows(setting, at):
             residuals.append(relative(scales[at], jnp.abs(after - rows).astype(field_dtype(spec))))
@@ -151,12 +158,7 @@ def largest_of(setting: Setting, residuals: list, batch: int, scales: Scales | N
     return jnp.max(jnp.stack([jnp.zeros(batch, dtype), *(part.astype(dtype) for part in residuals)]), axis=0)
 
 
-def outer(rows: Bool[Array, " rows"], ndim: int) -> Bool[Array, "..."]:
-    """A mask of rows with axes for the item and the batch."""
-    return rows.reshape(-1, *[1] * (ndim - 1))
-
-
-def both(a: Array | None, b: Array | None) -> Array | None:
+def both(a: Any, b: Any) -> Any:
     """Two masks as one; None is no restriction."""
     return b if a is None else a if b is None else a & b
 
@@ -206,9 +208,11 @@ def respond(setting: Setting, cells: Cells, keys: Key[Array, " batch"] | None) -
         if value is None or target is None:
             value, target = answer
             continue
+        assert index.owner is not None
         own = outer(index.owner[cells.rows] == i, value.ndim)
         value, target = jnp.where(own, answer[0], value), jnp.where(own, answer[1], target)
-    assert value is not None and target is not None
+    assert value is not None
+    assert target is not None
     return value, target
 
 
@@ -238,8 +242,17 @@ def activate(network: Any, kind: str, dtype: str, field: Array, old: Array, ids:
     known, needed = described(activation), needs(activation)
     inner = activation.target if isinstance(activation, Leaky) else activation
     if not known.differentiable or "key" in needed or not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
-        reason = f"{name(activation)} has no derivative" if not known.differentiable else "it is random" if "key" in needed else f"its state is {dtype}"
-        field = no_gradient(f"nodes of kind {kind!r} cannot be differentiated: {reason}; use a smooth activation such as dx.tanh", field)
+        reason = (
+            f"{name(activation)} has no derivative"
+            if not known.differentiable
+            else "it is random"
+            if "key" in needed
+            else f"its state is {dtype}"
+        )
+        field = no_gradient(
+            f"nodes of kind {kind!r} cannot be differentiated: {reason}; use a smooth activation such as dx.tanh",
+            field,
+        )
     arguments = {"state": old.astype(field.dtype)} if "state" in needed else {}
     axes = dict.fromkeys(arguments, 0)
     if "key" in needed:
@@ -248,6 +261,7 @@ def activate(network: Any, kind: str, dtype: str, field: Array, old: Array, ids:
     if known.elementwise and "key" not in needed:
         target = inner(field, **arguments)
     else:
+
         def one(field, arguments):
             return inner(field, **arguments)
 
@@ -266,7 +280,9 @@ def node_keys(ids: Array, keys: Key[Array, " batch"]) -> Key[Array, "nodes batch
     return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(ids, keys)
 
 
-def chosen(ids: Array, keys: Key[Array, " batch"], item: tuple[int, ...], fraction: float) -> Bool[Array, "rows *item batch"]:
+def chosen(
+    ids: Array, keys: Key[Array, " batch"], item: tuple[int, ...], fraction: float
+) -> Bool[Array, "rows *item batch"]:
     """A random share of the cells, drawn apart from the noise of the units."""
     own = node_keys(ids, jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
     return jax.vmap(jax.vmap(lambda key: jax.random.bernoulli(key, fraction, item), out_axes=-1))(own)
@@ -293,12 +309,18 @@ def _visits(setting: Setting, state: GraphState, keys, active, scales):
     start = arrays_of(state)
     moving = {at: start[at] for at in setting.call.frame.moving}
     branches = [
-        lambda carry, visit, size=size: _visit(setting, with_arrays(state, start | carry[0]), carry[1], size, visit, keys, active, scales)
+        lambda carry, visit, size=size: _visit(
+            setting, with_arrays(state, start | carry[0]), carry[1], size, visit, keys, active, scales
+        )
         for size in sweep.sizes
     ]
 
     def body(carry, visit):
-        return (branches[0](carry, visit) if len(branches) == 1 else jax.lax.switch(sweep.branch[visit], branches, carry, visit)), None
+        return (
+            branches[0](carry, visit)
+            if len(branches) == 1
+            else jax.lax.switch(sweep.branch[visit], branches, carry, visit)
+        ), None
 
     residual = largest_of(setting, [], state.batch_size, scales)
     (moving, residual), _ = jax.lax.scan(body, (moving, residual), jnp.arange(len(sweep.branch)))
@@ -346,7 +368,9 @@ def _visit(setting: Setting, state: GraphState, residual, sizes, visit: Array, k
             cell = jnp.arange(math.prod(spec.item)).reshape(1, *spec.item, 1) == sweep.cell[visit]
             free = both(free, cell)
         if scales is not None:
-            residual = jnp.maximum(residual, relative(scales[at][rows], change_of(target, cells, free)).astype(residual.dtype))
+            residual = jnp.maximum(
+                residual, relative(scales[at][rows], change_of(target, cells, free)).astype(residual.dtype)
+            )
         value = keep(both(free, active), value.astype(cells.old.dtype), cells.old)
         rows = jnp.where(real, rows, spec.rows)
         new[at] = whole.at[rows].set(value, mode="drop").reshape(arrays[at].shape)
@@ -358,7 +382,10 @@ def _say(setting: Setting, arrays: Arrays, i: int, edges: Array, real: Array):
     network = setting.network
     topology = network.topology
     group, index = topology.groups[i], network.plan.groups[i]
-    sender, receiver = topology.layout.arrays[group.sender_array], topology.layout.arrays[group.receiver_array]
+    sender, receiver = (
+        topology.layout.arrays[group.sender_array],
+        topology.layout.arrays[group.receiver_array],
+    )
     spoken = messages.spoken(setting.call.frame.speakers, i, index, group, sender)
     if spoken is not None:
         real = real & spoken[edges]

@@ -29,8 +29,8 @@ class Solution(eqx.Module):
     - `state`: the last state.
     - `settled`: whether the residual fell to the tolerance.
     - `steps`: how many passes were made, the deciding one included: a start at rest gives 1.
-    - `residual`: the largest |F(s) - s| of the last pass over the cells free to move, relative to max(1, max|s|) of their
-      block; NaN where a value is not finite.
+    - `residual`: the largest |F(s) - s| of the last pass over the cells free to move, relative to max(1, max|s|) of
+      their block; NaN where a value is not finite.
     - `period`: 1 at rest; the length of the cycle that was found; 0 where neither was.
     """
 
@@ -61,8 +61,8 @@ def relax(
     A sample stops, and is frozen, at the first pass where
 
     - its residual is at most `tol`: settled, period 1;
-    - it equals within `tol` a copy taken at pass 1, 2, 4, 8, ... (Brent, BIT 20, 176, 1980): not settled, and the period is
-      the number of passes since; not looked for under random schedules;
+    - it equals within `tol` a copy taken at pass 1, 2, 4, 8, ... (Brent, BIT 20, 176, 1980): not settled, and the
+      period is the number of passes since; not looked for under random schedules;
     - a value is not finite: not settled, period 0, residual NaN;
     - `max_steps` are made: period 0.
 
@@ -164,7 +164,9 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
     def stretch(anchor: _Progress) -> _Progress:
         # within a stretch the anchor is a constant of the loop, which costs no traffic
         stop = jnp.maximum(2 * anchor.t, 1)
-        return jax.lax.while_loop(lambda now: jnp.any(now.active) & (now.t < stop), lambda now: advance(now, anchor), anchor)
+        return jax.lax.while_loop(
+            lambda now: jnp.any(now.active) & (now.t < stop), lambda now: advance(now, anchor), anchor
+        )
 
     end = jax.lax.while_loop(lambda now: jnp.any(now.active), stretch, now)
     return eqx.tree_at(lambda found: found.state, _solution(end), attach(*given, end.state, end.settled))
@@ -191,14 +193,18 @@ def _finite(state: GraphState) -> Bool[Array, " batch"]:
     return result
 
 
-def _again(fixed: Setting, now: GraphState, anchor: GraphState, scales: Any, tol: Array, open_: Array) -> Bool[Array, " batch"]:
+def _again(
+    fixed: Setting, now: GraphState, anchor: GraphState, scales: Any, tol: Array, open_: Array
+) -> Bool[Array, " batch"]:
     """Which of the open samples are back at the anchor, within the tolerance.
 
     Few are, and a look at one row tells; only if some might be is the whole compared.
     """
     hint = open_ & _near(fixed, now, anchor, scales, tol, slice(0, 1))
     return jax.lax.cond(
-        jnp.any(hint), lambda: hint & _near(fixed, now, anchor, scales, tol, slice(None)), lambda: jnp.zeros_like(hint)
+        jnp.any(hint),
+        lambda: hint & _near(fixed, now, anchor, scales, tol, slice(None)),
+        lambda: jnp.zeros_like(hint),
     )
 
 

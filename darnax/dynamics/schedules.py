@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
-from jaxtyping import ScalarLike
 
 from darnax import _text
 from darnax.topologies.topology import Topology
@@ -80,13 +79,15 @@ class Groups(Schedule):
         """One group a visit."""
         ids = [np.asarray(topology.indices("schedule", group), np.int64) for group in self.members]
         check_complete(topology, movable, np.concatenate([*ids, np.zeros(0, np.int64)]))
-        place = dict(zip(np.concatenate(ids).tolist(), np.repeat(np.arange(len(ids)), list(map(len, ids))), strict=True))
+        place = dict(
+            zip(np.concatenate(ids).tolist(), np.repeat(np.arange(len(ids)), list(map(len, ids))), strict=True)
+        )
         for block in topology.layout.overlaps:
             parts = {place[at] for at in block.tolist() if at in place}
             if len(parts) > 1 or (parts and not all(at in place for at in block.tolist())):
                 raise ValueError(
-                    f"`schedule` splits a block: nodes {_text.names(topology.nodes[at] for at in block.tolist())} overlap on "
-                    "a shared array, so put all of them in one group"
+                    f"`schedule` splits a block: nodes {topology.named(block.tolist())} overlap on a shared array, "
+                    "so put all of them in one group"
                 )
         return ids
 
@@ -109,17 +110,32 @@ class Coloured(Schedule):
             colouring = nx.greedy_color(graph, strategy="largest_first")
             colour = np.asarray([colouring.get(b, 0) for b in block.tolist()])
             return [np.flatnonzero(movable & (colour == c)) for c in range(colour[movable].max(initial=-1) + 1)]
-        given = dict(zip(topology.indices("schedule", [node for node, _ in self.colours]), [c for _, c in self.colours], strict=True))
+        given = dict(
+            zip(
+                topology.indices("schedule", [node for node, _ in self.colours]),
+                [c for _, c in self.colours],
+                strict=True,
+            )
+        )
         clash = [
             topology.edge(i)
             for i, (u, v) in enumerate(zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True))
-            if u != v and movable[u] and movable[v] and u in given and given.get(u) == given.get(v) and block[u] != block[v]
+            if u != v
+            and movable[u]
+            and movable[v]
+            and u in given
+            and given.get(u) == given.get(v)
+            and block[u] != block[v]
         ]
         if clash:
-            raise ValueError(f"`schedule` gives both ends of edges {_text.names(clash)} one colour; choose different ones")
+            raise ValueError(
+                f"`schedule` gives both ends of edges {_text.names(clash)} one colour; choose different ones"
+            )
         names = topology.nodes
         used = sorted(set(given.values()))
-        return Groups(tuple(tuple(names[at] for at, c in given.items() if c == u) for u in used)).visits(topology, movable)
+        return Groups(tuple(tuple(names[at] for at, c in given.items() if c == u) for u in used)).visits(
+            topology, movable
+        )
 
 
 def block_of(topology: Topology) -> np.ndarray:
@@ -149,10 +165,10 @@ def check_complete(topology: Topology, movable: np.ndarray, ids: np.ndarray):
     count = np.bincount(ids, minlength=len(topology))
     repeated, missing = np.flatnonzero(count > 1), np.flatnonzero(movable & (count == 0))
     if len(repeated):
-        raise ValueError(f"`schedule` repeats nodes {_text.names(topology.nodes[at] for at in repeated)}; name each once")
+        raise ValueError(f"`schedule` repeats nodes {topology.named(repeated.tolist())}; name each once")
     if len(missing):
         raise ValueError(
-            f"`schedule` leaves out nodes {_text.names(topology.nodes[at] for at in missing)}, which can change in this call; "
+            f"`schedule` leaves out nodes {topology.named(missing.tolist())}, which can change in this call; "
             "name every one of them"
         )
 
@@ -165,7 +181,7 @@ def synchronous() -> Synchronous:
     return Synchronous()
 
 
-def asynchronous(fraction: ScalarLike) -> Asynchronous:
+def asynchronous(fraction: float | int) -> Asynchronous:
     """A random share of the cells in each pass, drawn anew for every sample; it needs a key.
 
     Raises `ValueError` for a fraction outside (0, 1].
@@ -184,7 +200,8 @@ def unit_by_unit(order: Iterable[Hashable] | None = None) -> UnitByUnit:
     """One cell after another, inside nodes too: what physics calls asynchronous.
 
     With symmetric couplings and no negative self-coupling no update of a sign unit raises the energy, so that a
-    network always settles (Hopfield, PNAS 79, 2554, 1982). Nodes in the order of drawing or in `order`, their cells in row-major order.
+    network always settles (Hopfield, PNAS 79, 2554, 1982). Nodes in the order of drawing or in `order`, their cells in
+    row-major order.
     """
     return UnitByUnit(None if order is None else tuple(order))
 
@@ -201,7 +218,7 @@ def groups(members: Iterable[Iterable[Hashable]]) -> Groups:
 def coloured(colours: Mapping[Hashable, int] | None = None) -> Coloured:
     """Groups of nodes that send nothing to each other, by a greedy colouring of the wiring or by `colours`.
 
-    Updating a colour at once then equals updating its nodes one by one. Raises `ValueError` in a call if `colours` gives
-    both ends of an edge one colour, or leaves out a node that can change.
+    Updating a colour at once then equals updating its nodes one by one. Raises `ValueError` in a call if `colours`
+    gives both ends of an edge one colour, or leaves out a node that can change.
     """
     return Coloured(None if colours is None else tuple(colours.items()))

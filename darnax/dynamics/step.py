@@ -29,7 +29,8 @@ def step(
     """The state after one pass of the schedule.
 
     A cell is updated if it is not held and an edge into a node that covers it speaks, or it is driven; then its new
-    value is its activation of the local field: messages, bias and drive summed. A node that hears nobody keeps its state.
+    value is its activation of the local field: messages, bias and drive summed. A node that hears nobody keeps its
+    state.
 
     **Arguments:**
 
@@ -52,7 +53,9 @@ def step(
         state = dx.step(network, state, schedule=dx.node_by_node(), silence=["label"])
         ```
     """
-    return rollout(network, state, 1, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive, key=key)[0]
+    return rollout(
+        network, state, 1, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive, key=key
+    )[0]
 
 
 def rollout(

@@ -77,8 +77,10 @@ def sweep(topology: Topology, visits: Sequence[np.ndarray], speakers: Speakers, 
         sizes = [int(np.prod(specs[next(iter(visit))].item)) for visit in rows]
         repeats = np.repeat(np.arange(len(rows)), sizes)
         cell = concrete(np.concatenate([np.arange(size) for size in sizes]).astype(np.int32))
-    edges = {i: _listing(*lists, repeats) for i, lists in edge_lists.items()}
-    listed = {at: _listing(np.concatenate(ls), np.asarray([len(p) for p in ls]), repeats) for at, ls in row_lists.items()}
+    edges = {i: _listing(positions, count, repeats) for i, (positions, count) in edge_lists.items()}
+    listed = {
+        at: _listing(np.concatenate(ls), np.asarray([len(p) for p in ls]), repeats) for at, ls in row_lists.items()
+    }
     counts = np.stack([np.asarray(part.count) for part in [*edges.values(), *listed.values()]], axis=1)
     padded, branch = _round_up(counts)
     sizes = tuple(
@@ -108,14 +110,22 @@ def _edges_of_visits(receivers: np.ndarray, visit_of_row: np.ndarray, visits: in
 
 def _listing(positions: np.ndarray, counts: np.ndarray, repeats: np.ndarray) -> Listing:
     offset = (np.cumsum(counts) - counts)[repeats]
-    return Listing(concrete(positions.astype(np.int32)), concrete(offset.astype(np.int32)), concrete(counts[repeats].astype(np.int32)))
+    return Listing(
+        concrete(positions.astype(np.int32)),
+        concrete(offset.astype(np.int32)),
+        concrete(counts[repeats].astype(np.int32)),
+    )
 
 
 def _round_up(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct rows of sizes that cover `counts`, few enough to compile, and which of them each visit needs."""
     base = 1.0
     while True:
-        padded = counts if base == 1 else np.where(counts > 1, base ** np.ceil(np.log(np.maximum(counts, 1)) / np.log(base)), counts)
+        padded = (
+            counts
+            if base == 1
+            else np.where(counts > 1, base ** np.ceil(np.log(np.maximum(counts, 1)) / np.log(base)), counts)
+        )
         padded = np.minimum(padded, counts.max(axis=0)).astype(np.int64)
         distinct, branch = np.unique(padded, axis=0, return_inverse=True)
         if len(distinct) <= MAX_BRANCHES:

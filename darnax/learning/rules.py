@@ -1,14 +1,14 @@
 """Local rules: what a receiver's field and state say about the messages it got.
 
-A rule is a function `(field, state) -> signal` of one node of one sample. The signal stands where a gradient with respect to
-the field would stand: each coupling turns it into its own update through its own vector-Jacobian product, and
-optimisers subtract that. For a dense coupling it is the classical outer product, `signal ⊗ sender`.
+A rule is a function `(field, state) -> signal` of one node of one sample. The signal stands where a gradient with
+respect to the field would stand: each coupling turns it into its own update through its own vector-Jacobian product,
+and optimisers subtract that. For a dense coupling it is the classical outer product, `signal ⊗ sender`.
 """
 
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, ScalarLike
+from jaxtyping import Array, Float
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Hebbian:
         return -state
 
 
-def perceptron(margin: ScalarLike = 0.0) -> Perceptron:
+def perceptron(margin: float | int = 0.0) -> Perceptron:
     """Units that are not yet right by a margin learn: signal `-s` where `s * field <= margin`, else 0.
 
-    For ±1 units and a dense coupling the update of `W[i, j]` is `s[i] x[j]` for every sample in which unit i violates its
-    margin (Rosenblatt, Psychol. Rev. 65, 386, 1958; with a margin Gardner, J. Phys. A 21, 257, 1988). It stops by itself.
-    Raises `ValueError` for a negative margin.
+    For ±1 units and a dense coupling the update of `W[i, j]` is `s[i] x[j]` for every sample in which unit i violates
+    its margin (Rosenblatt, Psychol. Rev. 65, 386, 1958; with a margin Gardner, J. Phys. A 21, 257, 1988). It stops by
+    itself. Raises `ValueError` for a negative margin.
 
     !!! example
 

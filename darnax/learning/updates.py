@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from darnax import _text
 from darnax.network import messages
-from darnax.network.messages import SILENT, Speakers, as_names, field_dtype, rows_of
-from darnax.network.network import Network, check_state, partition, trainable
+from darnax.network.messages import SILENT, Speakers, as_names, field_dtype, outer, rows_of
+from darnax.network.network import Network, check_state, known_rules, partition, trainable
 from darnax.states.graph import GraphState
 
 
@@ -29,9 +29,9 @@ def local_updates(
     """What every trained leaf learns from one state, as a descent direction for optax.
 
     Senders and fields are those of `state`, the receivers' states those of `target`. For an edge it is the
-    vector-Jacobian product of its message with `rule(field, target)`, with respect to its own parameters alone: no gradient
-    crosses a node. Edges that do not speak learn nothing. A bias learns as a coupling from a unit that is always 1, by
-    the rules of the edges that reach it; different ones add up.
+    vector-Jacobian product of its message with `rule(field, target)`, with respect to its own parameters alone: no
+    gradient crosses a node. Edges that do not speak learn nothing. A bias learns as a coupling from a unit that is
+    always 1, by the rules of the edges that reach it; different ones add up.
 
     **Arguments:**
 
@@ -60,12 +60,14 @@ def local_updates(
     check_state(network, target)
     if target.batch_size != state.batch_size:
         raise ValueError(f"`target` has a batch of {target.batch_size}, but `state` one of {state.batch_size}")
-    params, _ = partition(network, rules)
+    rules = known_rules(network.topology, rules)
     wrong = [kind for kind, rule in rules.items() if not callable(rule)]
     if wrong:
         raise TypeError(f"`rules` {_text.names(wrong)} are not rules; give functions such as dx.perceptron(0.5)")
     empty = [
-        kind for kind in rules if kind in network.couplings and not any(jax.tree.leaves(trainable(network.couplings[kind])))
+        kind
+        for kind in rules
+        if kind in network.couplings and not any(jax.tree.leaves(trainable(network.couplings[kind])))
     ]
     if empty:
         raise ValueError(f"`rules` names {_text.names(empty)}, whose couplings have nothing to train; drop them")
@@ -75,46 +77,59 @@ def local_updates(
 
 
 @eqx.filter_jit
-def _local_updates(network: Network, state: GraphState, target: GraphState, speakers: Speakers, rules: tuple, normalise: Any):
+def _local_updates(network, state, target, speakers, rules, normalise) -> Network:
     rules = dict(rules)
     params, rest = partition(network, rules)
-    topology, batch = network.topology, state.batch_size
-    divide = (lambda batch, fan_in: batch) if normalise is None else normalise
-    arrays, goals = list(state.arrays.values()), list(target.arrays.values())
-    fields = network.fields(state, speakers)
-    specs = topology.layout.arrays
-    learning = [
-        i for i, group in enumerate(topology.groups) if group.kind in rules and speakers.modes[i] != SILENT
-    ]
+    topology, arrays = network.topology, dict(enumerate(state.arrays.values()))
+    learning = [i for i, group in enumerate(topology.groups) if group.kind in rules and speakers.modes[i] != SILENT]
+    lesson = _Lesson(network, speakers, network.fields(state, speakers), list(target.arrays.values()), rules, learning)
+
+    def divide(fan_in: int) -> float | int:
+        return state.batch_size if normalise is None else normalise(state.batch_size, fan_in)
 
     def said(params: Network) -> list[Array]:
         whole = eqx.combine(params, rest)
-        result = []
-        for i in learning:
-            group = topology.groups[i]
-            sender, receiver = specs[group.sender_array], specs[group.receiver_array]
-            x = messages.gather(group, network.plan.groups[i], sender, arrays[group.sender_array])
-            result.append(messages.send(whole.coupling(i), group.tie is not None, x, field_dtype(receiver)))
-        return result
+        return [messages.say(network, i, whole.coupling(i), arrays) for i in learning]
 
-    signals = []
-    for i in learning:
-        group, spec = topology.groups[i], specs[topology.groups[i].receiver_array]
-        rows = receiver_rows(network, i)
-        field = fields[group.receiver_array][rows]
-        signal = per_node(rules[group.kind], field, rows_of(spec, goals[group.receiver_array])[rows])
-        speaks = messages.spoken(speakers, i, network.plan.groups[i], group, specs[group.sender_array])
-        if speaks is not None:
-            signal = jnp.where(speaks.reshape(-1, *[1] * (signal.ndim - 1)), signal, 0)
-        signals.append(signal / divide(batch, math.prod(group.sender_shape)))
     _, pull = jax.vjp(said, params)
-    (updates,) = pull(signals)
+    (updates,) = pull([signal(lesson, i) / divide(math.prod(topology.groups[i].sender_shape)) for i in learning])
     biases = {
-        kind: {name: None if leaf is None else _bias_update(network, name, kind, fields, goals, rules, learning, speakers) / divide(batch, 1)
-               for name, leaf in leaves.items()}
+        kind: {
+            name: None if leaf is None else bias_signal(lesson, kind, name) / divide(1) for name, leaf in leaves.items()
+        }
         for kind, leaves in params.biases.items()
-    }  # fmt: skip
+    }
     return eqx.tree_at(lambda tree: tree.biases, updates, biases, is_leaf=lambda leaf: leaf is None)
+
+
+class _Lesson(NamedTuple):
+    """What signals are made of: fields and goals of every array, as its rows."""
+
+    network: Network
+    speakers: Speakers
+    fields: dict[int, Array]
+    goals: list[Array]
+    rules: dict[str, Any]
+    learning: list[int]
+
+    def goal(self, at: int) -> Array:
+        """The state that the rows of an array should be in."""
+        return rows_of(self.network.topology.layout.arrays[at], self.goals[at])
+
+    def speaks(self, i: int) -> Bool[Array, " edges"] | None:
+        """Which edges of a group speak; None for all."""
+        group = self.network.topology.groups[i]
+        sender = self.network.topology.layout.arrays[group.sender_array]
+        return messages.spoken(self.speakers, i, self.network.plan.groups[i], group, sender)
+
+
+def signal(lesson: _Lesson, i: int) -> Float[Array, "edges *receiver batch"]:
+    """What the receivers of group `i` tell its edges."""
+    group, rows = lesson.network.topology.groups[i], receiver_rows(lesson.network, i)
+    at = group.receiver_array
+    result = per_node(lesson.rules[group.kind], lesson.fields[at][rows], lesson.goal(at)[rows])
+    speaks = lesson.speaks(i)
+    return result if speaks is None else jnp.where(outer(speaks, result.ndim), result, 0)
 
 
 def receiver_rows(network: Network, i: int) -> Any:
@@ -133,25 +148,23 @@ def per_node(rule: Callable[..., Any], field: Array, state: Array) -> Array:
     return jax.vmap(one_batch)(field, state.astype(field.dtype)).astype(field.dtype)
 
 
-def _bias_update(network: Network, name: str, kind: str, fields, goals, rules, learning, speakers) -> Array:
-    """The signals of the rules that reach an array, summed over rules and the batch."""
-    topology = network.topology
+def bias_signal(lesson: _Lesson, kind: str, name: str) -> Float[Array, "..."]:
+    """The signals of the rules that reach the biases of a kind in an array, summed over rules and the batch."""
+    network, topology = lesson.network, lesson.network.topology
     at = list(topology.arrays).index(name)
     spec, index = topology.layout.arrays[at], network.plan.arrays[at]
     reached: dict[Any, Bool[Array, " rows"]] = {}
-    for i in learning:
+    for i in lesson.learning:
         group = topology.groups[i]
-        if group.receiver_array != at:
-            continue
-        rule, rows = rules[group.kind], receiver_rows(network, i)
-        speaks = messages.spoken(speakers, i, network.plan.groups[i], group, topology.layout.arrays[group.sender_array])
-        speaks = jnp.ones(len(group.edges), bool) if speaks is None else speaks
-        speaks = speaks.reshape(-1, *[1] * (group.receivers.ndim - 1))
-        reached[rule] = reached.get(rule, jnp.zeros(spec.rows, bool)).at[rows].max(speaks)
+        if group.receiver_array == at:
+            rule, speaks = lesson.rules[group.kind], lesson.speaks(i)
+            speaks = jnp.ones(len(group.edges), bool) if speaks is None else speaks
+            before = reached.get(rule, jnp.zeros(spec.rows, bool))
+            reached[rule] = before.at[receiver_rows(network, i)].max(outer(speaks, group.receivers.ndim))
     total = jnp.zeros((spec.rows, *spec.item), field_dtype(spec))
     for rule, rows in reached.items():
-        signal = per_node(rule, fields[at], rows_of(spec, goals[at]))
+        result = per_node(rule, lesson.fields[at], lesson.goal(at))
         if index.owner is not None:
             rows = rows & (index.owner == index.kinds.index(kind))
-        total = total + jnp.sum(jnp.where(rows.reshape(-1, *[1] * (signal.ndim - 1)), signal, 0), axis=-1)
+        total = total + jnp.sum(jnp.where(outer(rows, result.ndim), result, 0), axis=-1)
     return total.reshape(spec.shape)

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, ScalarLike
+from jaxtyping import Array, Float, Key
 
 
 class Bias(eqx.Module):
@@ -22,7 +21,7 @@ class Bias(eqx.Module):
         return jnp.asarray(start, dtype)
 
 
-def bias(init: ScalarLike | Callable[..., Any] = 0.0) -> Bias:
+def bias(init: float | int | Callable[..., Any] = 0.0) -> Bias:
     """Biases of a node kind, one number a unit, learnt from the same signal as the couplings.
 
     **Arguments:**

@@ -46,7 +46,9 @@ def by_kind(argument: str, given: Any, known: tuple[str, ...], needed: set[str],
         raise TypeError(f"`{argument}` maps kinds to {advice}, but got {given!r}")
     unknown = sorted(set(map(str, given)) - set(known))
     if unknown:
-        raise ValueError(f"`{argument}` names {_text.names(unknown)}, which nothing has; the kinds are {_text.names(known)}")
+        raise ValueError(
+            f"`{argument}` names {_text.names(unknown)}, which nothing has; the kinds are {_text.names(known)}"
+        )
     missing = sorted(needed - set(given))
     if missing:
         raise ValueError(f"`{argument}` lacks {_text.names(missing)}; give each of them {advice}")
@@ -54,8 +56,10 @@ def by_kind(argument: str, given: Any, known: tuple[str, ...], needed: set[str],
 
 
 def couplings(topology: Topology, factories: Any, key: Key[Array, ""]):
-    """The stacked coupling modules of every edge kind, and for every group its structure where it is not that of its bundle."""
-    factories = by_kind("couplings", factories, topology.edge_kinds, set(topology.bundles), "a factory such as dx.dense()")
+    """The stacked coupling modules of every edge kind, and the structures of groups that differ from their bundle's."""
+    factories = by_kind(
+        "couplings", factories, topology.edge_kinds, set(topology.bundles), "a factory such as dx.dense()"
+    )
     _check_ties(topology)
     keys = fold(key, jnp.asarray(topology.edge_words())) if len(topology.columns.senders) else None
     modules: dict[str, tuple] = {}
@@ -79,7 +83,9 @@ def _check_ties(topology: Topology):
     for tie, bundles in kinds.items():
         if len(bundles) > 1:
             who = [f"{topology.edge(int(b.edges[0]))} of kind {b.kind!r}" for b in bundles]
-            raise ValueError(f"tie {tie!r} joins edges of several kinds: {_text.listing(who)}; give each kind its own tie")
+            raise ValueError(
+                f"tie {tie!r} joins edges of several kinds: {_text.listing(who)}; give each kind its own tie"
+            )
 
 
 def _bundle(topology: Topology, factory: Factory, bundle: Bundle, key, keys, structures: list[Structure]) -> Any:
@@ -151,7 +157,9 @@ def _check_message(topology: Topology, group: EdgeGroup, module: Any, size: int 
         return jax.ShapeDtypeStruct(leaf.shape[0 if size is None else 1 :], leaf.dtype)
 
     if not callable(module):
-        raise TypeError(f"`couplings[{group.kind!r}]` made {module!r}, which cannot be called; a factory returns a module")
+        raise TypeError(
+            f"`couplings[{group.kind!r}]` made {module!r}, which cannot be called; a factory returns a module"
+        )
     arrays, static = eqx.partition(module, eqx.is_array)
     arrays = jax.tree.map(one, arrays)
     leaves = [leaf for leaf in jax.tree.leaves(arrays) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
@@ -163,8 +171,8 @@ def _check_message(topology: Topology, group: EdgeGroup, module: Any, size: int 
         raise _on_edge(topology, group, f"cannot take a sender of shape {group.sender_shape}", error) from error
     if getattr(message, "shape", None) != group.receiver_shape or jnp.issubdtype(message.dtype, jnp.complexfloating):
         raise ValueError(
-            f"`couplings[{group.kind!r}]` on edge {topology.edge(int(group.edges[0]))}: the receiver takes a real message of "
-            f"shape {group.receiver_shape}, but the coupling gives {message}; change the coupling or the node's shape"
+            f"`couplings[{group.kind!r}]` on edge {topology.edge(int(group.edges[0]))}: the receiver takes a real "
+            f"message of shape {group.receiver_shape}, but the coupling gives {message}; change one or the other"
         )
 
 
@@ -211,15 +219,17 @@ def _check_activation(kind: str, activation: Any, shape: tuple[int, ...], dtype:
         needed["key"] = jax.eval_shape(lambda: jax.random.key(0))
     try:
         arrays, static = eqx.partition(activation, eqx.is_array)
-        value = jax.eval_shape(lambda arrays, field, needed: eqx.combine(arrays, static)(field, **needed), arrays, field, needed)
+        value = jax.eval_shape(
+            lambda arrays, field, needed: eqx.combine(arrays, static)(field, **needed), arrays, field, needed
+        )
     except Exception as error:
         raise ValueError(f"{where} cannot be called: {error}") from error
     if getattr(value, "shape", None) != shape:
         raise ValueError(f"{where} gives {value}; an activation keeps the shape of the field")
     if not fits(described(activation).integer, value.dtype, dtype):
         raise ValueError(
-            f"{where}: {name(activation)} gives {value.dtype}, which {dtype} cannot hold; use sign or another activation "
-            "of whole numbers, or a float dtype for the node"
+            f"{where}: {name(activation)} gives {value.dtype}, which {dtype} cannot hold; use sign or another "
+            "activation of whole numbers, or a float dtype for the node"
         )
 
 
@@ -247,7 +257,9 @@ def _check_overlaps(topology: Topology, given: dict[str, Any]):
                 f"nodes {who} overlap on a shared array, but `activations` {_text.names(bad)} ({name(given[bad[0]])}) "
                 "is not known to be elementwise; mark a function of your own with dx.elementwise, or keep views apart"
             )
-        others = [k for k in kinds if given[k] is not given[kinds[0]] and not bool(eqx.tree_equal(given[k], given[kinds[0]]))]
+        others = [
+            k for k in kinds if given[k] is not given[kinds[0]] and not bool(eqx.tree_equal(given[k], given[kinds[0]]))
+        ]
         if others:
             raise ValueError(
                 f"nodes {who} overlap on a shared array, but kinds {_text.names([kinds[0], *others])} have different "
@@ -261,7 +273,7 @@ def biases(topology: Topology, given: Any, key: Key[Array, ""]) -> dict[str, dic
         return {}
     given = by_kind("biases", given, topology.node_kinds, set(), "dx.bias()")
     layout = topology.layout
-    result: dict[str, dict[str, Float[Array, "..."]]] = {kind: {} for kind in given}
+    result: dict[str, dict[str, Float[Array, ...]]] = {kind: {} for kind in given}
     for kind, start in given.items():
         if not isinstance(start, Bias):
             raise TypeError(f"`biases[{kind!r}]` is dx.bias(...), but got {start!r}")
@@ -272,7 +284,9 @@ def biases(topology: Topology, given: Any, key: Key[Array, ""]) -> dict[str, dic
             dtype = field_dtype(spec)
             if not spec.shared:
                 keys = fold(key, jnp.asarray(naming.words(topology.node_hashes[members])))
-                result[kind][spec.name] = jax.vmap(lambda k, start=given[kind], spec=spec, dtype=dtype: start(k, spec.item, dtype))(keys)
+                result[kind][spec.name] = jax.vmap(
+                    lambda k, start=given[kind], spec=spec, dtype=dtype: start(k, spec.item, dtype)
+                )(keys)
                 continue
             start = given[kind](fold(key, jnp.asarray(naming.words(naming.hashes([spec.name]))))[0], spec.lead, dtype)
             covered = np.zeros(spec.rows, bool)

@@ -1,7 +1,8 @@
 """Message passing: gather the senders, apply the coupling, sum at the receivers.
 
-Inside, an array is its rows, `(rows, *item, B)`; the batch stands last because neighbours are then gathered as contiguous
-rows of the batch. Messages add up on the rows, so that where views overlap all that lands on a cell is added, once.
+Inside, an array is its rows, `(rows, *item, B)`; the batch stands last because neighbours are then gathered as
+contiguous rows of the batch. Messages add up on the rows, so that where views overlap all that lands on a cell is
+added, once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +32,8 @@ class Speakers(eqx.Module):
     **Fields:**
 
     - `modes`: for every edge group whether none, some or all of its edges speak.
-    - `silent`: for groups of which some speak, the rows of the silent senders; on a shared array, which edges are silent.
+    - `silent`: for groups of which some speak, the rows of the silent senders; on a shared array, which edges are
+      silent.
     """
 
     modes: tuple[int, ...] = eqx.field(static=True)
@@ -103,6 +105,11 @@ def rows_of(spec: ArraySpec, array: Shaped[Array, "..."]) -> Shaped[Array, "rows
     return array.reshape(spec.rows, *array.shape[len(spec.lead) :])
 
 
+def outer(rows: Bool[Array, " rows"], ndim: int) -> Bool[Array, "..."]:
+    """A mask of rows with axes for the item and the batch."""
+    return rows.reshape(-1, *[1] * (ndim - 1))
+
+
 def gather(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, array: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
     """The senders' states, `(E, *sender_shape, B)`."""
     if index.senders is not None:
@@ -134,7 +141,7 @@ def first(coupling: Any) -> Any:
 def land(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, messages: Array, spoken: Array | None) -> Landing:
     """The messages summed at their receivers; `spoken` tells which edges spoke (None: all of them)."""
     if spoken is not None:
-        messages = jnp.where(spoken.reshape(-1, *[1] * (messages.ndim - 1)), messages, 0)
+        messages = jnp.where(outer(spoken, messages.ndim), messages, 0)
     heard = index.heard
     if index.receivers is not None:
         cells = messages.reshape(-1, *spec.item, messages.shape[-1])
@@ -152,7 +159,9 @@ def land(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, messages: Array, 
 
 def spread(view: Sequence[int | slice], spec: ArraySpec, value: Shaped[Array, "*view batch"]):
     """A value of a view as rows of its shared array, zero elsewhere; and which rows it covers (None: all)."""
-    full = value.reshape(*[1 if isinstance(part, int) else len(range(part.start, part.stop, part.step)) for part in view], -1)
+    full = value.reshape(
+        *[1 if isinstance(part, int) else len(range(part.start, part.stop, part.step)) for part in view], -1
+    )
     edges = [
         (part, size - part - 1, 0) if isinstance(part, int) else (part.start, size - part.stop, part.step - 1)
         for part, size in zip(view, spec.lead, strict=True)
@@ -176,7 +185,11 @@ def runs(landings: Sequence[Landing], rows: int) -> list[Run]:
         parts = [landing.field[start - landing.start : stop - landing.start] for landing in here]
         heard = None
         if all(landing.heard is not None for landing in here):
-            masks = [landing.heard[start - landing.start : stop - landing.start] for landing in here if landing.heard is not None]
+            masks = [
+                landing.heard[start - landing.start : stop - landing.start]
+                for landing in here
+                if landing.heard is not None
+            ]
             heard = jnp.any(jnp.stack(masks), axis=0)
         result.append(Run(start, stop, sum(parts[1:], parts[0]), heard))
     return result
@@ -184,10 +197,14 @@ def runs(landings: Sequence[Landing], rows: int) -> list[Run]:
 
 def heard_rows(runs: Sequence[Run]) -> Bool[Array, " rows"]:
     """Which rows of an array anything lands on."""
-    return jnp.concatenate([jnp.full(r.stop - r.start, r.field is not None) if r.heard is None else r.heard for r in runs])
+    return jnp.concatenate(
+        [jnp.full(r.stop - r.start, r.field is not None) if r.heard is None else r.heard for r in runs]
+    )
 
 
-def spoken(speakers: Speakers, i: int, index: GroupIndex, group: EdgeGroup, spec: ArraySpec) -> Bool[Array, " edges"] | None:
+def spoken(
+    speakers: Speakers, i: int, index: GroupIndex, group: EdgeGroup, spec: ArraySpec
+) -> Bool[Array, " edges"] | None:
     """Which edges of group `i` speak; None for all."""
     if speakers.modes[i] == ALL:
         return None
@@ -198,24 +215,31 @@ def spoken(speakers: Speakers, i: int, index: GroupIndex, group: EdgeGroup, spec
     return speaks[group.sender_index] if index.senders is None else speaks[index.senders]
 
 
-def landings(network: Any, arrays: Mapping[int, Array], speakers: Speakers, couplings: Mapping[int, Any], only: Any = None):
-    """For every array what lands on it, as a list in the order of the groups.
+def landings(
+    network: Any, arrays: Mapping[int, Array], speakers: Speakers, couplings: Mapping[int, Any]
+) -> dict[int, list[Landing]]:
+    """For every array what lands on it, in the order of the groups.
 
-    `couplings` holds those of the groups that speak, ready for use; `only` limits the groups.
+    `couplings` holds those of the groups to run, ready for use.
     """
     topology = network.topology
     specs = topology.layout.arrays
     result: dict[int, list[Landing]] = {}
     for i, coupling in couplings.items():
-        if only is not None and i not in only:
-            continue
         group, index = topology.groups[i], network.plan.groups[i]
-        sender, receiver = specs[group.sender_array], specs[group.receiver_array]
-        x = gather(group, index, sender, arrays[group.sender_array])
-        messages = send(coupling, group.tie is not None, x, field_dtype(receiver))
-        speaks = spoken(speakers, i, index, group, sender)
-        result.setdefault(group.receiver_array, []).append(land(group, index, receiver, messages, speaks))
+        messages = say(network, i, coupling, arrays)
+        speaks = spoken(speakers, i, index, group, specs[group.sender_array])
+        landing = land(group, index, specs[group.receiver_array], messages, speaks)
+        result.setdefault(group.receiver_array, []).append(landing)
     return result
+
+
+def say(network: Any, i: int, coupling: Any, arrays: Mapping[int, Array]) -> Float[Array, "edges *receiver batch"]:
+    """What the edges of group `i` say, as if all of them spoke."""
+    group, specs = network.topology.groups[i], network.topology.layout.arrays
+    sender = specs[group.sender_array]
+    x = gather(group, network.plan.groups[i], sender, arrays[group.sender_array])
+    return send(coupling, group.tie is not None, x, field_dtype(specs[group.receiver_array]))
 
 
 def field_dtype(spec: ArraySpec) -> Any:

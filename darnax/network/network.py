@@ -69,7 +69,9 @@ class Network(eqx.Module):
         key: Any,
     ):
         if not isinstance(topology, Topology):
-            raise TypeError(f"`topology` is a darnax.Topology, but got {type(topology).__name__}; compile a graph with it")
+            raise TypeError(
+                f"`topology` is a darnax.Topology, but got {type(topology).__name__}; compile a graph with it"
+            )
         _refuse_complex(topology)
         key = build.as_key(key)
         self.topology = topology
@@ -111,10 +113,10 @@ class Network(eqx.Module):
         result = {}
         for at, landings in messages.landings(self, arrays, speakers, self.ready(speakers)).items():
             spec = self.topology.layout.arrays[at]
-            shape = (*spec.item, state.batch_size)
+            shape, dtype = (*spec.item, state.batch_size), messages.field_dtype(spec)
             parts = messages.runs(landings, spec.rows)
             field = jnp.concatenate(
-                [jnp.zeros((r.stop - r.start, *shape), messages.field_dtype(spec)) if r.field is None else r.field for r in parts]
+                [jnp.zeros((r.stop - r.start, *shape), dtype) if r.field is None else r.field for r in parts]
             )
             bias = self.bias(at)
             result[at] = field if bias is None else field + bias[..., None]
@@ -126,12 +128,9 @@ class Network(eqx.Module):
         """What every edge says of `state`: a mapping from edges to messages `(B, *receiver shape)`."""
         check_state(self, state)
         topology, result = self.topology, {}
-        arrays = list(state.arrays.values())
-        for i, (group, index) in enumerate(zip(topology.groups, self.plan.groups, strict=True)):
-            sender = topology.layout.arrays[group.sender_array]
-            x = messages.gather(group, index, sender, arrays[group.sender_array])
-            dtype = messages.field_dtype(topology.layout.arrays[group.receiver_array])
-            sent = jnp.moveaxis(messages.send(self.coupling(i), group.tie is not None, x, dtype), -1, 1)
+        arrays = dict(enumerate(state.arrays.values()))
+        for i, group in enumerate(topology.groups):
+            sent = jnp.moveaxis(messages.say(self, i, self.coupling(i), arrays), -1, 1)
             result |= {topology.edge(edge): sent[j] for j, edge in enumerate(group.edges.tolist())}
         return result
 
@@ -150,7 +149,7 @@ class Network(eqx.Module):
         return result
 
     def __getitem__(self, key: Any) -> Any:
-        """The coupling of one edge: `network[u, v]`, `network[u, v, key]` where edges are parallel, or the name of a tie."""
+        """The coupling of one edge, `network[u, v]` or `network[u, v, key]` where edges are parallel; or of a tie."""
         kind, bundle, row = self._find(key)
         module = self.couplings[kind][bundle]
         return module if row is None else jax.tree.map(lambda leaf: leaf[row] if eqx.is_array(leaf) else leaf, module)
@@ -213,11 +212,17 @@ class Network(eqx.Module):
         """
         empty = jax.tree.map(lambda _: None, self)
         named = [
-            {kind: jax.tree.map(lambda on, kind=kind: kind if on else None, trainable(part)) for kind, part in parts.items()}
+            {
+                kind: jax.tree.map(lambda on, kind=kind: kind if on else None, trainable(part))
+                for kind, part in parts.items()
+            }
             for parts in (self.couplings, self.biases)
         ]
         return eqx.tree_at(
-            lambda network: (network.couplings, network.biases), empty, tuple(named), is_leaf=lambda leaf: leaf is None
+            lambda network: (network.couplings, network.biases),
+            empty,
+            tuple(named),
+            is_leaf=lambda leaf: leaf is None,
         )
 
     def summary(self) -> str:
@@ -230,8 +235,8 @@ class Network(eqx.Module):
             count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(eqx.filter(module, trainable(module))))
             if group.tie is None:
                 count = count // place.size * (place.stop - place.start)
-            rows.append((group.kind, group.tie or "", len(group.edges), f"{group.sender_shape} -> {group.receiver_shape}",
-                         name(module), count, _kernel(group)))  # fmt: skip
+            shapes = f"{group.sender_shape} -> {group.receiver_shape}"
+            rows.append((group.kind, group.tie or "", len(group.edges), shapes, name(module), count, _kernel(group)))
         units = [(kind, name(fn), "yes" if kind in self.biases else "") for kind, fn in self.activations.items()]
         parts = [f"Network on {topology!r}"]
         if rows:
@@ -259,7 +264,9 @@ def _refuse_complex(topology: Topology):
     ends = np.union1d(topology.columns.senders, topology.columns.receivers).tolist()
     wrong = [topology.nodes[at] for at in ends if "complex" in topology.node_class(at).dtype]
     if wrong:
-        raise ValueError(f"nodes {_text.names(wrong)} are complex; messages are real, so give them a real dtype or no edges")
+        raise ValueError(
+            f"nodes {_text.names(wrong)} are complex; messages are real, so give them a real dtype or no edges"
+        )
 
 
 def check_state(network: Network, state: Any):
@@ -292,18 +299,20 @@ def partition(network: Network, rules: Any) -> tuple[Network, Network]:
 
     Raises `ValueError` for an edge kind that the topology does not have.
     """
-    topology = network.topology
-    rules = build.by_kind("rules", rules, topology.edge_kinds, set(), "a local rule such as dx.perceptron(0.5)")
+    rules = known_rules(network.topology, rules)
     couplings = {
         kind: trainable(part) if kind in rules else jax.tree.map(lambda _: False, part)
         for kind, part in network.couplings.items()
     }
-    reached = reached_biases(topology, rules)
-    biases = {
-        kind: {name: (kind, name) in reached for name in arrays} for kind, arrays in network.biases.items()
-    }
+    reached = reached_biases(network.topology, rules)
+    biases = {kind: {name: (kind, name) in reached for name in arrays} for kind, arrays in network.biases.items()}
     nothing = jax.tree.map(lambda _: False, network)
     return eqx.partition(network, eqx.tree_at(lambda mask: (mask.couplings, mask.biases), nothing, (couplings, biases)))
+
+
+def known_rules(topology: Topology, rules: Any) -> dict[str, Any]:
+    """Rules by edge kind, all of them of the topology."""
+    return build.by_kind("rules", rules, topology.edge_kinds, set(), "a local rule such as dx.perceptron(0.5)")
 
 
 def reached_biases(topology: Topology, edge_kinds: Iterable[str]) -> set[tuple[str, str]]:

@@ -96,7 +96,12 @@ def _group_index(topology: Topology, group: Any) -> GroupIndex:
 def _array_index(topology: Topology, at: int, elementwise: dict[str, bool]) -> ArrayIndex:
     layout = topology.layout
     spec, members = layout.arrays[at], layout.members[at]
-    kinds = tuple(sorted({topology.node_class(node).kind for node in (members if spec.shared else members[:1]).tolist()} & set(elementwise)))
+    kinds = tuple(
+        sorted(
+            {topology.node_class(node).kind for node in (members if spec.shared else members[:1]).tolist()}
+            & set(elementwise)
+        )
+    )
     inputs = layout.rows_of(np.asarray(topology.columns.inputs, np.int64)).get(at)
     partial = inputs is not None and len(inputs) < spec.rows
     if spec.shared:
@@ -131,7 +136,10 @@ def _owners(topology: Topology, members: np.ndarray, rows: int, kinds: tuple[str
             places.setdefault(kind, {}).setdefault(shape, []).append(node)
     nodes = {
         kind: tuple(
-            (jnp.asarray(topology.layout.address(np.asarray(ids))), jnp.asarray(naming.words(topology.node_hashes[ids])))
+            (
+                jnp.asarray(topology.layout.address(np.asarray(ids))),
+                jnp.asarray(naming.words(topology.node_hashes[ids])),
+            )
             for ids in by_shape.values()
         )
         for kind, by_shape in places.items()

@@ -82,9 +82,7 @@ class GraphState(State):
     def __init__(self, topology: Any, batch_size: Any = 1):
         if not isinstance(topology, Topology):
             came = type(topology).__name__
-            raise TypeError(
-                f"`topology` is a darnax.Topology, but got {came}; compile a graph as Topology(graph)"
-            )
+            raise TypeError(f"`topology` is a darnax.Topology, but got {came}; compile a graph as Topology(graph)")
         if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"`batch_size` is an int of at least 1, but got {batch_size!r}; give one")
         self.topology = topology
@@ -114,9 +112,7 @@ class GraphState(State):
         """The output's buffer; with several outputs a mapping from their names to their buffers."""
         outputs = self.topology.outputs
         if not outputs:
-            raise ValueError(
-                "there is no `readout`: the topology has no outputs; give Topology(..., outputs=[...])"
-            )
+            raise ValueError("there is no `readout`: the topology has no outputs; give Topology(..., outputs=[...])")
         return self[outputs[0]] if len(outputs) == 1 else {name: self[name] for name in outputs}
 
     def init(self, x: Any, y: Any = None) -> "GraphState":
@@ -129,9 +125,7 @@ class GraphState(State):
         values = self._named("x", x, self.topology.inputs)
         values += [] if y is None else self._named("y", y, self.topology.outputs)
         if not values:
-            raise ValueError(
-                "`x` is empty and gives no batch; give a value, or use GraphState(topology, batch_size)"
-            )
+            raise ValueError("`x` is empty and gives no batch; give a value, or use GraphState(topology, batch_size)")
         fresh = self._all_checked(values, None)
         return GraphState(self.topology, len(next(iter(fresh.values()))))._write(fresh)
 
@@ -150,9 +144,7 @@ class GraphState(State):
                 "`value` is what `.arrays` gives or a mapping from nodes to arrays, but got "
                 f"{type(value).__name__}; lists are for nodes 0 to L-1"
             )
-        fresh = self._all_checked(
-            [(f"`value[{i}]`", i, v) for i, v in enumerate(layers(value, len(self)))], None
-        )
+        fresh = self._all_checked([(f"`value[{i}]`", i, v) for i, v in enumerate(layers(value, len(self)))], None)
         return GraphState(self.topology, len(fresh[0]))._write(fresh)
 
     def replace_val(self, key: Any, value: Any) -> "GraphState":
@@ -216,9 +208,7 @@ class GraphState(State):
         if isinstance(value, Mapping):
             nodes = [self._node(key) for key in value]
             self.topology.indices(argument, nodes)
-            return [
-                (f"`{argument}` for node {n!r}", n, v) for n, v in zip(nodes, value.values(), strict=True)
-            ]
+            return [(f"`{argument}` for node {n!r}", n, v) for n, v in zip(nodes, value.values(), strict=True)]
         if len(default) != 1:
             which = {"x": "inputs", "y": "outputs"}[argument]
             have = f"the {which} {_text.names(default)}" if default else f"no {which}"
@@ -239,9 +229,7 @@ class GraphState(State):
         """Two values for one cell: only one could be kept."""
         if len(set(nodes)) < len(nodes):
             raise ValueError(f"some node is set twice: {_text.names(nodes)}; give each value once")
-        clash = self.topology.layout.clashing(
-            np.asarray([self.topology.index(node) for node in nodes], np.int64)
-        )
+        clash = self.topology.layout.clashing(np.asarray([self.topology.index(node) for node in nodes], np.int64))
         if clash:
             who = _text.names(self.topology.nodes[i] for i in clash)
             raise ValueError(
@@ -286,9 +274,7 @@ class GraphState(State):
                 raise ValueError(
                     f"`value[{name!r}]` has shape {expected}, batch last, but got {array.shape}; reshape it"
                 )
-        return self._with(
-            {n: cast(f"`value[{n!r}]`", a, jnp.dtype(specs[n].dtype)) for n, a in given.items()}
-        )
+        return self._with({n: cast(f"`value[{n!r}]`", a, jnp.dtype(specs[n].dtype)) for n, a in given.items()})
 
     def _with(self, arrays: Mapping[str, Any]) -> "GraphState":
         return jax.tree.unflatten(jax.tree.structure(self), [arrays[name] for name in self.topology.arrays])

@@ -94,9 +94,7 @@ class SequentialState(State):
 
     def _index(self, key: Any) -> int:
         if key not in self:
-            raise UnknownNode(
-                f"there is no layer {key!r}; the layers are 0 to {len(self) - 1}, or from the end -1"
-            )
+            raise UnknownNode(f"there is no layer {key!r}; the layers are 0 to {len(self) - 1}, or from the end -1")
         return int(key) % len(self)
 
     def _shape(self, at: int) -> tuple[int, ...]:

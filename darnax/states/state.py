@@ -53,9 +53,7 @@ def allocate(shape: tuple[int, ...], dtype: Any) -> Shaped[Array, "..."]:
     """Zeros; `ValueError` where JAX would quietly give a narrower type than asked for."""
     if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
         name = jnp.dtype(dtype).name
-        raise ValueError(
-            f"dtype {name} needs 64-bit mode; call jax.config.update('jax_enable_x64', True) first"
-        )
+        raise ValueError(f"dtype {name} needs 64-bit mode; call jax.config.update('jax_enable_x64', True) first")
     return jnp.zeros(shape, dtype)
 
 
@@ -80,9 +78,7 @@ def as_array(what: str, value: Any) -> Any:
         raise ValueError(f"{what} is not an array: {error}; give one, batch first") from None
 
 
-def checked(
-    what: str, value: Any, shape: tuple[int, ...], dtype: Any, batch: int | None
-) -> Shaped[Array, "..."]:
+def checked(what: str, value: Any, shape: tuple[int, ...], dtype: Any, batch: int | None) -> Shaped[Array, "..."]:
     """`value` as an array `(batch, *shape)` of `dtype`, or an error that starts with `what`.
 
     Floats are rounded to the float type of the state, as JAX does; everything else must arrive exactly.
@@ -104,13 +100,9 @@ def cast(what: str, value: Any, dtype: np.dtype) -> Shaped[Array, "..."]:
     """`value` in `dtype`, never weakly typed; `TypeError` where more than a rounding of floats is lost."""
     source = value.dtype
     kinds = [jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating]
-    rank = [
-        next((i for i, kind in enumerate(kinds) if jnp.issubdtype(d, kind)), None) for d in (source, dtype)
-    ]
+    rank = [next((i for i, kind in enumerate(kinds) if jnp.issubdtype(d, kind)), None) for d in (source, dtype)]
     if rank[0] is None or rank[1] is None or rank[0] > rank[1]:
-        raise TypeError(
-            f"{what} has dtype {dtype}, but got {source}; convert it, as in value.astype('{dtype}')"
-        )
+        raise TypeError(f"{what} has dtype {dtype}, but got {source}; convert it, as in value.astype('{dtype}')")
     if source != dtype and jnp.issubdtype(source, jnp.integer) and not _keeps_integers(value, dtype):
         raise TypeError(
             f"{what} has dtype {dtype}, which cannot hold these {source} values exactly; "

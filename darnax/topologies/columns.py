@@ -163,9 +163,7 @@ def _by_first_use(table: Sequence, column: np.ndarray) -> tuple[tuple, np.ndarra
     return tuple(used), np.argsort(order).astype(np.int32)[column]
 
 
-def _distinct(
-    argument: str, nodes: Any, find: Callable[[Any], int | None], names: Sequence[Name]
-) -> tuple[int, ...]:
+def _distinct(argument: str, nodes: Any, find: Callable[[Any], int | None], names: Sequence[Name]) -> tuple[int, ...]:
     found = positions(argument, nodes, find, names)
     twice = [names[at] for at, count in Counter(found).items() if count > 1]
     if twice:
@@ -194,9 +192,7 @@ def parse_shape(shape: Any) -> tuple[int, ...]:
     if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts):
         raise ValueError(f"`shape` is an int or a tuple of ints, such as (28, 28, 1), but got {shape!r}")
     if any(part < 1 for part in parts):
-        raise ValueError(
-            f"every axis of `shape` is at least 1, but got {shape!r}; a single unit has shape ()"
-        )
+        raise ValueError(f"every axis of `shape` is at least 1, but got {shape!r}; a single unit has shape ()")
     return tuple(map(int, parts))
 
 
@@ -255,9 +251,7 @@ def _read_node(attributes: dict, declared) -> tuple[NodeClass, Index | None]:
         if "index" in attributes:
             raise ValueError("`index` is given without `array`; name the shared array it indexes")
         if attributes.get("shape") is None:
-            raise ValueError(
-                "`shape` is missing; give one, such as shape=(64,), or a view with array= and index="
-            )
+            raise ValueError("`shape` is missing; give one, such as shape=(64,), or a view with array= and index=")
         return NodeClass(kind, parse_shape(attributes["shape"]), dtype, None), None
     if "shape" in attributes:
         raise ValueError("`shape` and `array` clash: a view takes its shape from `index`; drop `shape`")
@@ -282,9 +276,7 @@ def _check_array_dtypes(classes, names, node_class):
     for array, dtypes in by_array.items():
         if len(dtypes) > 1:
             who = [f"{names[int(np.argmax(node_class == i))]!r} ({dtype})" for dtype, i in dtypes.items()]
-            raise ValueError(
-                f"views of array {array!r} have clashing dtypes: {_text.listing(who)}; give all the same"
-            )
+            raise ValueError(f"views of array {array!r} have clashing dtypes: {_text.listing(who)}; give all the same")
 
 
 def _read_edges(graph, names, position) -> dict:
@@ -376,15 +368,11 @@ def from_arrays(
     senders, receivers = _ends("senders", senders), _ends("receivers", receivers)
     count = len(senders)
     if len(receivers) != count:
-        raise ValueError(
-            f"`senders` has {count} entries and `receivers` {len(receivers)}; give one each an edge"
-        )
+        raise ValueError(f"`senders` has {count} entries and `receivers` {len(receivers)}; give one each an edge")
     top = int(max(senders.max(initial=-1), receivers.max(initial=-1)))
     n = top + 1 if n is None else n
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
-        raise ValueError(
-            f"`n`, the number of nodes, is an int of at least 1, but got {n!r}; give it, or some edges"
-        )
+        raise ValueError(f"`n`, the number of nodes, is an int of at least 1, but got {n!r}; give it, or some edges")
     n = int(n)
     if n > np.iinfo(np.int32).max:
         raise ValueError(f"`n` is at most {np.iinfo(np.int32).max}, but got {n}; give a smaller one")
@@ -463,16 +451,12 @@ def _number_columns(attributes: Any, count: int) -> dict[str, np.ndarray]:
         if not isinstance(name, str) or name in ("kind", "tie"):
             problems.add("the name is a str, and not 'kind' or 'tie', which are arguments of their own", name)
         if values.shape != (count,) or values.dtype.kind not in "biuf":
-            problems.add(
-                f"one number an edge, {count} in all, but got {values.dtype} of shape {values.shape}", name
-            )
+            problems.add(f"one number an edge, {count} in all, but got {values.dtype} of shape {values.shape}", name)
     problems.check()
     return columns
 
 
-def _networkx_order(
-    senders: np.ndarray, receivers: np.ndarray, n: int, keys: tuple[Name, ...] | None
-) -> np.ndarray:
+def _networkx_order(senders: np.ndarray, receivers: np.ndarray, n: int, keys: tuple[Name, ...] | None) -> np.ndarray:
     """Edges as a networkx graph of them would list them: by sender, parallel ones side by side."""
     pair = senders.astype(np.int64) * n + receivers
     if keys is None:

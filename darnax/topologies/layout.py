@@ -69,8 +69,7 @@ class Layout:
         classes, used = columns.node_classes, set(columns.arrays)
         dtypes = {cls.array: cls.dtype for cls in classes}
         self.arrays = [
-            ArraySpec(name, shape, (), dtypes.get(name, "float32"), True)
-            for name, shape in columns.arrays.items()
+            ArraySpec(name, shape, (), dtypes.get(name, "float32"), True) for name, shape in columns.arrays.items()
         ]
         declared = {name: i for i, name in enumerate(columns.arrays)}
         self.class_array = np.zeros(len(classes), np.int32)
@@ -100,9 +99,7 @@ class Layout:
         cls = self.columns.node_classes[self.columns.node_class[node]]
         shape, rows = self.columns.arrays[str(cls.array)], np.zeros((), np.int32)
         for axis, part in enumerate(self.columns.views[int(node)]):
-            along = (
-                part if isinstance(part, int) else np.arange(part.start, part.stop, part.step, dtype=np.int32)
-            )
+            along = part if isinstance(part, int) else np.arange(part.start, part.stop, part.step, dtype=np.int32)
             rows = (rows if isinstance(part, int) else rows[..., None]) + along * math.prod(shape[axis + 1 :])
         return np.asarray(rows, np.int32)
 
@@ -118,11 +115,7 @@ class Layout:
         result = {}
         for at in np.unique(self.node_array[nodes]).tolist():
             here = nodes[self.node_array[nodes] == at]
-            parts = (
-                [self.cells(node).ravel() for node in here]
-                if self.arrays[at].shared
-                else [self.first_row[here]]
-            )
+            parts = [self.cells(node).ravel() for node in here] if self.arrays[at].shared else [self.first_row[here]]
             result[at] = np.unique(np.concatenate(parts))
         return result
 
@@ -162,9 +155,7 @@ class Layout:
             if len(here) > 1:
                 cells = [self.cells(node).ravel() for node in here.tolist()]
                 users = np.bincount(np.concatenate(cells))
-                result += [
-                    node for node, part in zip(here.tolist(), cells, strict=True) if users[part].max() > 1
-                ]
+                result += [node for node, part in zip(here.tolist(), cells, strict=True) if users[part].max() > 1]
         return result
 
 

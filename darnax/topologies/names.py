@@ -43,9 +43,7 @@ def _plain(name):
     return int(name) if isinstance(name, (int, np.integer)) else str.__str__(name)
 
 
-def positions(
-    argument: str, nodes: Any, find: Callable[[Any], int | None], names: Sequence[Name]
-) -> tuple[int, ...]:
+def positions(argument: str, nodes: Any, find: Callable[[Any], int | None], names: Sequence[Name]) -> tuple[int, ...]:
     """Positions of several nodes; the error names the argument and everything unknown in it.
 
     A set is read in the order of drawing: its own order differs between processes.

@@ -31,9 +31,7 @@ def sequential(sizes: Any, recurrent: bool = True, backward: bool = True) -> nx.
     """
     shapes = parse_sizes(sizes)
     if len(shapes) < 2:
-        raise ValueError(
-            f"`sizes` names at least two layers, an input and an output, but got {sizes!r}; add one"
-        )
+        raise ValueError(f"`sizes` names at least two layers, an input and an output, but got {sizes!r}; add one")
     last = len(shapes) - 1
     graph = nx.DiGraph(
         inputs=[0],
@@ -57,9 +55,7 @@ def parse_sizes(sizes: Any) -> list[tuple[int, ...]]:
     try:
         sizes = list(sizes)
     except TypeError:
-        raise TypeError(
-            f"`sizes` is a list of one shape a layer, as in [64, (8, 8, 1)], but got {sizes!r}"
-        ) from None
+        raise TypeError(f"`sizes` is a list of one shape a layer, as in [64, (8, 8, 1)], but got {sizes!r}") from None
     problems, shapes = Problems("`sizes` at layer"), []
     for i, size in enumerate(sizes):
         try:

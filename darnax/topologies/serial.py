@@ -16,22 +16,16 @@ FORMAT = "darnax topology 1"
 
 def header(columns: Columns) -> dict:
     """Everything but the long columns, as JSON takes it."""
-    names = (
-        len(columns.names) if isinstance(columns.names, range) else [naming.to_json(n) for n in columns.names]
-    )
+    names = len(columns.names) if isinstance(columns.names, range) else [naming.to_json(n) for n in columns.names]
     return {
         "format": FORMAT,
         "names": names,
         "node_classes": [list(cls) for cls in columns.node_classes],
-        "views": {
-            str(node): [_to_json(part) for part in index] for node, index in sorted(columns.views.items())
-        },
+        "views": {str(node): [_to_json(part) for part in index] for node, index in sorted(columns.views.items())},
         "arrays": {name: list(shape) for name, shape in columns.arrays.items()},
         "edge_classes": [list(cls) for cls in columns.edge_classes],
         "keys": None if columns.keys is None else [naming.to_json(key) for key in columns.keys],
-        "attributes": [
-            [name, str(v.dtype), given is None] for name, (v, given) in columns.attributes.items()
-        ],
+        "attributes": [[name, str(v.dtype), given is None] for name, (v, given) in columns.attributes.items()],
         "inputs": list(columns.inputs),
         "outputs": list(columns.outputs),
         "node_kinds": list(columns.node_kinds),
@@ -64,16 +58,12 @@ def from_json(text: Any) -> Columns:
     except (ValueError, TypeError):
         data = None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise ValueError(
-            f"`text` is not what Topology.to_json writes (format {FORMAT!r}); give that text, whole"
-        )
+        raise ValueError(f"`text` is not what Topology.to_json writes (format {FORMAT!r}); give that text, whole")
     columns = None
     with contextlib.suppress(ValueError, TypeError, LookupError, StopIteration):
         columns = _columns(data)
     if columns is None or digest(columns).hex() != data.get("digest"):
-        raise ValueError(
-            "`text` was changed after Topology.to_json wrote it; change the graph and write it anew"
-        )
+        raise ValueError("`text` was changed after Topology.to_json wrote it; change the graph and write it anew")
     return columns
 
 

@@ -1,6 +1,6 @@
 """The topology: who exists, where each node lives in which array, and who talks to whom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -18,14 +18,15 @@ from darnax.topologies.layout import ArraySpec, Layout, View
 from darnax.topologies.names import Name
 from darnax.topologies.summary import summary
 
-_interned: WeakValueDictionary[bytes, "Topology"] = WeakValueDictionary()
+_alive: WeakValueDictionary[bytes, "Topology"] = WeakValueDictionary()
 
 
 class Topology:
     """The wiring of a network, compiled once from an annotated networkx graph.
 
     It is static and immutable: names and integer columns, no graph and no JAX arrays. Two topologies are
-    equal if they have the same nodes and edges in the same order; equality compares a digest.
+    equal if they have the same nodes and edges in the same order; equality compares a digest, and loading or
+    unpickling gives the very object if it is alive.
 
     **Arguments:**
 
@@ -53,7 +54,7 @@ class Topology:
     """
 
     def __init__(self, graph: Any, *, inputs: Any = None, outputs: Any = None, arrays: Any = None):
-        self._build(read_graph(graph, inputs, outputs, arrays))
+        self._compile(read_graph(graph, inputs, outputs, arrays))
 
     @classmethod
     def from_edges(
@@ -78,7 +79,7 @@ class Topology:
         edge; `keys` tells parallel edges apart. Equal to the topology of the same networkx graph, without
         drawing it.
         """
-        return cls._from_columns(
+        return cls._of(
             from_arrays(
                 senders,
                 receivers,
@@ -96,26 +97,29 @@ class Topology:
         )
 
     @classmethod
-    def _from_columns(cls, columns: Columns) -> "Topology":
+    def _of(cls, columns: Columns) -> "Topology":
         self = cls.__new__(cls)
-        self._build(columns)
+        self._compile(columns)
         return self
 
-    def _build(self, columns: Columns):
+    @classmethod
+    def _loaded(cls, columns: Columns) -> "Topology":
+        """The topology of these columns: the one that is alive, if there is one."""
+        return _alive.get(serial.digest(columns)) or cls._of(columns)
+
+    def _compile(self, columns: Columns):
         self._columns = columns
         self._layout = Layout(columns)
         self._check_inputs()
         self._digest = serial.digest(columns)
-        self._hash = hash(self._digest)
-        self._interned()
+        _alive[self._digest] = self
 
     def _check_inputs(self):
         clash = self._layout.clashing(np.asarray(self._columns.inputs, np.int64))
         if clash:
             who = _text.names(self.nodes[i] for i in clash)
             raise ValueError(
-                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; "
-                "make one input of them"
+                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; make one input of them"
             )
 
     # what users read
@@ -129,10 +133,7 @@ class Topology:
     def edges(self) -> list[tuple]:
         """All edges in networkx's order: `(u, v)`, or `(u, v, key)` where edges have keys."""
         names, columns = self.nodes, self._columns
-        ends = [
-            (names[u], names[v])
-            for u, v in zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)
-        ]
+        ends = [(names[u], names[v]) for u, v in zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)]
         return ends if columns.keys is None else [(*e, k) for e, k in zip(ends, columns.keys, strict=True)]
 
     @property
@@ -160,15 +161,15 @@ class Topology:
         """All edge kinds, those a builder knows but did not need included."""
         return self._columns.edge_kinds
 
-    def shape(self, node: Name) -> tuple[int, ...]:
+    def shape(self, node: Any) -> tuple[int, ...]:
         """The shape of a node, without the batch."""
         return self.node_class(self.index(node)).shape
 
-    def kind(self, node: Name) -> str:
+    def kind(self, node: Any) -> str:
         """The kind of a node."""
         return self.node_class(self.index(node)).kind
 
-    def view(self, node: Name) -> View:
+    def view(self, node: Any) -> View:
         """Where a node lives: an array, and an index into it."""
         at = self.index(node)
         spec = self.array_of(at)
@@ -185,7 +186,7 @@ class Topology:
         return self is other or (isinstance(other, Topology) and self._digest == other._digest)
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self._digest)
 
     def __repr__(self) -> str:
         edges = len(self._columns.senders)
@@ -224,6 +225,10 @@ class Topology:
     def array_of(self, at: int) -> ArraySpec:
         """The array that the node at a position lives in."""
         return self._layout.arrays[self._layout.node_array[at]]
+
+    def named(self, nodes: Iterable[int]) -> str:
+        """The names of nodes at some positions, in one line, for errors."""
+        return _text.names(self.nodes[at] for at in nodes)
 
     def edge(self, at: int) -> tuple:
         """The name of the edge at a position."""
@@ -289,14 +294,14 @@ class Topology:
 
     @classmethod
     def from_json(cls, text: Any) -> "Topology":
-        """The topology that `to_json` wrote; the very object, if an equal one is alive."""
-        return cls._from_columns(serial.from_json(text))._interned()
+        """The topology that `to_json` wrote; the very object, if it is alive.
 
-    def _interned(self) -> "Topology":
-        return _interned.setdefault(self._digest, self)
+        Raises `ValueError` if the text is something else or was changed. Nothing in it is run.
+        """
+        return cls._loaded(serial.from_json(text))
 
     def __reduce__(self):
-        return _restore, (self._columns.state(),)
+        return _restore, self._columns.state()
 
     def summary(self) -> str:
         """Nodes, arrays, overlaps and edge groups as a table."""
@@ -310,5 +315,5 @@ class UnknownNode(KeyError, IndexError):
         return str(self.args[0])
 
 
-def _restore(state: tuple) -> Topology:
-    return Topology._from_columns(Columns(*state))._interned()
+def _restore(*state: Any) -> Topology:
+    return Topology._loaded(Columns(*state))

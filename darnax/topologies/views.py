@@ -22,9 +22,7 @@ def resolve_index(index: object, shape: tuple[int, ...]) -> Index:
         raise ValueError(f"it has {len(parts)} entries for {len(shape)} axes")
     at = dots[0] if dots else len(parts)
     parts[at : at + len(dots)] = [slice(None)] * missing
-    return tuple(
-        _resolve_axis(part, size, axis) for axis, (part, size) in enumerate(zip(parts, shape, strict=True))
-    )
+    return tuple(_resolve_axis(part, size, axis) for axis, (part, size) in enumerate(zip(parts, shape, strict=True)))
 
 
 def _resolve_axis(part: object, size: int, axis: int) -> int | slice:
@@ -35,9 +33,7 @@ def _resolve_axis(part: object, size: int, axis: int) -> int | slice:
     if not isinstance(part, slice):
         raise TypeError(f"{part!r} is neither an int nor a slice")
     try:
-        start, stop, step = (
-            None if end is None else operator.index(end) for end in (part.start, part.stop, part.step)
-        )
+        start, stop, step = (None if end is None else operator.index(end) for end in (part.start, part.stop, part.step))
     except TypeError:
         raise TypeError(f"the parts of {part!r} are not ints") from None
     step = 1 if step is None else step
