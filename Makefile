@@ -17,7 +17,7 @@ test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 -m slow
+	DARNAX_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

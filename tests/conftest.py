@@ -8,6 +8,8 @@ import jax
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# most of the time goes into compiling tiny programs; `make test-slow` runs everything optimised as well
+jax.config.update("jax_disable_most_optimizations", "DARNAX_TEST_OPTIMISED" not in os.environ)
 hook = install_import_hook("darnax", "beartype.beartype")
 import darnax  # noqa: E402, F401
 

@@ -1,5 +1,6 @@
 """A table of small awkward networks, and the dynamics once more as a plain loop that a reader can check by eye."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import darnax as dx
 SIXTYFOUR = 64.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Case:
     """A drawn graph and what a network on it is made of."""
 
@@ -25,12 +26,13 @@ class Case:
     biases: Any = None
     couplings: dict = field(default_factory=dict)
 
-    def network(self, seed: int = 0) -> dx.Network:
+    @functools.cache  # noqa: B019 (a network is immutable, and tests share its compiled passes)
+    def network(self) -> dx.Network:
         topology = dx.Topology(self.graph())
         couplings = {"edge": dx.dense(), "loop": dx.dense(self_coupling=0.75)} | self.couplings
         couplings = {kind: factory for kind, factory in couplings.items() if kind in topology.edge_kinds}
         activations = dx.sign if self.activations is None else self.activations
-        network = dx.Network(topology, couplings, activations, biases=self.biases, key=jax.random.key(seed))
+        network = dx.Network(topology, couplings, activations, biases=self.biases, key=jax.random.key(0))
         return coarse(network)
 
 
@@ -65,7 +67,7 @@ def _graph(nodes: dict, edges: list, multi: bool = False, **attributes: Any) -> 
 
 
 def _hub():
-    leaves = {i: 2 for i in range(1, 8)}
+    leaves = dict.fromkeys(range(1, 8), 2)
     edges = [(i, 0) for i in leaves] + [(0, i) for i in (2, 5)] + [(3, 4), (0, 0), (6, 6)]
     return _graph({0: 2} | leaves, edges, inputs=[1])
 
@@ -96,12 +98,24 @@ def _windows():
 
 
 def _parallel():
-    edges = [("a", "b", {"key": "x"}), ("a", "b", {"key": "y"}), ("b", "a", {"key": 0, "kind": "other"}), ("b", "a", {"key": 1})]
+    edges = [
+        ("a", "b", {"key": "x"}),
+        ("a", "b", {"key": "y"}),
+        ("b", "a", {"key": 0, "kind": "other"}),
+        ("b", "a", {"key": 1}),
+    ]
     return _graph({"a": 2, "b": 3, "c": 2}, [*edges, ("c", "a"), ("c", "c")], multi=True)
 
 
 def _tied():
-    edges = [("a", "b", {"tie": "t"}), ("b", "c", {"tie": "t"}), ("c", "a"), ("a", "c", {"tie": "t"}), ("b", "b"), ("c", "c", {"tie": "s"})]
+    edges = [
+        ("a", "b", {"tie": "t"}),
+        ("b", "c", {"tie": "t"}),
+        ("c", "a"),
+        ("a", "c", {"tie": "t"}),
+        ("b", "b"),
+        ("c", "c", {"tie": "s"}),
+    ]
     return _graph(dict.fromkeys("abc", 3), edges)
 
 
@@ -121,12 +135,12 @@ def _small(dtype: str):
 
 def _mixed():
     nodes = {
-        "x": {"shape": 3, "kind": "in"}, "z": {"shape": (2, 2, 1), "kind": "in"}, "v": {"shape": (2, 2, 2), "kind": "image"},
-        "h": {"shape": 4, "kind": "hidden"}, "p": {"shape": 3, "kind": "soft"}, "q": {"shape": 4, "kind": "hidden"},
+        "x": {"shape": 3, "kind": "in"}, "z": {"shape": (2, 2, 1), "kind": "in"},
+        "v": {"shape": (2, 2, 2), "kind": "image"}, "h": {"shape": 4, "kind": "hidden"}, "p": {"shape": 3, "kind": "soft"}, "q": {"shape": 4, "kind": "hidden"},
     }  # fmt: skip
     edges = [
-        ("x", "h"), ("z", "v", {"kind": "conv"}), ("v", "v", {"kind": "conv"}), ("v", "h"), ("h", "h"), ("h", "q", {"kind": "copy"}),
-        ("q", "h", {"kind": "linear"}), ("q", "p"), ("p", "q"), ("h", "p"),
+        ("x", "h"), ("z", "v", {"kind": "conv"}), ("v", "v", {"kind": "conv"}), ("v", "h"), ("h", "h"),
+        ("h", "q", {"kind": "copy"}), ("q", "h", {"kind": "linear"}), ("q", "p"), ("p", "q"), ("h", "p"),
     ]  # fmt: skip
     return _graph(nodes, edges, inputs=["x", "z"], outputs=["p", "q"])
 
@@ -135,7 +149,9 @@ CASES: dict[str, Case] = {
     "one node": Case(lambda: _graph({"a": 3}, [])),
     "self-loop": Case(lambda: _graph({"a": 3}, [("a", "a")])),
     "no edges": Case(lambda: _graph({"a": 3, "b": (2, 2)}, [])),
-    "two components": Case(lambda: _graph(dict.fromkeys("abcd", 2), [("a", "b"), ("b", "a"), ("c", "d")], inputs=["c"])),
+    "two components": Case(
+        lambda: _graph(dict.fromkeys("abcd", 2), [("a", "b"), ("b", "a"), ("c", "d")], inputs=["c"])
+    ),
     "two shapes": Case(lambda: _graph({"a": 2, "b": (2, 2), "c": 2}, [("a", "b"), ("b", "c"), ("c", "c"), ("c", "b")])),
     "hub": Case(_hub, biases={"node": dx.bias(0.25)}),
     "views": Case(_views, biases={"node": dx.bias(jax.nn.initializers.normal())}),
@@ -176,7 +192,7 @@ class Loop:
         self.batch, self.silence, self.kinds, self.drive = state.batch_size, silence, kinds, drive or {}
         self.held = {name: np.zeros(array.shape, bool) for name, array in self.arrays.items()}
         clamp = clamp if isinstance(clamp, dict) else dict.fromkeys(clamp, True)
-        for node, mask in ({node: True for node in self.topology.inputs} | clamp).items():
+        for node, mask in (dict.fromkeys(self.topology.inputs, True) | clamp).items():
             mask = np.broadcast_to(np.asarray(mask), (self.batch, *self.topology.shape(node)))
             self.view(self.held, node)[...] |= np.moveaxis(mask, 0, -1)
 
@@ -268,7 +284,10 @@ def blocks(topology: dx.Topology) -> list[list]:
     graph = nx.Graph()
     graph.add_nodes_from(topology.nodes)
     graph.add_edges_from((a, b) for a in cells for b in cells if cells[a] & cells[b])
-    return sorted((sorted(c, key=list(topology.nodes).index) for c in nx.connected_components(graph)), key=lambda c: list(topology.nodes).index(c[0]))
+    return sorted(
+        (sorted(c, key=list(topology.nodes).index) for c in nx.connected_components(graph)),
+        key=lambda c: list(topology.nodes).index(c[0]),
+    )
 
 
 def loop_order(network, schedule_name):
@@ -287,7 +306,7 @@ def loop_order(network, schedule_name):
     if schedule_name == "unit_by_unit":
         return dx.unit_by_unit(), whole, True
     if schedule_name == "groups":
-        halves = [sum(whole[1::2], []), sum(whole[0::2], [])]
+        halves = [[node for block in part for node in block] for part in (whole[1::2], whole[0::2])]
         return dx.groups(halves), halves, False
     colouring = colour(topology, whole)
     used = sorted(set(colouring.values()))
@@ -342,7 +361,9 @@ def scalars(matrix: np.ndarray, activation: Any = dx.sign) -> dx.Network:
     """The same network as n scalar nodes."""
     graph = nx.DiGraph()
     graph.add_nodes_from(range(len(matrix)), shape=())
-    graph.add_edges_from((int(j), int(i), {"weight": float(matrix[i, j])}) for i, j in zip(*np.nonzero(matrix), strict=True))
+    graph.add_edges_from(
+        (int(j), int(i), {"weight": float(matrix[i, j])}) for i, j in zip(*np.nonzero(matrix), strict=True)
+    )
     return dx.Network(dx.Topology(graph), {"edge": dx.scale(weight="weight")}, activation, key=jax.random.key(0))
 
 

@@ -49,7 +49,10 @@ def test_dense_updates_equal_the_outer_product(rule, with_target, normalise):
     goal = {n: np.asarray((target or state)[n]).reshape(BATCH, -1) for n in state}
     weight = {edge: np.array(network[edge].weight) for edge in network.topology.edges}
     np.fill_diagonal(weight["h", "h"], 0.5)
-    field = {"h": s["x"] @ weight["x", "h"].T + s["h"] @ weight["h", "h"].T + 0.3, "y": s["h"] @ weight["h", "y"].T - 0.2}
+    field = {
+        "h": s["x"] @ weight["x", "h"].T + s["h"] @ weight["h", "h"].T + 0.3,
+        "y": s["h"] @ weight["h", "y"].T - 0.2,
+    }
     divide = (lambda batch, fan_in: batch) if normalise is None else normalise
     for u, v in [("x", "h"), ("h", "y"), ("h", "h")]:
         expected = signal(rule, field[v], goal[v]).T @ s[u] / divide(BATCH, s[u].shape[1])
@@ -136,10 +139,14 @@ def test_an_equinox_layer_learns_by_its_own_product():
     graph.add_nodes_from("ab", shape=3)
     graph.add_edge("a", "b", kind="layer")
     topology = dx.Topology(graph)
-    network = dx.Network(topology, {"layer": lambda s, r, key: eqx.nn.Linear(3, 3, key=key)}, dx.sign, key=jax.random.key(0))
+    network = dx.Network(
+        topology, {"layer": lambda s, r, key: eqx.nn.Linear(3, 3, key=key)}, dx.sign, key=jax.random.key(0)
+    )
     state = random_state(topology, BATCH)
     updates = dx.local_updates(network, state, {"layer": dx.hebbian()})
-    np.testing.assert_allclose(updates["a", "b"].weight, -np.asarray(state["b"]).T @ np.asarray(state["a"]) / BATCH, atol=1e-6)
+    np.testing.assert_allclose(
+        updates["a", "b"].weight, -np.asarray(state["b"]).T @ np.asarray(state["a"]) / BATCH, atol=1e-6
+    )
     np.testing.assert_allclose(updates["a", "b"].bias, -np.asarray(state["b"]).mean(0), atol=1e-6)
 
 
@@ -236,7 +243,9 @@ def test_bad_input():
     state = random_state(network.topology, BATCH)
     with pytest.raises(ValueError, match="`margin` is at least 0, but got -1"):
         dx.perceptron(-1)
-    with pytest.raises(ValueError, match="`rules` names 'sideways', which nothing has; the kinds are 'back', 'forward'"):
+    with pytest.raises(
+        ValueError, match="`rules` names 'sideways', which nothing has; the kinds are 'back', 'forward'"
+    ):
         dx.local_updates(network, state, {"sideways": dx.hebbian()})
     with pytest.raises(TypeError, match="`rules` 'back' are not rules"):
         dx.local_updates(network, state, {"back": 0.5})

@@ -90,7 +90,9 @@ def test_messages_and_fields_are_what_the_couplings_say():
             arrived[(*network.topology.view(v).index, ...)] += np.moveaxis(np.asarray(message), 0, -1)
     arrived += np.asarray(network.biases["node"]["image"])[..., None]
     for node in ("left", "right", "odd", "dot"):
-        np.testing.assert_array_equal(fields[node], np.moveaxis(arrived[(*network.topology.view(node).index, ...)], -1, 0))
+        np.testing.assert_array_equal(
+            fields[node], np.moveaxis(arrived[(*network.topology.view(node).index, ...)], -1, 0)
+        )
 
 
 def test_two_hundred_int8_messages_add_up():
@@ -159,8 +161,12 @@ def test_couplings_are_the_formulas_they_say():
     for i in range(3):
         for j in range(2):
             window = padded[:, 2 * i : 2 * i + 3, 3 * j : 3 * j + 4]
-            np.testing.assert_allclose(sent["image", "out"][:, i, j], np.einsum("bhwc,hwco->bo", window, weight), atol=1e-4)
-    np.testing.assert_allclose(sent["image", "flat"], x.reshape(2, -1) @ np.asarray(network["image", "flat"].weight).T, atol=1e-4)
+            np.testing.assert_allclose(
+                sent["image", "out"][:, i, j], np.einsum("bhwc,hwco->bo", window, weight), atol=1e-4
+            )
+    np.testing.assert_allclose(
+        sent["image", "flat"], x.reshape(2, -1) @ np.asarray(network["image", "flat"].weight).T, atol=1e-4
+    )
     loop = np.array(network["flat", "flat"].weight)
     np.fill_diagonal(loop, -0.7)
     np.testing.assert_allclose(sent["flat", "flat"], np.asarray(state["flat"]) @ loop.T, atol=1e-4)
@@ -170,7 +176,9 @@ def test_couplings_are_the_formulas_they_say():
 def test_gain_scales_the_initial_weights():
     graph = dx.topologies.sequential([400, 300, 3])
     topology = dx.Topology(graph)
-    network = dx.Network(topology, dict.fromkeys(topology.edge_kinds, dx.dense(gain=0.5)), dx.tanh, key=jax.random.key(0))
+    network = dx.Network(
+        topology, dict.fromkeys(topology.edge_kinds, dx.dense(gain=0.5)), dx.tanh, key=jax.random.key(0)
+    )
     assert float(jnp.std(network[0, 1].weight)) * np.sqrt(400) == pytest.approx(0.5, rel=0.02)
     assert not jnp.array_equal(network[0, 1].weight[:3, :3], network[1, 1].weight[:3, :3])
 
@@ -202,7 +210,7 @@ def test_replace_val_changes_one_edge():
             assert jnp.array_equal(changed[edge].weight, network[edge].weight)
     with pytest.raises(KeyError, match=r"\('a', 'b'\) is ambiguous: .*'x', 'y'"):
         network["a", "b"]
-    with pytest.raises(KeyError, match="there is no edge .*keys 'x', 'y'"):
+    with pytest.raises(KeyError, match=r"there is no edge .*keys 'x', 'y'"):
         network["a", "b", "z"]
     with pytest.raises(ValueError, match=r"is a Dense of float32\(3, 2\), but got a Dense of float32\(2, 2\)"):
         network.replace_val(("a", "b", "x"), eqx.tree_at(lambda m: m.weight, module, jnp.ones((2, 2))))
@@ -219,7 +227,9 @@ def test_partition_holds_just_what_rules_train():
     kinds = {jax.tree_util.keystr(path).split("'")[1] for path, _ in jax.tree_util.tree_leaves_with_path(params)}
     assert kinds == {"edge", "linear", "hidden"}
     assert jax.tree.structure(eqx.combine(params, rest)) == jax.tree.structure(network)
-    assert "loop" in {jax.tree_util.keystr(path).split("'")[1] for path, _ in jax.tree_util.tree_leaves_with_path(rest.couplings) }
+    assert "loop" in {
+        jax.tree_util.keystr(path).split("'")[1] for path, _ in jax.tree_util.tree_leaves_with_path(rest.couplings)
+    }
     only, _ = dx.partition(network, {"loop": dx.hebbian()})
     values = [leaf.shape for leaf in jax.tree.leaves(only.couplings)]
     assert values == [(1, 4, 4)]  # the weights, not the fixed diagonal
@@ -240,7 +250,7 @@ def test_a_fixed_strength_is_never_trained():
     graph.add_edge("b", "a", kind="free")
     couplings = {"fixed": dx.scale(2.0, fixed=True), "free": dx.scale(3.0)}
     network = dx.Network(dx.Topology(graph), couplings, dx.leaky(0.5, dx.tanh), key=jax.random.key(0))
-    params, rest = dx.partition(network, {"free": dx.hebbian()})
+    params, _ = dx.partition(network, {"free": dx.hebbian()})
     assert [float(leaf[0, 0]) for leaf in jax.tree.leaves(params)] == [3.0]
     swept = eqx.tree_at(lambda n: n.activations["node"].rate, network, jnp.float32(0.25))
     state = random_state(network.topology, 2)
@@ -264,12 +274,19 @@ def test_an_ensemble_maps_over_params_and_shares_the_rest():
 def test_equal_arguments_compile_once():
     def fresh():
         case = CASES["windows"]
-        network = case.network()
+        network = type(case)(case.graph, case.activations, case.biases, case.couplings).network()
         return network, random_state(network.topology, 3)
 
     def call(network, state):
         clamp = {("feature", 1): np.array([True, False])}
-        return dx.relax(network, state, schedule=dx.groups([list(network.topology.nodes)]), clamp=clamp, silence=[("feature", 2)], max_steps=5)
+        return dx.relax(
+            network,
+            state,
+            schedule=dx.groups([list(network.topology.nodes)]),
+            clamp=clamp,
+            silence=[("feature", 2)],
+            max_steps=5,
+        )
 
     one, two = fresh(), fresh()
     assert one[0].topology is not two[0].topology
@@ -281,7 +298,9 @@ def constants(text):
     """The largest constant of a lowered program, in elements."""
     import re
 
-    shapes = re.findall(r"stablehlo.constant dense<(?!-?[\d.eE+]+>|true>|false>)[^>]*> : tensor<([\dx]*)x?[a-z]+\d*>", text)
+    shapes = re.findall(
+        r"stablehlo.constant dense<(?!-?[\d.eE+]+>|true>|false>)[^>]*> : tensor<([\dx]*)x?[a-z]+\d*>", text
+    )
     return max((int(np.prod([int(n) for n in shape.split("x") if n] or [1])) for shape in shapes), default=0)
 
 
@@ -332,18 +351,46 @@ def built(graph=None, couplings=None, activations=dx.sign, **rest):
     ("arguments", "error", "match"),
     [
         ({"couplings": {}}, ValueError, "`couplings` lacks 'go'"),
-        ({"couplings": {"go": dx.dense(), "come": dx.dense()}}, ValueError, "`couplings` names 'come', which nothing has; .*'go'"),
+        (
+            {"couplings": {"go": dx.dense(), "come": dx.dense()}},
+            ValueError,
+            "`couplings` names 'come', which nothing has; .*'go'",
+        ),
         ({"couplings": {"go": 3}}, TypeError, r"`couplings\['go'\]` is a factory"),
         ({"couplings": dx.dense()}, TypeError, "`couplings` maps kinds to"),
-        ({"couplings": {"go": dx.relay()}}, ValueError, r"`couplings\['go'\]` on edge \('a', 'b'\), \(3,\) -> \(4,\), cannot be made: `relay` keeps"),
-        ({"couplings": {"go": dx.dense(self_coupling=1.0)}}, ValueError, r"\('a', 'b'\).*`self_coupling` is for self-loops"),
-        ({"couplings": {"go": lambda s, r, key: eqx.nn.Linear(3, 5, key=key)}}, ValueError, r"\('a', 'b'\): the receiver takes .*\(4,\), but .*\(?5"),
-        ({"couplings": {"go": lambda s, r, key: eqx.nn.Linear(2, 4, key=key)}}, (ValueError, TypeError), r"edge \('a', 'b'\), .*cannot take a sender of shape \(3,\)"),
+        (
+            {"couplings": {"go": dx.relay()}},
+            ValueError,
+            r"`couplings\['go'\]` on edge \('a', 'b'\), \(3,\) -> \(4,\), cannot be made: `relay` keeps",
+        ),
+        (
+            {"couplings": {"go": dx.dense(self_coupling=1.0)}},
+            ValueError,
+            r"\('a', 'b'\).*`self_coupling` is for self-loops",
+        ),
+        (
+            {"couplings": {"go": lambda s, r, key: eqx.nn.Linear(3, 5, key=key)}},
+            ValueError,
+            r"\('a', 'b'\): the receiver takes .*\(4,\), but .*\(?5",
+        ),
+        (
+            {"couplings": {"go": lambda s, r, key: eqx.nn.Linear(2, 4, key=key)}},
+            (ValueError, TypeError),
+            r"edge \('a', 'b'\), .*cannot take a sender of shape \(3,\)",
+        ),
         ({"couplings": {"go": lambda s, r, key: 3}}, TypeError, "cannot be called"),
         ({"couplings": {"go": dx.scale(weight="w")}}, ValueError, "`scale` keeps the shape"),
-        ({"couplings": {"go": dx.conv(kernel=3)}}, ValueError, r"`conv` joins nodes of shape \(\*space, channels\)"),
+        (
+            {"couplings": {"go": dx.conv(kernel=3)}},
+            ValueError,
+            r"`conv` joins nodes of shape \(\*space, channels\)",
+        ),
         ({"activations": {}}, ValueError, "`activations` lacks 'other'"),
-        ({"activations": {"other": dx.sign, "none": dx.sign}}, ValueError, "`activations` names 'none', which nothing has"),
+        (
+            {"activations": {"other": dx.sign, "none": dx.sign}},
+            ValueError,
+            "`activations` names 'none', which nothing has",
+        ),
         ({"activations": {"other": lambda field: field[:2]}}, ValueError, "an activation keeps the shape"),
         ({"activations": {"other": 3}}, TypeError, r"`activations\['other'\]` is a function of the field"),
         ({"biases": {"more": dx.bias()}}, ValueError, "`biases` names 'more'"),
@@ -376,7 +423,10 @@ def test_ties_that_cannot_be():
     graph.add_node("c", shape=2)
     graph.add_edge("a", "b", kind="go", tie="t")
     graph.add_edge("a", "c", kind="go", tie="t")
-    with pytest.raises(ValueError, match=r"tie 't' of kind 'go' joins edges whose parameters have different shapes: .*\('a', 'b'\)|\('a', 'c'\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"tie 't' of kind 'go' joins edges whose parameters have different shapes: .*\('a', 'b'\)|\('a', 'c'\)",
+    ):
         built(graph)
     graph["a"]["c"]["kind"] = "come"
     with pytest.raises(ValueError, match=r"tie 't' joins edges of several kinds: \('a', '[bc]'\) of kind"):
@@ -399,9 +449,14 @@ def test_overlapping_views_answer_alike():
     graph.add_node("l", array="line", index=slice(0, 3), kind="left")
     graph.add_node("r", array="line", index=slice(2, 4), kind="right")
     graph.add_edges_from([("l", "l"), ("r", "r")], kind="go")
-    with pytest.raises(ValueError, match=r"nodes 'l', 'r' overlap .* 'left', 'right' \(softmax\) is not known to be elementwise"):
+    with pytest.raises(
+        ValueError,
+        match=r"nodes 'l', 'r' overlap .* 'left', 'right' \(softmax\) is not known to be elementwise",
+    ):
         built(graph, activations=dx.softmax)
-    with pytest.raises(ValueError, match="not known to be elementwise; mark a function of your own with dx.elementwise"):
+    with pytest.raises(
+        ValueError, match=r"not known to be elementwise; mark a function of your own with dx.elementwise"
+    ):
         built(graph, activations=lambda field: field)
     with pytest.raises(ValueError, match="kinds 'left', 'right' have different activations"):
         built(graph, activations={"left": dx.sign, "right": dx.tanh})
@@ -428,8 +483,10 @@ def test_a_raw_key_is_taken_and_something_else_is_not():
     topology = dx.Topology(dx.topologies.sequential([2, 2]))
     couplings = dict.fromkeys(topology.edge_kinds, dx.dense())
     raw = dx.Network(topology, couplings, dx.sign, key=jax.random.PRNGKey(0))
-    assert jnp.array_equal(raw[0, 1].weight, dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))[0, 1].weight)
-    with pytest.raises(TypeError, match="`key` is a key, as from jax.random.key"):
+    assert jnp.array_equal(
+        raw[0, 1].weight, dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))[0, 1].weight
+    )
+    with pytest.raises(TypeError, match=r"`key` is a key, as from jax.random.key"):
         dx.Network(topology, couplings, dx.sign, key=0)
 
 

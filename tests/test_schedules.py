@@ -15,7 +15,14 @@ def movable(network):
     """Nodes that can change in a plain call: they hear somebody or overlap one that does, and are no inputs."""
     topology = network.topology
     hears = {edge[1] for edge in topology.edges}
-    return np.asarray([any(m in hears for m in block) and node not in topology.inputs for node in topology.nodes for block in blocks(topology) if node in block])
+    return np.asarray(
+        [
+            any(m in hears for m in block) and node not in topology.inputs
+            for node in topology.nodes
+            for block in blocks(topology)
+            if node in block
+        ]
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -127,7 +134,9 @@ def test_held_cells_keep_their_bits(schedule):
     graph.add_node("x", shape=4)
     graph.add_edges_from([("x", "l"), ("x", "r")])
     network = dx.Network(dx.Topology(graph), {"edge": dx.dense()}, dx.tanh, key=jax.random.key(0))
-    bits = np.array([0x80000000, 0x7FC01234, 0x00000001, 0x3F800000, 0x80000000, 0x40490FDB], np.uint32).view(np.float32)
+    bits = np.array([0x80000000, 0x7FC01234, 0x00000001, 0x3F800000, 0x80000000, 0x40490FDB], np.uint32).view(
+        np.float32
+    )
     state = dx.GraphState(network.topology).init({"x": np.ones((1, 4))})
     state = state.replace(jax.tree.map(lambda a: jnp.asarray(bits)[:, None] if a.shape == (6, 1) else a, state.arrays))
     after = dx.step(network, state, schedule=schedule, clamp={"l": True, "r": np.array([False, False, False, True])})
@@ -195,29 +204,57 @@ def chain():
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"clamp": ["nobody"]}, ValueError, "`clamp` names 'nobody', which the topology does not have; its nodes are 0, 1, 2, 3, 4"),
+        (
+            {"clamp": ["nobody"]},
+            ValueError,
+            "`clamp` names 'nobody', which the topology does not have; its nodes are 0, 1, 2, 3, 4",
+        ),
         ({"clamp": "h"}, TypeError, r"`clamp` is a sequence of names, but got 'h'; write \['h'\]"),
         ({"clamp": {7: True}}, ValueError, "`clamp` names 7"),
-        ({"clamp": {1: np.ones(3, bool)}}, ValueError, r"`clamp` for node 1 is a mask of shape \(4,\) or \(2, 4\), but got \(3,\)"),
+        (
+            {"clamp": {1: np.ones(3, bool)}},
+            ValueError,
+            r"`clamp` for node 1 is a mask of shape \(4,\) or \(2, 4\), but got \(3,\)",
+        ),
         ({"clamp": {1: np.ones((5, 4), bool)}}, ValueError, r"`clamp` for node 1"),
         ({"clamp": {1: np.ones(4)}}, TypeError, "masks of bool, but those for 1 are not"),
         ({"silence": [9, 1]}, ValueError, "`silence` names 9, which"),
-        ({"kinds": ["sideways"]}, ValueError, "`kinds` names 'sideways', which no edge has; the edge kinds are 'backward'"),
+        (
+            {"kinds": ["sideways"]},
+            ValueError,
+            "`kinds` names 'sideways', which no edge has; the edge kinds are 'backward'",
+        ),
         ({"kinds": "forward"}, TypeError, "`kinds` is a sequence"),
         ({"drive": {9: np.ones(4)}}, ValueError, "`drive` names 9"),
         ({"drive": [1]}, TypeError, "`drive` maps nodes to"),
-        ({"drive": {1: np.ones(3)}}, ValueError, r"`drive` for node 1 is a field of shape \(4,\) or \(2, 4\), but got \(3,\)"),
+        (
+            {"drive": {1: np.ones(3)}},
+            ValueError,
+            r"`drive` for node 1 is a field of shape \(4,\) or \(2, 4\), but got \(3,\)",
+        ),
         ({"drive": {1: np.ones(4, complex)}}, TypeError, "`drive` for node 1 is real"),
         ({"drive": {1: lambda s: jnp.ones(5)}}, ValueError, "`drive` for node 1"),
         ({"schedule": "synchronous"}, TypeError, "`schedule` is a schedule such as"),
         ({"schedule": dx.groups([[1, 2]])}, ValueError, "`schedule` leaves out nodes 3, 4"),
-        ({"schedule": dx.groups([[1, 2, 3, 4], [1]])}, ValueError, "`schedule` repeats nodes 1; name each once"),
+        (
+            {"schedule": dx.groups([[1, 2, 3, 4], [1]])},
+            ValueError,
+            "`schedule` repeats nodes 1; name each once",
+        ),
         ({"schedule": dx.groups([[1, 2, 3, 4, 9]])}, ValueError, "`schedule` names 9"),
         ({"schedule": dx.node_by_node([1, 2, 3])}, ValueError, "`schedule` leaves out nodes 4"),
         ({"schedule": dx.unit_by_unit([4, 3, 2, 1, 1])}, ValueError, "`schedule` repeats nodes 1"),
-        ({"schedule": dx.coloured(dict.fromkeys(range(5), 0))}, ValueError, r"gives both ends of edges \(1, 2\).* one colour"),
+        (
+            {"schedule": dx.coloured(dict.fromkeys(range(5), 0))},
+            ValueError,
+            r"gives both ends of edges \(1, 2\).* one colour",
+        ),
         ({"schedule": dx.coloured({1: 0, 2: 1})}, ValueError, "`schedule` leaves out nodes 3, 4"),
-        ({"schedule": dx.asynchronous(0.5), "key": jax.random.split(jax.random.key(0), 3)}, ValueError, r"one for each of the 2 samples, but got keys of shape \(3,\)"),
+        (
+            {"schedule": dx.asynchronous(0.5), "key": jax.random.split(jax.random.key(0), 3)},
+            ValueError,
+            r"one for each of the 2 samples, but got keys of shape \(3,\)",
+        ),
     ],
 )
 def test_bad_arguments(arguments, error, match):

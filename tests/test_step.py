@@ -1,7 +1,5 @@
 """One pass equals the plain loop of the helpers, whatever the network, the schedule and the arguments."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import CASES, Loop, assert_state, loop_order, random_state
@@ -34,11 +32,14 @@ def arguments(network, rng):
     able = [n for n in nodes if topology.kind(n) in network.activations]
     pick = nodes[rng.integers(len(nodes))]
     driven = able[rng.integers(len(able))]
-    clamp = {pick: rng.random((BATCH, *topology.shape(pick))) < 0.5, nodes[-1]: rng.random(topology.shape(nodes[-1])) < 0.5}
+    clamp = {
+        pick: rng.random((BATCH, *topology.shape(pick))) < 0.5,
+        nodes[-1]: rng.random(topology.shape(nodes[-1])) < 0.5,
+    }
     clamp |= {node: False for node in topology.inputs[:1] if node not in clamp}
     kinds = list(topology.edge_kinds)[: max(1, len(topology.edge_kinds) - 1)] or None
     drive = {driven: (rng.integers(-64, 64, (BATCH, *topology.shape(driven))) / 64).astype(np.float32)}
-    return dict(clamp=clamp, silence=[nodes[rng.integers(len(nodes))]], kinds=kinds, drive=drive)
+    return {"clamp": clamp, "silence": [nodes[rng.integers(len(nodes))]], "kinds": kinds, "drive": drive}
 
 
 @pytest.mark.parametrize("schedule", ["synchronous", "node_by_node", "unit_by_unit"])
@@ -48,10 +49,11 @@ def test_equals_the_loop_with_every_argument(case, schedule):
     state = random_state(network.topology, BATCH)
     rng = np.random.default_rng(7)
     given = arguments(network, rng)
-    given["clamp"] = {n: m for n, m in given["clamp"].items() if m is not False or network.topology.kind(n) in network.activations}
+    given["clamp"] = {
+        n: m for n, m in given["clamp"].items() if m is not False or network.topology.kind(n) in network.activations
+    }
     ours, visits, units = loop_order(network, schedule)
     loop = Loop(network, state, **given)
     state = dx.step(network, state, schedule=ours, **given)
     loop.sweep(visits, units)
     assert_state(state, loop, exact=case != "mixed")
-

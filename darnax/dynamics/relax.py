@@ -1,7 +1,6 @@
 """Relaxation: pass after pass until every sample has come to rest."""
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
@@ -157,8 +156,14 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         period=none,
     )
     if isinstance(adjoint, Unrolled):
-        for start, stop in _stretches(max_steps):
-            now, _ = jax.lax.scan(lambda now, _, anchor=now: (advance(now, anchor), None), now, length=stop - start)
+
+        def remembered(carry, _):
+            now, anchor = carry
+            take = (now.t > 0) & ((now.t & (now.t - 1)) == 0)
+            anchor = jax.tree.map(lambda new, old: jnp.where(take, new, old), now, anchor)
+            return (advance(now, anchor), anchor), None
+
+        (now, _), _ = jax.lax.scan(remembered, (now, now), length=max_steps)
         return _solution(now)
 
     def stretch(anchor: _Progress) -> _Progress:
@@ -170,14 +175,6 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
 
     end = jax.lax.while_loop(lambda now: jnp.any(now.active), stretch, now)
     return eqx.tree_at(lambda found: found.state, _solution(end), attach(*given, end.state, end.settled))
-
-
-def _stretches(max_steps: int) -> list[tuple[int, int]]:
-    """The passes between one anchor and the next: 0 to 1, 1 to 2, 2 to 4, and so on."""
-    cuts = [0, 1]
-    while cuts[-1] < max_steps:
-        cuts.append(min(2 * cuts[-1], max_steps))
-    return list(pairwise(cuts))
 
 
 def _solution(end: _Progress) -> Solution:
