@@ -136,13 +136,26 @@ def _small(dtype: str):
 def _mixed():
     nodes = {
         "x": {"shape": 3, "kind": "in"}, "z": {"shape": (2, 2, 1), "kind": "in"},
-        "v": {"shape": (2, 2, 2), "kind": "image"}, "h": {"shape": 4, "kind": "hidden"}, "p": {"shape": 3, "kind": "soft"}, "q": {"shape": 4, "kind": "hidden"},
+        "v": {"shape": (2, 2, 2), "kind": "image"}, "h": {"shape": 4, "kind": "hidden"},
+        "p": {"shape": 3, "kind": "soft"}, "q": {"shape": 4, "kind": "hidden"},
     }  # fmt: skip
     edges = [
         ("x", "h"), ("z", "v", {"kind": "conv"}), ("v", "v", {"kind": "conv"}), ("v", "h"), ("h", "h"),
         ("h", "q", {"kind": "copy"}), ("q", "h", {"kind": "linear"}), ("q", "p"), ("p", "q"), ("h", "p"),
     ]  # fmt: skip
     return _graph(nodes, edges, inputs=["x", "z"], outputs=["p", "q"])
+
+
+def _parts():
+    """Views that answer as a whole, side by side on one array with one that does not."""
+    nodes: dict = {
+        "p": {"array": "row", "index": slice(0, 3), "kind": "soft"},
+        "q": {"array": "row", "index": slice(4, 7), "kind": "soft"},
+        "r": {"array": "row", "index": slice(7, 9), "kind": "plain"},
+        "x": {"shape": 3, "kind": "plain"},
+    }
+    edges = [("x", "p"), ("p", "q"), ("q", "p"), ("q", "r"), ("r", "x"), ("p", "p"), ("r", "r")]
+    return _graph(nodes, edges, arrays={"row": 10})
 
 
 CASES: dict[str, Case] = {
@@ -170,6 +183,7 @@ CASES: dict[str, Case] = {
         lambda: dx.topologies.sequential([3, 4, 4, 4, 2]),
         couplings={kind: dx.dense() for kind in ("forward", "backward")} | {"recurrent": dx.dense(self_coupling=1.0)},
     ),
+    "parts": Case(_parts, activations={"soft": dx.softmax, "plain": dx.tanh}, biases={"soft": dx.bias(0.5)}),
     "mixed": Case(
         _mixed,
         activations={"image": dx.tanh, "hidden": dx.leaky(0.5, dx.tanh), "soft": dx.softmax},

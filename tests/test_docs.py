@@ -67,9 +67,7 @@ def public() -> dict[str, Any]:
             found[f"{info.name}.{name}"] = thing
             if inspect.isclass(thing):
                 found |= {
-                    f"{info.name}.{name}.{member}": part
-                    for member, part in vars(thing).items()
-                    if _documented(part)
+                    f"{info.name}.{name}.{member}": part for member, part in vars(thing).items() if _documented(part)
                 }
     return found
 
@@ -78,9 +76,7 @@ def _documented(thing: Any) -> bool:
     return inspect.isclass(thing) or inspect.isroutine(thing) or inspect.isdatadescriptor(thing)
 
 
-EXAMPLES = {
-    path: inspect.getdoc(thing) for path, thing in public().items() if blocks(inspect.getdoc(thing) or "")
-}
+EXAMPLES = {path: inspect.getdoc(thing) for path, thing in public().items() if blocks(inspect.getdoc(thing) or "")}
 
 
 def world() -> dict[str, Any]:
@@ -116,14 +112,6 @@ def lateral() -> dict[str, Any]:
     return {"jraph": jraph, "state": dx.GraphState(dx.Topology(ring), 2), "weights": jnp.ones((8, 8))}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly():
-    """Most of the time goes into compiling programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_pages(page):
     names: dict[str, Any] = {}
@@ -143,9 +131,7 @@ def test_docstrings(path):
 def test_every_example_is_found():
     marked = {name for name, thing in vars(dx).items() if "!!! example" in (inspect.getdoc(thing) or "")}
     found = {path.rsplit(".", 1)[1] for path in EXAMPLES}
-    assert marked <= found, (
-        f"examples that are not run: {sorted(marked - found)}; write them as ```python blocks"
-    )
+    assert marked <= found, f"examples that are not run: {sorted(marked - found)}; write them as ```python blocks"
     assert any(blocks(page.read_text()) for page in PAGES)
 
 

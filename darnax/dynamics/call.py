@@ -69,6 +69,7 @@ def prepare(
         as_names("silence", silence),
         None if kinds is None else as_names("kinds", kinds),
         tuple(drives),
+        tuple(at for at, index in enumerate(network.plan.arrays) if index.nodes),
     )
     _check_driven(network, tuple(drives))
     return Call(frame, tuple(masks.values()), tuple(drives.values()), schedule, tuple(masks), tuple(drives))
@@ -76,7 +77,13 @@ def prepare(
 
 @lru_cache(maxsize=256)
 def _frame(
-    topology: Topology, schedule: Schedule, held: tuple[int, ...], silence, kinds, driven: tuple[int, ...]
+    topology: Topology,
+    schedule: Schedule,
+    held: tuple[int, ...],
+    silence: tuple,
+    kinds: tuple | None,
+    driven: tuple[int, ...],
+    whole: tuple[int, ...],
 ) -> Frame:
     speaking = speakers(topology, silence, kinds)
     hears = np.zeros(len(topology), bool)
@@ -105,7 +112,8 @@ def _frame(
     plan = None
     if visits is not None:
         visits = [nodes[np.isin(block[nodes], block[movable])] for nodes in visits]
-        plan = sweep(topology, [nodes for nodes in visits if len(nodes)], speaking, isinstance(schedule, UnitByUnit))
+        visits = [nodes for nodes in visits if len(nodes)]
+        plan = sweep(topology, visits, speaking, isinstance(schedule, UnitByUnit), whole)
     return Frame(speaking, plan, given, moving if visits is None or plan is not None else (), partly)
 
 

@@ -221,8 +221,8 @@ def _respond_by_node(setting: Setting, cells: Cells, keys) -> tuple[Array, Array
     network, at = setting.network, cells.at
     spec, index = network.topology.layout.arrays[at], network.plan.arrays[at]
     shape = (spec.rows, cells.field.shape[-1])
-    field = jnp.zeros(shape, cells.field.dtype).at[cells.rows].set(cells.field)
-    old = jnp.zeros(shape, cells.old.dtype).at[cells.rows].set(cells.old)
+    field = jnp.zeros(shape, cells.field.dtype).at[cells.rows].set(cells.field, mode="drop")
+    old = jnp.zeros(shape, cells.old.dtype).at[cells.rows].set(cells.old, mode="drop")
     value, target = field, field
     for i, kind in enumerate(index.kinds):
         if kind in index.nodes:
@@ -329,11 +329,8 @@ def _visits(setting: Setting, state: GraphState, keys, active, scales):
 
 def read(listing: Listing, visit: Array, size: int) -> tuple[Array, Bool[Array, " size"]]:
     """The positions that a visit lists, `size` of them, and which are real."""
-    offset, count = listing.offset[visit], listing.count[visit]
-    # the list may end before the rounded-up size does: start earlier, and count from there
-    start = jnp.minimum(offset, len(listing.positions) - size)
-    place = jnp.arange(size) + start - offset
-    return jax.lax.dynamic_slice(listing.positions, (start,), (size,)), (place >= 0) & (place < count)
+    positions = jax.lax.dynamic_slice(listing.positions, (listing.offset[visit],), (size,))
+    return positions, jnp.arange(size) < listing.count[visit]
 
 
 def _visit(setting: Setting, state: GraphState, residual, sizes, visit: Array, keys, active, scales):
@@ -342,6 +339,8 @@ def _visit(setting: Setting, state: GraphState, residual, sizes, visit: Array, k
     assert sweep is not None
     edge_sizes, row_sizes = dict(sizes[0]), dict(sizes[1])
     here = {at: read(sweep.rows[at], visit, size) for at, size in row_sizes.items()}
+    # what only fills up a size lies outside, where reading is clamped and writing is dropped
+    here = {at: (jnp.where(real, rows, topology.layout.arrays[at].rows), real) for at, (rows, real) in here.items()}
     fields, heard = {}, {}
     for at, (rows, _) in here.items():
         spec = topology.layout.arrays[at]
@@ -365,14 +364,13 @@ def _visit(setting: Setting, state: GraphState, residual, sizes, visit: Array, k
         value, target = respond(setting, cells, keys)
         free = both(outer(heard[at] & real, value.ndim), held_out(setting, at, rows))
         if sweep.cell is not None:
-            cell = jnp.arange(math.prod(spec.item)).reshape(1, *spec.item, 1) == sweep.cell[visit]
-            free = both(free, cell)
+            place = jnp.arange(len(rows) * math.prod(spec.item)).reshape(len(rows), *spec.item, 1)
+            free = both(free, place == sweep.cell[visit])
         if scales is not None:
             residual = jnp.maximum(
                 residual, relative(scales[at][rows], change_of(target, cells, free)).astype(residual.dtype)
             )
         value = keep(both(free, active), value.astype(cells.old.dtype), cells.old)
-        rows = jnp.where(real, rows, spec.rows)
         new[at] = whole.at[rows].set(value, mode="drop").reshape(arrays[at].shape)
     return new, residual
 

@@ -5,6 +5,7 @@ before it left. Nodes whose views overlap form one block and are visited togethe
 content, so that freshly built equal ones compile once.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,16 +16,15 @@ from darnax import _text
 from darnax.topologies.topology import Topology
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(ABC):
     """The order of updates in one pass."""
 
+    @abstractmethod
     def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray] | None:
         """The nodes of every visit, as positions; None where everything is visited at once.
 
         `movable` says which nodes can change in this call. Raises `ValueError` if one of them is left out.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say whom it visits; override `visits`")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ follows the number of sizes and not of nodes. A visit touches its own incoming e
 surplus is masked.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Container, Sequence
 
 import equinox as eqx
 import numpy as np
@@ -33,7 +34,7 @@ class Sweep(eqx.Module):
     - `edges`: for every group that takes part, which of its edges end at the visited rows.
     - `rows`: for every array that takes part, the visited rows.
     - `slots`: for every such array, the place of each row in its visit.
-    - `cell`: for `unit_by_unit`, which cell of a stacked row the visit updates; else None.
+    - `cell`: for `unit_by_unit`, which of the cells of its rows the visit updates; else None.
     - `branch`: which of the `sizes` each visit needs.
     - `sizes`: pairs of `(group, edges)` and `(array, rows)`, rounded up.
     """
@@ -46,15 +47,23 @@ class Sweep(eqx.Module):
     sizes: tuple[tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]], ...] = eqx.field(static=True)
 
 
-def sweep(topology: Topology, visits: Sequence[np.ndarray], speakers: Speakers, units: bool) -> Sweep | None:
+def sweep(
+    topology: Topology, visits: Sequence[np.ndarray], speakers: Speakers, units: bool, whole: Container[int]
+) -> Sweep | None:
     """The index arrays of a sequence of visits to nodes; with `units` each is taken apart into its cells.
 
+    `whole` names the shared arrays on which the field of a node must be known as a whole to update one of its cells.
     None where there is nothing to visit.
     """
     specs = topology.layout.arrays
     rows = [topology.layout.rows_of(nodes) for nodes in visits]
     if units:
-        rows = [{at: row[None]} for visit in rows for at, found in visit.items() for row in found]
+        rows = [
+            {at: part}
+            for visit in rows
+            for at, found in visit.items()
+            for part in ([found] if at in whole else found[:, None])
+        ]
     if not rows:
         return None
     arrays = sorted(set().union(*rows))
@@ -71,10 +80,10 @@ def sweep(topology: Topology, visits: Sequence[np.ndarray], speakers: Speakers, 
     for i, group in enumerate(topology.groups):
         if speakers.modes[i] != SILENT and group.receiver_array in arrays:
             edge_lists[i] = _edges_of_visits(group.receivers, visit_of_row[group.receiver_array], len(rows))
-    # a stacked row of several cells is visited once for each of them, with the same edges
+    # rows of several cells are visited once for each of them, with the same edges
     repeats, cell = np.arange(len(rows)), None
     if units:
-        sizes = [int(np.prod(specs[next(iter(visit))].item)) for visit in rows]
+        sizes = [len(part) * math.prod(specs[at].item) for visit in rows for at, part in visit.items()]
         repeats = np.repeat(np.arange(len(rows)), sizes)
         cell = concrete(np.concatenate([np.arange(size) for size in sizes]).astype(np.int32))
     edges = {i: _listing(positions, count, repeats) for i, (positions, count) in edge_lists.items()}
@@ -110,6 +119,8 @@ def _edges_of_visits(receivers: np.ndarray, visit_of_row: np.ndarray, visits: in
 
 def _listing(positions: np.ndarray, counts: np.ndarray, repeats: np.ndarray) -> Listing:
     offset = (np.cumsum(counts) - counts)[repeats]
+    # the last visits may read beyond the end, up to the largest size
+    positions = np.concatenate([positions, np.zeros(counts.max(initial=0), positions.dtype)])
     return Listing(
         concrete(positions.astype(np.int32)),
         concrete(offset.astype(np.int32)),
