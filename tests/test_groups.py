@@ -27,7 +27,7 @@ def address(topology, node):
 
 
 def check_groups(topology):
-    drawn = {edge: data for *edge, data in _edges(topology)} if False else dict(_edges(topology))
+    drawn = dict(_edges(topology))
     found = [topology.edge(at) for group in topology.groups for at in group.edges.tolist()]
     assert sorted(map(repr, found)) == sorted(map(repr, topology.edges))
     seen = set()
@@ -122,7 +122,9 @@ def test_bundles_hold_every_edge_in_the_place_of_its_group(graph):
     for kind, bundles in topology.bundles.items():
         labels = [topology.groups[b.groups[0]].bundle for b in bundles]
         assert len(set(labels)) == len(labels)
-        assert all(topology.groups[i].bundle == label for b, label in zip(bundles, labels, strict=True) for i in b.groups)
+        assert all(
+            topology.groups[i].bundle == label for b, label in zip(bundles, labels, strict=True) for i in b.groups
+        )
         assert {b.kind for b in bundles} == {kind}
 
 

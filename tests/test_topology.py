@@ -319,7 +319,14 @@ def test_keys_appear_where_they_are_needed():
 
 
 def test_numbers_of_every_sort_are_columns():
-    values = {"numpy": np.float32(0.5), "jax": jnp.float32(0.5), "int": np.int8(3), "bool": True, "big": 2**64, "word": "x"}
+    values = {
+        "numpy": np.float32(0.5),
+        "jax": jnp.float32(0.5),
+        "int": np.int8(3),
+        "bool": True,
+        "big": 2**64,
+        "word": "x",
+    }
     graph = drawn({"a": 1, "b": 1}, [("a", "b", values), ("b", "a", {"numpy": 2})])
     attributes = Topology(graph).columns.attributes
     assert {name: column[0].tolist() for name, column in attributes.items()} == {
@@ -355,7 +362,11 @@ def test_summary_tells_nodes_arrays_overlaps_and_edges():
     nodes = {i: {"shape": 5, "kind": "hidden"} for i in range(8)}
     nodes |= {f"p{i}": {"array": "image", "index": slice(i, i + 2), "kind": "patch"} for i in range(3)}
     nodes |= {"far": {"array": "image", "index": 7, "dtype": "float32"}}
-    edges = [(0, 1, {"kind": "lateral"}), (2, 2, {"kind": "lateral"}), ("p0", 3, {"kind": "look", "tie": "eye"})]
+    edges = [
+        (0, 1, {"kind": "lateral"}),
+        (2, 2, {"kind": "lateral"}),
+        ("p0", 3, {"kind": "look", "tie": "eye"}),
+    ]
     topology = Topology(drawn(nodes, edges, arrays={"image": 8}), inputs=[2, "far"], outputs=[2, 7])
     lines = topology.summary().splitlines()
     rows = {tuple(part.strip() for part in line.split("  ") if part.strip()) for line in lines}
@@ -378,7 +389,9 @@ def test_summary_of_anything(graph):
     topology = Topology(graph())
     text = topology.summary()
     assert repr(topology) in text
-    assert all(array in text for group in topology.groups for array in [topology.layout.arrays[group.sender_array].name])
+    assert all(
+        array in text for group in topology.groups for array in [topology.layout.arrays[group.sender_array].name]
+    )
     assert max(map(len, text.splitlines())) < 200
 
 
@@ -415,7 +428,11 @@ ERRORS = {
     "edge kind": (one(edges=[("a", "b", {"kind": 3})]), ValueError, [r"edge \('a', 'b'\)", "`kind` is a str", "3"]),
     "list as edge kind": (one(edges=[("a", "b", {"kind": []})]), ValueError, [r"edge \('a', 'b'\)", r"got \[\]"]),
     "tie": (one(edges=[("a", "b", {"tie": 1})]), ValueError, [r"edge \('a', 'b'\)", "`tie` is a str", "1"]),
-    "undeclared array": (one({"array": "x"}, arrays={"y": 1}), ValueError, ["node 'a'", "'x' is not declared", "'y'", "arrays="]),
+    "undeclared array": (
+        one({"array": "x"}, arrays={"y": 1}),
+        ValueError,
+        ["node 'a'", "'x' is not declared", "'y'", "arrays="],
+    ),
     "no array": (one({"array": "x"}), ValueError, ["node 'a'", "'x' is not declared", "no array"]),
     "list as array": (one({"array": ["x"]}), ValueError, ["node 'a'", r"\['x'\] is not declared"]),
     "index without array": (one({"index": 3}), ValueError, ["node 'a'", "`index` is given without `array`", "name"]),
@@ -437,29 +454,55 @@ ERRORS = {
     "text": (view("0"), ValueError, ["node 'a'", "'0' is neither"]),
     "dtypes on one array": (
         lambda: Topology(drawn({"a": {"array": "x"}, "b": {"array": "x", "dtype": "int8"}}, arrays={"x": 2})),
-        ValueError, ["'x'", "clashing dtypes", r"'a' \(float32\)", r"'b' \(int8\)", "all the same"],
+        ValueError,
+        ["'x'", "clashing dtypes", r"'a' \(float32\)", r"'b' \(int8\)", "all the same"],
     ),
     "arrays": (one(arrays=["x"]), TypeError, ["`arrays` maps names to shapes", r"\['x'\]"]),
     "array shape": (one(arrays={"x": 0}), ValueError, ["`arrays` 'x'", "at least 1", "0"]),
     "array name": (one(arrays={3: 2}), ValueError, ["`arrays` 3", "is a str"]),
-    "unknown input": (lambda: Topology(_plain(), inputs=["a", "q", "r"]), ValueError, ["`inputs` names 'q', 'r'", "'a', 'b', 'v'"]),
-    "unknown output": (lambda: Topology(_plain(), outputs=[["a"]]), ValueError, [r"`outputs` names \['a'\]", "does not have"]),
+    "unknown input": (
+        lambda: Topology(_plain(), inputs=["a", "q", "r"]),
+        ValueError,
+        ["`inputs` names 'q', 'r'", "'a', 'b', 'v'"],
+    ),
+    "unknown output": (
+        lambda: Topology(_plain(), outputs=[["a"]]),
+        ValueError,
+        [r"`outputs` names \['a'\]", "does not have"],
+    ),
     "input on the graph": (one(inputs=["q"]), ValueError, [r"`graph.graph\['inputs'\]` names 'q'"]),
     "input as text": (lambda: Topology(_plain(), inputs="a"), TypeError, ["`inputs` is a sequence", r"write \['a'\]"]),
     "input as number": (lambda: Topology(_plain(), inputs=3), TypeError, ["`inputs` is a sequence", r"write \[3\]"]),
     "input as tuple": (
-        lambda: Topology(drawn({("a", 1): 2}), inputs=("a", 1)), ValueError, [r"names 'a', 1", r"write \[\('a', 1\)\]"]
+        lambda: Topology(drawn({("a", 1): 2}), inputs=("a", 1)),
+        ValueError,
+        [r"names 'a', 1", r"write \[\('a', 1\)\]"],
     ),
-    "input twice": (lambda: Topology(_plain(), inputs=["a", "b", "a"]), ValueError, ["`inputs` names 'a' twice", "once"]),
+    "input twice": (
+        lambda: Topology(_plain(), inputs=["a", "b", "a"]),
+        ValueError,
+        ["`inputs` names 'a' twice", "once"],
+    ),
     "overlapping inputs": (
-        lambda: Topology(_strided(), inputs=["row", "scalar", "odd"]), ValueError, ["`inputs` 'odd', 'row' overlap|'row', 'odd' overlap", "one input"],
+        lambda: Topology(_strided(), inputs=["row", "scalar", "odd"]),
+        ValueError,
+        ["`inputs` 'odd', 'row' overlap|'row', 'odd' overlap", "one input"],
     ),
-    "float name": (lambda: Topology(drawn({1.5: 2, "a": 1, (1, None): 2})), TypeError, ["node names", r"1.5, \(1, None\)", "rename"]),
+    "float name": (
+        lambda: Topology(drawn({1.5: 2, "a": 1, (1, None): 2})),
+        TypeError,
+        ["node names", r"1.5, \(1, None\)", "rename"],
+    ),
     "bool name": (lambda: Topology(drawn({True: 2})), TypeError, ["node names", "True"]),
-    "float key": (lambda: Topology(drawn({"a": 1}, [("a", "a", 0.5, {})], multi=True)), TypeError, ["edge keys", "0.5"]),
+    "float key": (
+        lambda: Topology(drawn({"a": 1}, [("a", "a", 0.5, {})], multi=True)),
+        TypeError,
+        ["edge keys", "0.5"],
+    ),
     "half numbers": (
         one(edges=[("a", "b", {"weight": 1.0}), ("b", "a", {"weight": "x"})]),
-        ValueError, ["edge attribute 'weight'", "'x'", r"\('b', 'a'\)", "all of them numbers"],
+        ValueError,
+        ["edge attribute 'weight'", "'x'", r"\('b', 'a'\)", "all of them numbers"],
     ),
     "json text": (lambda: Topology.from_json("{"), ValueError, ["`text` is not what Topology.to_json writes"]),
     "other json": (lambda: Topology.from_json("[1]"), ValueError, ["`text` is not what Topology.to_json writes"]),
@@ -467,7 +510,11 @@ ERRORS = {
     "senders": (edges([0.5], [1]), ValueError, ["`senders`", "float64", "integers"]),
     "matrix": (edges([0], [[1]]), ValueError, ["`receivers`", r"\(1, 1\)", "one an edge"]),
     "lengths": (edges([0], [1, 0]), ValueError, ["`senders` has 1 entries and `receivers` 2", "one each"]),
-    "outside n": (edges([0, 7], [1, 9], n=4), ValueError, ["nodes 7: `senders`", "nodes 9: `receivers`", "0 to 3", "larger `n`"]),
+    "outside n": (
+        edges([0, 7], [1, 9], n=4),
+        ValueError,
+        ["nodes 7: `senders`", "nodes 9: `receivers`", "0 to 3", "larger `n`"],
+    ),
     "below 0": (edges([0, -2], [1, 1]), ValueError, ["nodes -2: `senders`", "from 0 to 1"]),
     "beyond int32": (edges([2**32], [0]), ValueError, ["`n` is at most 2147483647"]),
     "no nodes": (edges([], []), ValueError, ["`n`, the number of nodes", "0"]),
@@ -486,10 +533,14 @@ ERRORS = {
     "attributes": (edges(attributes=[1]), TypeError, ["`attributes` maps names"]),
     "short attribute": (edges(attributes={"w": [1.0]}), ValueError, ["`attributes` 'w'", "2 in all", r"\(1,\)"]),
     "text attribute": (edges(attributes={"w": ["x", "y"]}), ValueError, ["`attributes` 'w'", "number"]),
-    "attribute name": (edges(attributes={"kind": [1, 2]}), ValueError, ["`attributes` 'kind'", "arguments of their own"]),
+    "attribute name": (
+        edges(attributes={"kind": [1, 2]}),
+        ValueError,
+        ["`attributes` 'kind'", "arguments of their own"],
+    ),
     "from_edges inputs": (edges(inputs=[1, 5]), ValueError, ["`inputs` names 5", "nodes are 0, 1"]),
     "from_edges outputs": (edges(outputs=[True]), ValueError, ["`outputs` names True"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("wrong", ERRORS)

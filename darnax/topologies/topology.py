@@ -12,11 +12,13 @@ import numpy as np
 from darnax import _text
 from darnax.topologies import names as naming
 from darnax.topologies import serial
-from darnax.topologies.columns import Columns, from_arrays, read_graph
+from darnax.topologies.columns import Columns
+from darnax.topologies.drawing import read_graph
 from darnax.topologies.groups import Bundle, EdgeGroup, Place, bundles, edge_groups
 from darnax.topologies.layout import ArraySpec, Layout, View
 from darnax.topologies.names import Name
 from darnax.topologies.summary import summary
+from darnax.topologies.wiring import from_arrays
 
 _alive: WeakValueDictionary[bytes, "Topology"] = WeakValueDictionary()
 

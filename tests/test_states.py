@@ -1,0 +1,965 @@
+"""States: the contract that both kinds keep, and what a state of any topology does beyond it."""
+
+import copy
+import pickle
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jraph
+import networkx as nx
+import numpy as np
+import pytest
+from helpers import CASES, random_state
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import darnax as dx
+from darnax import GraphState, Topology, topologies
+from darnax.states import Arrays
+from darnax.states.sequential import SequentialState
+
+SIZES = [(4,), (2, 3, 1), 5, 5, (3,)]
+SHAPES = [(4,), (2, 3, 1), (5,), (5,), (3,)]
+
+
+def chain_state(sizes=SIZES, dtype="float32"):
+    graph = topologies.sequential(sizes)
+    nx.set_node_attributes(graph, dtype, "dtype")
+    return GraphState(Topology(graph))
+
+
+MAKERS = {
+    "sequential": lambda sizes=SIZES, dtype="float32": SequentialState(sizes, dtype=dtype),
+    "graph": chain_state,
+}
+both = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
+
+
+def filled(make, batch=6, seed=0, **arguments):
+    """A state of random numbers, and these as NumPy arrays."""
+    rng = np.random.default_rng(seed)
+    buffers = [rng.normal(size=(batch, *shape)).astype(np.float32) for shape in SHAPES]
+    return make(**arguments).replace(buffers), buffers
+
+
+def assert_buffers(state, buffers):
+    for i, buffer in enumerate(buffers):
+        np.testing.assert_array_equal(np.asarray(state[i], buffer.dtype), buffer)
+
+
+# the contract, for both
+
+
+@both
+def test_starts_with_zeros_in_a_batch_of_one(make):
+    state = make()
+    assert len(state) == 5
+    assert list(state) == [0, 1, 2, 3, 4]
+    assert state.batch_size == 1
+    assert_buffers(state, [np.zeros((1, *shape), np.float32) for shape in SHAPES])
+
+
+@both
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16", "bool"])
+def test_dtype_is_kept(make, dtype):
+    state = make([2, 2], dtype).init(np.ones((2, 2), bool)).replace_val(1, np.ones((2, 2), bool))
+    assert {state[i].dtype for i in state} == {jnp.dtype(dtype)}
+    assert np.asarray(state[1], np.float32).sum() == 4
+
+
+@both
+def test_init_sets_input_and_output_clears_the_rest_and_resizes(make):
+    state, _ = filled(make)
+    x, y = np.arange(12.0).reshape(3, 4), np.arange(9.0).reshape(3, 3)
+    for target in (None, y):
+        fresh = state.init(x) if target is None else state.init(x, target)
+        assert fresh.batch_size == 3
+        zeros = [np.zeros((3, *shape), np.float32) for shape in SHAPES[1:-1]]
+        assert_buffers(fresh, [x, *zeros, np.zeros((3, 3)) if target is None else y])
+    assert state.init(jnp.asarray(x, jnp.float32)).init(x[:1]).batch_size == 1
+
+
+@both
+def test_keys_count_from_the_end_too(make):
+    state, buffers = filled(make)
+    for key in range(-5, 5):
+        np.testing.assert_array_equal(state[key], buffers[key])
+        np.testing.assert_array_equal(state[np.int64(key)], buffers[key])
+        assert key in state
+        np.testing.assert_array_equal(state.replace_val(key, 2 * buffers[key])[key], 2 * buffers[key])
+    np.testing.assert_array_equal(state.readout, state[-1])
+    assert not any(key in state for key in (5, -6, "0", None, 1.0, True, [0], slice(0, 2)))
+
+
+@both
+@pytest.mark.parametrize("key", [5, -6, "0", None, 1.0, True, slice(0, 2)])
+def test_unknown_keys_are_key_errors_that_say_what_there_is(make, key):
+    state = make()
+    for call in (lambda: state[key], lambda: state.replace_val(key, np.zeros((1, 4)))):
+        with pytest.raises(KeyError, match=r"there is no (node|layer) .*; the (nodes|layers) are 0"):
+            call()
+
+
+@both
+def test_every_method_returns_a_new_state(make):
+    state, buffers = filled(make)
+    state.init(np.ones((2, 4)))
+    state.replace_val(0, np.ones((6, 4)))
+    state.replace([2 * buffer for buffer in buffers])
+    assert_buffers(state, buffers)
+    with pytest.raises(AttributeError):
+        state.topology = None
+    with pytest.raises(AttributeError):
+        state.states = None
+
+
+@both
+def test_what_the_user_does_to_an_array_afterwards_is_not_seen(make):
+    x = np.ones((2, 4), np.float32)
+    state = make().init(x)
+    other = state.replace_val(0, x)
+    x[:] = 7
+    assert np.asarray(state[0]).max() == np.asarray(other[0]).max() == 1
+
+
+@both
+def test_replace_takes_all_buffers_and_may_bring_another_batch(make):
+    state, buffers = filled(make)
+    other = state.replace([buffer[:2] for buffer in buffers])
+    assert other.batch_size == 2
+    assert_buffers(other, [buffer[:2] for buffer in buffers])
+    assert_buffers(state.replace(state[i] for i in state), buffers)
+
+
+@both
+def test_replace_val_changes_one_buffer(make):
+    state, buffers = filled(make)
+    for key in range(5):
+        expected = [*buffers]
+        expected[key] = -buffers[key]
+        assert_buffers(state.replace_val(key, -buffers[key]), expected)
+
+
+# what is refused: the same sort of error for both, which names the argument, expected, got and the next move
+
+ones = {i: np.ones((6, *shape), np.float32) for i, shape in enumerate(SHAPES)}
+
+WRONG = {
+    "x of wrong rank": (
+        lambda s: s.init(np.ones(4)),
+        ValueError,
+        [r"`x`", r"\(B, 4\)", r"got \(4,\)", r"value\[None\]"],
+    ),
+    "x of wrong width": (
+        lambda s: s.init(np.ones((6, 5))),
+        ValueError,
+        [r"`x`", r"\(B, 4\)", r"got \(6, 5\)", "reshape"],
+    ),
+    "x a number": (lambda s: s.init(1.0), ValueError, [r"`x`", r"\(B, 4\)", r"got \(\)"]),
+    "x complex": (lambda s: s.init(np.ones((6, 4), complex)), TypeError, [r"`x`", "float32", "complex128", "astype"]),
+    "x text": (lambda s: s.init(np.full((6, 4), "a")), TypeError, [r"`x`", "float32", "U1"]),
+    "x nothing": (lambda s: s.init(None), ValueError, [r"`x`", r"\(B, 4\)"]),
+    "x ragged": (lambda s: s.init([[1.0], [1.0, 2.0]]), ValueError, [r"`x`", "not an array"]),
+    "x a key": (lambda s: s.init(jax.random.split(jax.random.key(0), (6, 4))), TypeError, [r"`x`", "float32", "key"]),
+    "batch of 0": (lambda s: s.init(np.ones((0, 4))), ValueError, [r"`x`", "batch of 0", "at least one"]),
+    "y of another batch": (
+        lambda s: s.init(np.ones((6, 4)), np.ones((5, 3))),
+        ValueError,
+        [r"`y`", r"\(6, 3\)", "batch of 5", "all one batch"],
+    ),
+    "y of wrong width": (
+        lambda s: s.init(np.ones((6, 4)), np.ones((6, 4))),
+        ValueError,
+        [r"`y`", r"\(6, 3\)", r"\(6, 4\)"],
+    ),
+    "y complex": (lambda s: s.init(np.ones((6, 4)), np.ones((6, 3), complex)), TypeError, [r"`y`", "complex128"]),
+    "replace_val of wrong shape": (
+        lambda s: s.replace_val(1, np.ones((6, 2, 3))),
+        ValueError,
+        [r"`value` for (node|layer) 1", r"\(6, 2, 3, 1\)", r"got \(6, 2, 3\)"],
+    ),
+    "replace_val of one sample": (
+        lambda s: s.replace_val(2, np.ones(5)),
+        ValueError,
+        [r"`value` for (node|layer) 2", r"\(6, 5\)", r"value\[None\]"],
+    ),
+    "replace_val of another batch": (
+        lambda s: s.replace_val(-1, np.ones((7, 3))),
+        ValueError,
+        [r"`value` for (node|layer) (-1|4)", r"\(6, 3\)", "batch of 7", "init"],
+    ),
+    "replace_val complex": (
+        lambda s: s.replace_val(0, jnp.ones((6, 4), jnp.complex64)),
+        TypeError,
+        [r"`value` for (node|layer) 0", "complex64"],
+    ),
+    "replace by too few": (lambda s: s.replace([ones[0]]), ValueError, ["`value`", "5 in all", "got 1"]),
+    "replace by too many": (
+        lambda s: s.replace([*ones.values(), ones[0]]),
+        ValueError,
+        ["`value`", "5 in all", "got 6"],
+    ),
+    "replace by a number": (lambda s: s.replace(3), TypeError, ["`value` is a list", "int"]),
+    "replace with wrong shape": (
+        lambda s: s.replace([*list(ones.values())[:4], ones[0]]),
+        ValueError,
+        [r"`value\[4\]`", r"\(6, 3\)", r"got \(6, 4\)"],
+    ),
+    "replace with another batch": (
+        lambda s: s.replace([ones[0][:2], *list(ones.values())[1:]]),
+        ValueError,
+        [r"`value\[1\]`", "batch of 6"],
+    ),
+    "replace complex": (
+        lambda s: s.replace([ones[0] + 0j, *list(ones.values())[1:]]),
+        TypeError,
+        [r"`value\[0\]`", "complex64"],
+    ),
+}
+
+
+@both
+@pytest.mark.parametrize("wrong", WRONG)
+def test_refuses(make, wrong):
+    state, _ = filled(make)
+    call, error, words = WRONG[wrong]
+    for word in words:
+        with pytest.raises(error, match=word):
+            call(state)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dtype", "error", "message"),
+    [
+        (3, "float32", TypeError, "`sizes` is a list of one shape a layer"),
+        ([], "float32", ValueError, "`sizes` names at least one layer"),
+        ([3, 0], "float32", ValueError, "`sizes` at layer 1: .*at least 1"),
+        ([3, "x"], "float32", ValueError, "`sizes` at layer 1: .*'x'"),
+        ([3, 4], "x", ValueError, "`dtype` is a numeric type"),
+        ([3, 4], None, ValueError, "`dtype` is a numeric type"),
+        ([3, 4], "float64", ValueError, "float64 needs 64-bit mode.*jax_enable_x64"),
+    ],
+)
+def test_sequential_states_that_cannot_be(sizes, dtype, error, message):
+    with pytest.raises(error, match=message):
+        SequentialState(sizes, dtype=dtype)
+
+
+def test_a_single_layer_is_input_and_output():
+    state = SequentialState([3]).init(np.ones((2, 3)))
+    np.testing.assert_array_equal(state.readout, state[0])
+    with pytest.raises(ValueError, match="`y` would overwrite `x`"):
+        state.init(np.ones((2, 3)), np.ones((2, 3)))
+
+
+# dtypes
+
+bad_dtypes = {
+    "float32": np.ones((2, 4), np.float32),
+    "float64": np.ones((2, 4)),
+    "jax float": jnp.ones((2, 4)),
+    "weak float": jnp.full((2, 4), 1.0),
+    "list of floats": [[1.0] * 4] * 2,
+    "bfloat16": jnp.ones((2, 4), jnp.bfloat16),
+    "too large": np.full((2, 4), 200),
+    "too large, JAX": jnp.full((2, 4), 200, jnp.int32),
+    "unsigned": np.full((2, 4), 255, np.uint8),
+}
+good_dtypes = {
+    "int8": np.full((2, 4), -3, np.int8),
+    "int64": np.full((2, 4), -3),
+    "JAX int32": jnp.full((2, 4), -3),
+    "list": [[-3] * 4] * 2,
+    "bool": np.ones((2, 4), bool),
+    "unsigned": np.full((2, 4), 127, np.uint8),
+}
+
+
+@both
+@pytest.mark.parametrize("value", bad_dtypes)
+def test_an_int8_state_refuses(make, value):
+    state = make(dtype="int8").init(np.ones((2, 4), np.int8))
+    for call in (state.init, lambda value: state.replace_val(0, value)):
+        with pytest.raises(TypeError, match=r"has dtype int8, .*; convert .*as in value\.astype\('int8'\)"):
+            call(bad_dtypes[value])
+
+
+@both
+@pytest.mark.parametrize("value", good_dtypes)
+def test_an_int8_state_takes(make, value):
+    state = make(dtype="int8").init(good_dtypes[value])
+    assert state[0].dtype == jnp.int8
+    np.testing.assert_array_equal(np.asarray(state[0], np.int64), np.asarray(good_dtypes[value], np.int64))
+
+
+@both
+def test_floats_are_rounded_as_jax_does(make):
+    value = np.asarray([[1 / 3, 1e300, -1e-300, np.nan]])
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(make().init(value)[0], value.astype(np.float32))
+    assert make().init(np.full((1, 4), 1.0 + 0.5j).real)[0].dtype == jnp.float32
+    half = make(dtype="bfloat16").init(np.full((1, 4), 1 / 3, np.float32))[0]
+    np.testing.assert_array_equal(half, jnp.full((1, 4), 1 / 3, jnp.bfloat16))
+
+
+@both
+def test_integers_go_into_floats_exactly_or_not_at_all(make):
+    exact = {
+        "float32": [2**24, -(2**24), 2**30, 0],
+        "bfloat16": [256, -256, 2**30, 3],
+        "float16": [2048, -2048, 4096, 1],
+    }
+    inexact = {"float32": 2**24 + 1, "bfloat16": 257, "float16": 70_000}
+    for dtype, values in exact.items():
+        np.testing.assert_array_equal(np.asarray(make(dtype=dtype).init([values])[0], np.float64), [values])
+        for kind in (np.int64, np.int32):
+            with pytest.raises(TypeError, match=f"has dtype {dtype}, which cannot hold these .* values exactly"):
+                make(dtype=dtype).init(np.full((1, 4), inexact[dtype], kind))
+    with pytest.raises(TypeError, match="exactly"):
+        make().init(np.full((1, 4), 2**63 - 1))
+    assert float(make().init(np.full((1, 4), 2**62))[0][0, 0]) == 2.0**62
+
+
+@both
+def test_inside_jit_a_type_must_say_that_integers_fit(make):
+    init = jax.jit(lambda state, x: state.init(x))
+    assert init(make(), jnp.ones((2, 4), jnp.int32))[0].dtype == jnp.float32
+    assert init(make(dtype="int32"), jnp.ones((2, 4), jnp.int8))[0].dtype == jnp.int32
+    with pytest.raises(TypeError, match="has dtype int8"):
+        init(make(dtype="int8"), jnp.ones((2, 4), jnp.int32))
+
+
+@both
+def test_buffers_are_never_weakly_typed(make):
+    weak = jnp.full((2, 4), 1.0)
+    assert weak.weak_type
+    state = make().init(weak)
+    for other in (state, state.replace_val(0, weak), make(sizes=[4, 4]).init(weak, weak)):
+        assert not any(leaf.weak_type for leaf in jax.tree.leaves(other))
+
+
+@both
+def test_64_bits_work_where_jax_has_them(make):
+    with jax.enable_x64(True):
+        state = make(dtype="float64").init(np.full((1, 4), 1 / 3))
+        assert state[0].dtype == jnp.float64
+        assert float(state[0][0, 0]) == 1 / 3
+    with pytest.raises(ValueError, match="float64 needs 64-bit mode"):
+        make(dtype="float64")
+
+
+# states as pytrees
+
+
+@both
+def test_leaves_are_the_buffers_and_nothing_else(make):
+    state, buffers = filled(make)
+    leaves = jax.tree.leaves(state)
+    assert all(isinstance(leaf, jax.Array) for leaf in leaves)
+    assert sum(leaf.size for leaf in leaves) == sum(buffer.size for buffer in buffers)
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, state)
+    assert type(doubled) is type(state)
+    assert_buffers(doubled, [2 * buffer for buffer in buffers])
+
+
+@both
+def test_states_travel_through_pickle_and_copy(make):
+    state, buffers = filled(make)
+    for other in (
+        pickle.loads(pickle.dumps(state)),
+        copy.deepcopy(state),
+        jax.tree.unflatten(*jax.tree.flatten(state)[::-1]),
+    ):
+        assert_buffers(other, buffers)
+        assert jax.tree.structure(other) == jax.tree.structure(state)
+
+
+@both
+def test_equal_states_freshly_made_compile_once(make):
+    traces = []
+
+    @jax.jit
+    def double(state):
+        traces.append(None)
+        return state.replace_val(1, state[1] * 2)
+
+    for seed in range(3):
+        state, buffers = filled(make, seed=seed)
+        np.testing.assert_array_equal(double(state)[1], 2 * buffers[1])
+    double(pickle.loads(pickle.dumps(state)))
+    double(state.init(np.ones((6, 4))))
+    double(state.init(jnp.full((6, 4), 1.0)))
+    assert len(traces) == 1
+    double(state.init(np.ones((7, 4))))
+    assert len(traces) == 2
+
+
+def loss(state):
+    return sum(jnp.sum(jnp.sin(state[i]) * (i + 1)) for i in state) + jnp.sum(state.readout**3)
+
+
+def change(state):
+    state = state.replace_val(2, jnp.tanh(state[3]) + state[2])
+    return state.init(state[0] * 2, state[-1]).replace([2 * state[i] for i in state])
+
+
+@both
+def test_jit_equals_eager(make):
+    state, _ = filled(make)
+    eager, jitted = change(state), jax.jit(change)(state)
+    for i in state:
+        np.testing.assert_allclose(jitted[i], eager[i], rtol=1e-6)
+
+
+@both
+def test_grad_has_the_form_of_the_state(make):
+    state, buffers = filled(make)
+    gradient = jax.jit(jax.grad(loss))(state)
+    assert type(gradient) is type(state)
+    for i in state:
+        expected = np.cos(buffers[i]) * (i + 1) + (3 * buffers[i] ** 2 if i == 4 else 0)
+        np.testing.assert_allclose(gradient[i], expected, rtol=1e-4, atol=1e-5)
+
+
+def stacked(make, count):
+    states = [filled(make, seed=seed)[0] for seed in range(count)]
+    return states, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def unstacked(tree, i):
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[i]), tree)
+
+
+def assert_close(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, other)
+
+
+MAPS = {
+    "vmap": lambda function: jax.jit(jax.vmap(function)),
+    "pmap": jax.pmap,
+    "map": lambda function: lambda stack: jax.lax.map(function, stack),
+}
+
+
+@both
+@pytest.mark.parametrize("mapped", MAPS.values(), ids=MAPS.keys())
+def test_maps_over_stacked_states_equal_the_loop(make, mapped):
+    states, stack = stacked(make, min(2, jax.local_device_count()))
+
+    def everything(state):
+        return change(state), jax.grad(loss)(state), {"readout": state.readout}
+
+    result, reference = mapped(everything)(stack), jax.jit(everything)
+    for i, state in enumerate(states):
+        assert_close(unstacked(result, i), reference(state))
+
+
+@both
+def test_scan_carries_and_stacks_states(make):
+    state, _ = filled(make)
+
+    def body(carry, factor):
+        carry = carry.replace_val(1, carry[1] * factor)
+        return carry, carry
+
+    last, frames = jax.lax.scan(body, state, jnp.asarray([2.0, 3.0]))
+    np.testing.assert_allclose(last[1], 6 * state[1], rtol=1e-6)
+    np.testing.assert_allclose(unstacked(frames, 0)[1], 2 * state[1], rtol=1e-6)
+    np.testing.assert_array_equal(unstacked(frames, 1)[3], state[3])
+
+
+@both
+def test_grad_through_a_scan_over_stacked_states(make):
+    _, stack = stacked(make, 2)
+
+    def total(stack):
+        return jax.lax.scan(lambda carry, state: (carry + loss(change(state)), None), 0.0, stack)[0]
+
+    gradient = jax.jit(jax.grad(total))(stack)
+    reference = jax.jit(jax.grad(lambda state: loss(change(state))))
+    for i in range(2):
+        assert_close(unstacked(gradient, i), reference(unstacked(stack, i)))
+
+
+@both
+def test_filters_of_equinox_see_the_buffers(make):
+    state, _ = filled(make)
+    arrays, rest = eqx.partition(state, eqx.is_inexact_array)
+    assert not jax.tree.leaves(rest)
+    assert eqx.tree_equal(eqx.combine(arrays, rest), state)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_a_graph_state_of_a_chain_answers_as_a_sequential_state(data):
+    """Random calls, one after another, to both."""
+    # few shapes, each of which XLA compiles for
+    sizes = data.draw(st.lists(st.sampled_from([2, (), (2,), (2, 1)]), min_size=2, max_size=4))
+    dtype = data.draw(st.sampled_from(["float32", "int8", "bfloat16"]))
+    pair = SequentialState(sizes, dtype=dtype), chain_state(sizes, dtype)
+    shapes = [buffer.shape[1:] for buffer in pair[0].states]
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+
+    def random(i, batch):
+        return rng.integers(-9, 9, (batch, *shapes[i])).astype(data.draw(st.sampled_from(["int8", "float32"])))
+
+    for _ in range(3):
+        batch = data.draw(st.sampled_from([1, 3]))
+        key = data.draw(st.integers(-len(sizes) - 1, len(sizes)))
+        x, y, buffers = random(0, batch), random(-1, batch), [random(i, batch) for i in range(len(sizes))]
+        value = random(key % len(sizes), batch)
+        call = data.draw(
+            st.sampled_from(
+                [
+                    lambda s, x=x: s.init(x),
+                    lambda s, x=x, y=y: s.init(x, y),
+                    lambda s, b=buffers: s.replace(b),
+                    lambda s, k=key, v=value: s.replace_val(k, v),
+                ]
+            )
+        )
+        answers = [answer(call, state) for state in pair]
+        assert answers[0][1] == answers[1][1]
+        if answers[0][1] is None:
+            pair = answers[0][0], answers[1][0]
+        for i in range(-len(sizes), len(sizes)):
+            one, other = pair[0][i], pair[1][i]
+            assert (one.shape, one.dtype) == (other.shape, other.dtype)
+            np.testing.assert_array_equal(np.asarray(one, np.float32), np.asarray(other, np.float32))
+        assert pair[0].batch_size == pair[1].batch_size
+
+
+def answer(call, state):
+    try:
+        return call(state), None
+    except (ValueError, TypeError, KeyError) as error:
+        return None, type(error)
+
+
+# beyond the contract: a state of any topology
+
+
+def views():
+    graph = nx.DiGraph(arrays={"image": (4, 6)}, inputs=["top", "own"], outputs=["patch", "dot"])
+    graph.add_node("top", array="image", index=(slice(0, 2), slice(0, 6, 2)))
+    graph.add_node("patch", array="image", index=(slice(1, 4), slice(2, 5)))
+    graph.add_node("dot", array="image", index=(-1, -1))
+    graph.add_node("all", array="image")
+    graph.add_node("own", shape=2)
+    graph.add_node("small", shape=(2,), dtype="int8")
+    return Topology(graph)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nodes_are_views_of_the_global_arrays(case):
+    state = random_state(Topology(CASES[case].graph()), 3)
+    assert list(state) == list(state.topology.nodes)
+    assert len(state) == len(state.topology)
+    for node in state:
+        view = state.topology.view(node)
+        expected = np.moveaxis(np.asarray(state.arrays[view.array])[view.index], -1, 0)
+        np.testing.assert_array_equal(state[node], expected)
+        assert state[node].shape == (3, *state.topology.shape(node))
+    for name, spec in state.topology.arrays.items():
+        assert state.arrays[name].shape == (*spec.shape, 3)
+        assert state.arrays[name].dtype == spec.dtype
+
+
+@pytest.mark.parametrize("case", ["views", "windows", "bfloat16", "scalars"])
+def test_writing_a_node_writes_its_cells_and_no_others(case):
+    state = random_state(Topology(CASES[case].graph()), 2)
+    for node in state:
+        value = np.asarray(-state[node])
+        expected = {name: np.array(array) for name, array in state.arrays.items()}
+        view = state.topology.view(node)
+        expected[view.array][(*view.index, ...)] = np.moveaxis(value, 0, -1)
+        for written in (state.replace_val(node, value), state.replace({node: value})):
+            for name, array in written.arrays.items():
+                np.testing.assert_array_equal(array, expected[name])
+
+
+def test_overlapping_views_see_each_others_writes():
+    state = GraphState(views(), 2)
+    state = state.replace_val("all", np.arange(48.0).reshape(2, 4, 6))
+    image = np.arange(48.0).reshape(2, 4, 6)
+    np.testing.assert_array_equal(state["top"], image[:, 0:2, 0:6:2])
+    np.testing.assert_array_equal(state["patch"], image[:, 1:4, 2:5])
+    np.testing.assert_array_equal(state["dot"], image[:, -1, -1])
+    state = state.replace_val("patch", -np.ones((2, 3, 3)))
+    image[:, 1:4, 2:5] = -1
+    np.testing.assert_array_equal(state["all"], image)
+    np.testing.assert_array_equal(state["top"], image[:, 0:2, 0:6:2])
+
+
+def test_init_with_several_inputs_and_any_node():
+    state = GraphState(views(), 5)
+    fresh = state.init(
+        {"top": np.ones((2, 2, 3)), "own": np.full((2, 2), 2.0), "small": np.full((2, 2), 3)},
+        {"dot": [4.0, 5.0]},
+    )
+    assert fresh.batch_size == 2
+    image = np.zeros((2, 4, 6))
+    image[:, 0:2, 0:6:2], image[:, -1, -1] = 1, [4, 5]
+    np.testing.assert_array_equal(fresh["all"], image)
+    np.testing.assert_array_equal(fresh["own"], np.full((2, 2), 2.0))
+    np.testing.assert_array_equal(fresh["small"], np.full((2, 2), 3, np.int8))
+    assert GraphState(Topology(CASES["no edges"].graph())).init({"a": np.ones((4, 3))}).batch_size == 4
+
+
+def test_readout_of_none_one_and_several():
+    graph = CASES["two shapes"].graph()
+    several = GraphState(Topology(graph, outputs=["c", "a"]), 3).readout
+    assert list(several) == ["c", "a"]
+    assert several["a"].shape == (3, 2)
+    assert GraphState(Topology(graph, outputs=["b"])).readout.shape == (1, 2, 2)
+    with pytest.raises(ValueError, match=r"no `readout`: .* no outputs; give Topology\(\.\.\., outputs=\[\.\.\.\]\)"):
+        _ = GraphState(Topology(graph)).readout
+
+
+def test_replace_takes_what_arrays_gives():
+    state = GraphState(views(), 2).init({"top": np.ones((2, 2, 3))})
+    doubled = state.replace(jax.tree.map(lambda array: array * 2, state.arrays))
+    np.testing.assert_array_equal(doubled["top"], np.full((2, 2, 3), 2.0))
+    longer = state.replace(jax.tree.map(lambda a: np.concatenate([a, a], axis=-1), state.arrays))
+    assert longer.batch_size == 4
+    np.testing.assert_array_equal(longer["all"][2:], state["all"])
+    assert eqx.tree_equal(state.replace(state.arrays), state)
+
+
+def test_replace_by_a_mapping_changes_these_nodes():
+    state, buffers = filled(chain_state)
+    other = state.replace({-1: 2 * buffers[4], 2: 3 * buffers[2]})
+    assert_buffers(other, [buffers[0], buffers[1], 3 * buffers[2], buffers[3], 2 * buffers[4]])
+    both_rows = state.replace({3: buffers[2], 2: buffers[3]})
+    assert_buffers(both_rows, [buffers[0], buffers[1], buffers[3], buffers[2], buffers[4]])
+    assert eqx.tree_equal(state.replace({}), state)
+
+
+def test_arrays_are_a_mapping_and_a_pytree():
+    state = GraphState(views(), 2)
+    names = list(state.topology.arrays)
+    assert list(state.arrays) == names
+    assert len(state.arrays) == len(names) == 3
+    assert "image" in state.arrays
+    assert isinstance(jax.tree.map(lambda leaf: leaf + 1, state.arrays), Arrays)
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+    assert paths == [f".arrays[{name!r}]" for name in names]
+    assert repr(state.arrays).startswith("Arrays({")
+    with pytest.raises(KeyError, match="there is no array 'x'; the arrays are 'image'"):
+        state.arrays["x"]
+    with pytest.raises(TypeError):
+        state.arrays["image"] = 0
+
+
+def wrong_arrays(change):
+    return lambda s: s.replace(Arrays(tuple(s.arrays), tuple(change(n, np.asarray(a)) for n, a in s.arrays.items())))
+
+
+BEYOND = {
+    "no topology": (lambda s: GraphState(nx.DiGraph()), TypeError, ["`topology`", "DiGraph", r"Topology\(graph\)"]),
+    "batch of 0": (lambda s: GraphState(s.topology, 0), ValueError, ["`batch_size`", "at least 1", "0"]),
+    "batch of 2.0": (lambda s: GraphState(s.topology, 2.0), ValueError, ["`batch_size`", "an int", r"2\.0"]),
+    "unknown node": (lambda s: s["q"], KeyError, ["no node 'q'", "'top', 'patch', 'dot'"]),
+    "unknown node to write": (lambda s: s.replace_val(0, 1), KeyError, ["no node 0"]),
+    "unhashable node": (lambda s: s[["top"]], KeyError, [r"no node \['top'\]"]),
+    "unknown in x": (lambda s: s.init({"q": 1, "own": 2}), ValueError, ["`x` names 'q'", "does not have", "'top'"]),
+    "unknown in y": (lambda s: s.init({"own": np.ones((1, 2))}, {"q": 1}), ValueError, ["`y` names 'q'"]),
+    "unknown in a mapping": (lambda s: s.replace({"q": 1, 5: 2}), ValueError, ["`value` names 'q', 5"]),
+    "x for several inputs": (
+        lambda s: s.init(np.ones((2, 2))),
+        ValueError,
+        ["inputs 'top', 'own'", "`x` as a mapping"],
+    ),
+    "y for several outputs": (
+        lambda s: s.init({"own": np.ones((2, 2))}, np.ones((2, 2))),
+        ValueError,
+        ["outputs 'patch', 'dot'", "`y` as a mapping"],
+    ),
+    "empty x": (lambda s: s.init({}), ValueError, ["`x` is empty", r"GraphState\(topology, batch_size\)"]),
+    "shape in x": (
+        lambda s: s.init({"own": np.ones((2, 3))}),
+        ValueError,
+        ["`x` for node 'own'", r"\(B, 2\)", r"got \(2, 3\)"],
+    ),
+    "batch in x": (
+        lambda s: s.init({"own": np.ones((2, 2)), "top": np.ones((3, 2, 3))}),
+        ValueError,
+        ["`x` for node 'top'", "batch of 3"],
+    ),
+    "dtype in x": (
+        lambda s: s.init({"small": np.ones((2, 2))}),
+        TypeError,
+        ["`x` for node 'small'", "int8", "float64"],
+    ),
+    "overlap in x": (
+        lambda s: s.init({"top": np.ones((1, 2, 3)), "own": np.ones((1, 2)), "patch": np.ones((1, 3, 3))}),
+        ValueError,
+        ["nodes 'top', 'patch' overlap", "replace_val"],
+    ),
+    "overlap of x and y": (
+        lambda s: s.init({"all": np.ones((1, 4, 6))}, {"dot": np.ones(1)}),
+        ValueError,
+        ["nodes 'all', 'dot' overlap"],
+    ),
+    "x and y on one node": (
+        lambda s: s.init({"own": np.ones((1, 2))}, {"own": np.ones((1, 2))}),
+        ValueError,
+        ["set twice", "'own'", "once"],
+    ),
+    "overlap in a mapping": (
+        lambda s: s.replace({"all": np.ones((6, 4, 6)), "top": np.ones((6, 2, 3))}),
+        ValueError,
+        ["'all', 'top' overlap"],
+    ),
+    "batch in a mapping": (
+        lambda s: s.replace({"own": np.ones((7, 2))}),
+        ValueError,
+        ["`value` for node 'own'", "batch of 7"],
+    ),
+    "a list": (lambda s: s.replace([1, 2]), TypeError, ["`value`", r"`\.arrays`", "mapping", "list"]),
+    "other arrays": (
+        lambda s: s.replace(GraphState(Topology(CASES["hub"].graph())).arrays),
+        ValueError,
+        ["the arrays 'node", "'image'"],
+    ),
+    "array of wrong shape": (
+        wrong_arrays(lambda n, a: a[:1] if n == "image" else a),
+        ValueError,
+        [r"`value\['image'\]`", r"\(4, 6, 6\)", r"\(1, 6, 6\)"],
+    ),
+    "array of wrong rank": (wrong_arrays(lambda n, a: a[0, 0] if a.ndim > 2 else a), ValueError, ["image"]),
+    "arrays of several batches": (
+        wrong_arrays(lambda n, a: a[..., :2] if n == "image" else a),
+        ValueError,
+        [r"`value` .* batch \[2, 6\]", "last axis"],
+    ),
+    "arrays of numbers": (wrong_arrays(lambda n, a: 0.0), ValueError, ["`value`", r"batch \[0\]"]),
+    "arrays of no batch": (wrong_arrays(lambda n, a: a[..., :0]), ValueError, [r"batch \[0\]"]),
+    "arrays of floats": (
+        wrong_arrays(lambda n, a: a.astype(np.float32)),
+        TypeError,
+        [r"`value\[.*int8'\]`", "int8", "float32"],
+    ),
+    "arrays too large": (
+        wrong_arrays(lambda n, a: np.full(a.shape, 2**40 + 1)),
+        TypeError,
+        [r"`value\['image'\]`", "float32", "exactly"],
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", BEYOND)
+def test_refuses_beyond_the_contract(wrong):
+    call, error, words = BEYOND[wrong]
+    for word in words:
+        with pytest.raises(error, match=word):
+            call(GraphState(views(), 6))
+
+
+def test_no_input_and_no_output_are_said():
+    state = GraphState(Topology(CASES["one node"].graph()))
+    with pytest.raises(ValueError, match="has no inputs; give `x` as a mapping"):
+        state.init(np.ones((1, 3)))
+    with pytest.raises(ValueError, match="has no outputs; give `y` as a mapping"):
+        state.init({"a": np.ones((1, 3))}, np.ones((1, 3)))
+
+
+def test_a_key_named_from_both_ends_is_set_twice():
+    state, buffers = filled(chain_state)
+    for call in (state.replace, state.init):
+        with pytest.raises(ValueError, match="set twice: 0, 0"):
+            call({0: buffers[0], -5: buffers[0]})
+
+
+def test_equal_copies_of_a_topology_share_one_compilation():
+    traces = []
+
+    @jax.jit
+    def double(state):
+        traces.append(None)
+        return state.replace_val("own", state["own"] * 2)
+
+    first = views()
+    for topology in (first, Topology(first.to_networkx()), views(), pickle.loads(pickle.dumps(first))):
+        double(GraphState(topology, 2))
+    assert len(traces) == 1
+    last = views()
+    state = pickle.loads(pickle.dumps(GraphState(last, 2)))
+    assert state.topology is last
+    double(state)
+    assert len(traces) == 1
+
+
+def test_many_nodes_in_a_few_arrays():
+    count = 20_000
+    state = GraphState(Topology.from_edges(np.arange(count), np.roll(np.arange(count), 1)))
+    assert len(jax.tree.leaves(state)) == 1
+    assert state.init({i: np.full(4, float(i)) for i in (3, count - 1)})[-1].tolist() == [count - 1.0] * 4
+    with pytest.raises(KeyError, match=f"no node {count}; the nodes are 0, 1, .* and {count - 12} more"):
+        state[count]
+
+
+# jraph
+
+
+def ring(n=5, shape=4, **attributes):
+    """A kind of edges between the nodes of one array, and one from elsewhere."""
+    graph = nx.DiGraph()
+    graph.add_node("eye", shape=shape, kind="eye")
+    graph.add_nodes_from((("v", i) for i in range(n)), shape=shape, kind="vertex", **attributes)
+    graph.add_edges_from([(("v", i), ("v", (i + 1) % n)) for i in range(n)] + [(("v", 0), ("v", 2))], kind="lateral")
+    graph.add_edge("eye", ("v", 0), kind="look")
+    return Topology(graph)
+
+
+def random_floats(topology, batch, seed=0):
+    rng = np.random.default_rng(seed)
+    state = GraphState(topology, batch)
+    return state.replace(jax.tree.map(lambda a: rng.normal(size=a.shape).astype(a.dtype), state.arrays))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_graphs_tuple_is_an_ordinary_batch_of_graphs(batch):
+    state = random_floats(ring(), batch)
+    graphs = state.graphs_tuple("lateral")
+    assert (graphs.edges, graphs.globals) == (None, None)
+    assert graphs.n_node.tolist() == [5] * batch
+    assert graphs.n_edge.tolist() == [6] * batch
+    assert {graphs.n_node.dtype, graphs.senders.dtype, graphs.receivers.dtype} == {jnp.dtype("int32")}
+    lateral = [(u[1], v[1]) for u, v in state.topology.edges if u != "eye"]
+    for sample, graph in enumerate(jraph.unbatch_np(jax.tree.map(np.array, graphs))):
+        assert list(zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True)) == lateral
+        for i in range(5):
+            np.testing.assert_array_equal(graph.nodes[i], state["v", i][sample])
+
+
+def convolved(state, weights, normalised):
+    """A graph convolution written as a loop over samples, vertices and edges."""
+    expected = {("v", i): np.zeros((state.batch_size, weights.shape[1]), np.float32) for i in range(5)}
+    edges = [edge for edge in state.topology.edges if edge[0] != "eye"]
+    sent, heard = ([sum(edge[end] == node for edge in edges) for node in expected] for end in (0, 1))
+    for u, v in edges:
+        scale = np.sqrt(max(sent[u[1]], 1) * max(heard[v[1]], 1)) if normalised else 1.0
+        for sample in range(state.batch_size):
+            expected[v][sample] += np.asarray(state[u][sample]) @ weights / scale
+    return expected
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("jitted", [False, True])
+def test_users_graph_convolution_runs_on_it_unchanged(normalised, jitted):
+    # as many samples as features: a mixed-up axis would fit, and show
+    state = random_floats(ring(), batch=4)
+    weights = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
+    layer = jraph.GraphConvolution(lambda nodes: nodes @ weights, symmetric_normalization=normalised)
+
+    def run(state):
+        return state.from_graphs_tuple("lateral", layer(state.graphs_tuple("lateral")))
+
+    with jax.numpy_dtype_promotion("standard"):  # jraph's own normalisation mixes integers and floats
+        result = jax.jit(run)(state) if jitted else run(state)
+    for node, expected in convolved(state, weights, normalised).items():
+        np.testing.assert_allclose(result[node], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(result["eye"], state["eye"])
+
+
+@pytest.mark.parametrize("attributes", [{"shape": (4, 2), "dtype": "bfloat16"}, {"shape": ()}], ids=str)
+def test_graphs_tuple_there_and_back_is_the_same_state(attributes):
+    state = random_floats(ring(**attributes), 3)
+    back = jax.jit(lambda state: state.from_graphs_tuple("lateral", state.graphs_tuple("lateral")))(state)
+    assert back.topology == state.topology
+    for name, array in state.arrays.items():
+        np.testing.assert_array_equal(np.asarray(back.arrays[name]), np.asarray(array))
+
+
+def patches(overlapping):
+    graph = nx.DiGraph(arrays={"line": 9})
+    for i in range(3):
+        graph.add_node(i, array="line", index=slice(2 * i, 2 * i + 2 + overlapping))
+    graph.add_node("wide", array="line")
+    graph.add_edges_from([(0, 1), (1, 2), (2, 0)], kind="lateral")
+    graph.add_edge("wide", 0, kind="down")
+    return random_floats(Topology(graph), 2)
+
+
+def test_views_of_one_shape_are_vertices_too():
+    state = patches(overlapping=0)
+    graphs = state.graphs_tuple("lateral")
+    assert graphs.nodes.shape == (2 * 3, 2)
+    np.testing.assert_array_equal(graphs.nodes.reshape(2, 3, 2), np.stack([state[i] for i in range(3)], 1))
+    doubled = state.from_graphs_tuple("lateral", graphs._replace(nodes=2 * graphs.nodes))
+    np.testing.assert_array_equal(doubled["wide"][:, :6], 2 * state["wide"][:, :6])
+    np.testing.assert_array_equal(doubled["wide"][:, 6:], state["wide"][:, 6:])
+
+
+def test_overlapping_views_are_read_but_not_written_back():
+    state = patches(overlapping=1)
+    graphs = state.graphs_tuple("lateral")
+    np.testing.assert_array_equal(graphs.nodes.reshape(2, 3, 3), np.stack([state[i] for i in range(3)], 1))
+    with pytest.raises(ValueError, match="nodes 0, 1, 2 overlap"):
+        state.from_graphs_tuple("lateral", graphs)
+
+
+JRAPH = {
+    "unknown kind": (lambda s: s.graphs_tuple("q"), ValueError, ["`edge_kind` 'q' has no edges", "'lateral', 'look'"]),
+    "several arrays": (
+        lambda s: s.graphs_tuple("look"),
+        ValueError,
+        ["kind 'look'", "several arrays", r"'eye\(4,\)'", r"'vertex\(4,\)'", "kinds of their own"],
+    ),
+    "several arrays, back": (
+        lambda s: s.from_graphs_tuple("look", None),
+        ValueError,
+        ["kind 'look'", "several arrays"],
+    ),
+    "several shapes": (
+        lambda s: patches(0).graphs_tuple("down"),
+        ValueError,
+        ["kind 'down'", r"'line' \(shape \(9,\)\)"],
+    ),
+    "too few nodes": (
+        lambda s: s.from_graphs_tuple("lateral", s.graphs_tuple("lateral")._replace(nodes=jnp.ones((9, 4)))),
+        ValueError,
+        [r"`graphs\.nodes`", r"\(10, 4\)", "9"],
+    ),
+    "wrong width": (
+        lambda s: s.from_graphs_tuple("lateral", s.graphs_tuple("lateral")._replace(nodes=jnp.ones((10, 3)))),
+        ValueError,
+        [r"`graphs\.nodes`", r"\(10, 4\)", r"\(10, 3\)"],
+    ),
+    "wrong dtype": (
+        lambda s: s.from_graphs_tuple(
+            "lateral", s.graphs_tuple("lateral")._replace(nodes=jnp.ones((10, 4), jnp.complex64))
+        ),
+        TypeError,
+        [r"`graphs\.nodes`", "float32", "complex64"],
+    ),
+    "no nodes": (
+        lambda s: s.from_graphs_tuple("lateral", s.graphs_tuple("lateral")._replace(nodes=None)),
+        ValueError,
+        [r"`graphs\.nodes`", r"\(\)"],
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", JRAPH)
+def test_jraph_refuses(wrong):
+    call, error, words = JRAPH[wrong]
+    for word in words:
+        with pytest.raises(error, match=word):
+            call(random_floats(ring(), 2))
+
+
+def test_a_builders_kind_without_edges_is_no_graph():
+    with pytest.raises(
+        ValueError, match="`edge_kind` 'recurrent' has no edges; the kinds that have some are 'forward'"
+    ):
+        GraphState(Topology(topologies.sequential([3, 2]))).graphs_tuple("recurrent")
+
+
+def test_public_names():
+    assert dx.GraphState is GraphState
+    assert issubclass(dx.SequentialState, dx.State)
+    assert dx.states.graph.GraphState is GraphState
