@@ -1,0 +1,258 @@
+"""Handwritten digits by local learning: a recurrent network of sign units that settles on its answer.
+
+    python examples/digits.py              # a progress bar, a table and digits.png
+    python examples/digits.py --json       # one line of numbers, nothing else on stdout
+
+The image drives a convolutional stage `v1`, that a hidden layer `deep`, and that the `label`. The units of `deep` also
+hear themselves, each other, and the label, through couplings that stay random. Every batch comes to rest three times:
+
+- *free*: the label is silent. This is inference, and what is learnt is learnt where inference ends.
+- *clamped*: the label is held at the right answer and speaks; `deep` moves to a state that suits image and answer.
+- *released*: the label falls silent again, and `deep` keeps what it can hold by itself.
+
+Units that are not on the side of the released state by a margin, judged by their free field, learn by the perceptron
+rule, so that the image alone leads there next time. The read-out learns the label by the same rule. No gradient crosses
+a node.
+
+What does learning add? `deep` has 128 units. Left as drawn, they lose much of what the 1,024 units of `v1` say of the
+image; with learnt couplings they say as much of the digit as a read-out on all of `v1`. The table has both.
+"""
+
+import argparse
+import functools
+import json
+import time
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import matplotlib
+import networkx as nx
+import numpy as np
+import optax
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
+from tqdm import trange
+
+import darnax as dx
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+BATCH, PASSES = 16, 30
+READOUT = {"readout": dx.perceptron(margin=5.0)}
+LEARNT = READOUT | {"forward": dx.perceptron(margin=2.0)}
+COLOURS = {"conv": "C0", "forward": "C1", "recurrent": "C2", "readout": "C3", "feedback": "C4"}
+
+
+class Report(NamedTuple):
+    """How a network does on the test images: one number each, or an array over epochs."""
+
+    accuracy: Any
+    settled: Any
+    steps: Any
+    seconds: Any
+
+
+def digits():
+    """Training images, test images `(n, 8, 8, 1)` in [-1, 1], and their labels."""
+    data = load_digits()
+    images = (data.images[..., None] / 8 - 1).astype(np.float32)
+    return train_test_split(images, data.target, test_size=0.2, stratify=data.target, random_state=0)
+
+
+def draw(reads: str = "deep") -> dx.Topology:
+    """The network as a graph; `reads` names the node that the label listens to."""
+    g = nx.DiGraph()
+    g.add_node("image", shape=(8, 8, 1))
+    g.add_node("v1", shape=(8, 8, 16), kind="hidden")
+    g.add_node("deep", shape=(128,), kind="hidden")
+    g.add_node("label", shape=(10,), kind="output")
+    g.add_edge("image", "v1", kind="conv")
+    g.add_edge("v1", "deep", kind="forward")
+    g.add_edge("deep", "deep", kind="recurrent")
+    g.add_edge(reads, "label", kind="readout")
+    g.add_edge("label", "deep", kind="feedback")
+    return dx.Topology(g, inputs=["image"], outputs=["label"])
+
+
+def build(topology: dx.Topology, seed: int) -> dx.Network:
+    return dx.Network(
+        topology,
+        couplings={
+            "conv": dx.conv(kernel=5),
+            "forward": dx.dense(),
+            "recurrent": dx.dense(gain=0.5, self_coupling=1.0),
+            "readout": dx.dense(gain=0.0),
+            "feedback": dx.dense(gain=10.0),
+        },
+        activations={"hidden": dx.sign, "output": dx.identity},
+        key=jax.random.key(seed),
+    )
+
+
+def infer(network: dx.Network, images) -> dx.Solution:
+    """To rest from nothing, the label silent."""
+    return dx.relax(network, dx.GraphState(network.topology).init(images), silence=["label"], max_steps=PASSES)
+
+
+def updates(network: dx.Network, rules, images, answers):
+    """What every trained coupling learns from a batch; `answers` are one-hot."""
+    free = infer(network, images).state
+    start = dx.GraphState(network.topology).init(images, answers)
+    clamped = dx.relax(network, start, clamp=["label"], max_steps=PASSES).state
+    released = dx.relax(network, clamped, silence=["label"], max_steps=PASSES).state
+    target = released.replace_val("label", 2 * answers - 1)
+    return dx.local_updates(network, free, rules, target=target, silence=["label"], normalise=by_root)
+
+
+def by_root(batch: int, fan_in: int) -> float:
+    return (batch * fan_in) ** 0.5
+
+
+@eqx.filter_jit
+def one_epoch(params, rest, memory, optimiser, rules, images, answers):
+    """Once through the batches `(batches, BATCH, ...)`, compiled as a whole."""
+
+    def learn(now, batch):
+        params, memory = now
+        steps, memory = optimiser.update(updates(eqx.combine(params, rest), rules, *batch), memory, params)
+        return (optax.apply_updates(params, steps), memory), None
+
+    (params, memory), _ = jax.lax.scan(learn, (params, memory), (images, answers))
+    return params, memory
+
+
+@functools.cache  # one optimiser for all seeds, so that they share one compiled epoch
+def descent(batches: int) -> optax.GradientTransformation:
+    """Plain descent with weight decay, its rate falling from 0.1 to 0.002 over so many batches."""
+    rate = optax.cosine_decay_schedule(0.1, batches, alpha=0.02)
+    return optax.chain(optax.add_decayed_weights(0.01), optax.sgd(rate))
+
+
+def train(network: dx.Network, rules, data, epochs: int, seed: int, name: str) -> list[Report]:
+    """Learn by `rules`, and report on the test images after every epoch."""
+    images, test_images, labels, test_labels = data
+    batches = len(images) // BATCH
+    params, rest = dx.partition(network, rules)
+    optimiser = descent(epochs * batches)
+    memory = optimiser.init(params)
+    shuffle, begin, reports = np.random.default_rng(seed), time.perf_counter(), []
+    bar = trange(epochs, desc=f"{name}, seed {seed}", unit="epoch")
+    for _ in bar:
+        order = shuffle.permutation(len(images))[: batches * BATCH].reshape(batches, BATCH)
+        answers = jax.nn.one_hot(labels[order], 10)
+        params, memory = one_epoch(params, rest, memory, optimiser, rules, images[order], answers)
+        solution = infer(eqx.combine(params, rest), test_images)
+        accuracy = np.mean(solution.state.readout.argmax(-1) == test_labels)
+        numbers = accuracy, solution.settled.mean(), solution.steps.mean(), time.perf_counter() - begin
+        reports.append(Report(*map(float, numbers)))
+        bar.set_postfix(accuracy=f"{accuracy:.3f}")
+    return reports
+
+
+def over_seeds(name: str, topology: dx.Topology, rules, data, epochs: int, seeds: int) -> Report:
+    """Means over seeds, every field an array over epochs."""
+    runs = [train(build(topology, seed), rules, data, epochs, seed, name) for seed in range(seeds)]
+    return Report(*np.mean(runs, axis=0).T)
+
+
+def baseline(model, data) -> Report:
+    images, test_images, labels, test_labels = data
+    begin = time.perf_counter()
+    with threadpool_limits(1):  # on small matrices several threads mostly wait for each other
+        model.fit(images.reshape(len(images), -1), labels)
+    accuracy = model.score(test_images.reshape(len(test_images), -1), test_labels)
+    return Report(accuracy, None, None, time.perf_counter() - begin)
+
+
+def last(report: Report) -> Report:
+    """After the last epoch."""
+    return Report(*(float(field[-1]) for field in report))
+
+
+def table(rows: dict[str, Report]) -> str:
+    lines = [f"{'':<38}{'accuracy':>9}{'settled':>9}{'steps':>7}{'seconds':>9}"]
+    for name, (accuracy, settled, steps, seconds) in rows.items():
+        rest = f"{'-':>9}{'-':>7}" if settled is None else f"{settled:>9.3f}{steps:>7.1f}"
+        lines.append(f"{name:<38}{accuracy:>9.3f}{rest}{seconds:>9.1f}")
+    return "\n".join(lines)
+
+
+def show_topology(ax, topology: dx.Topology):
+    """Nodes from left to right in the order of drawing; edges that learn are bold."""
+    graph = topology.to_networkx()
+    place = {node: (i, 0) for i, node in enumerate(graph)}
+    names = {node: f"{node}\n{'×'.join(map(str, topology.shape(node)))}" for node in graph}
+    nx.draw_networkx_nodes(graph, place, ax=ax, node_size=4000, node_color="#f3f1ec", edgecolors="#333333")
+    nx.draw_networkx_labels(graph, place, names, ax=ax, font_size=11)
+    for u, v, kind in graph.edges(data="kind"):
+        start, end, height, shrink, colour = place[u][0], place[v][0], 0.0, 33, COLOURS[kind]
+        bend, text = (0.0, 0.13) if start < end else (-0.4, -0.62)
+        if u == v:  # from one shoulder of the node to the other
+            start, end, height, shrink, bend, text = start - 0.08, end + 0.08, 0.32, 0, -2.2, 0.87
+        width, weight = (4, "bold") if kind in LEARNT else (1.5, "normal")
+        arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.6", "connectionstyle": f"arc3,rad={bend}"}
+        arrow |= {"shrinkA": shrink, "shrinkB": shrink, "color": colour, "linewidth": width}
+        ax.annotate("", (end, height), (start, height), arrowprops=arrow)
+        ax.text((start + end) / 2, text, kind, color=colour, weight=weight, ha="center", va="center")
+    ax.set(xlim=(-0.4, len(graph) - 0.6), ylim=(-0.75, 1.0))
+    ax.set_title("the topology: bold couplings learn, the others stay as drawn", fontsize=11)
+    ax.axis("off")
+
+
+def picture(topology: dx.Topology, curves: dict[str, Report], lines: dict[str, Report]) -> plt.Figure:
+    """The topology above; below, over epochs, the accuracy of `curves` and `lines` and the settling of `curves`."""
+    rooms = [["topology", "topology"], ["accuracy", "settled"]]
+    figure, axes = plt.subplot_mosaic(rooms, figsize=(11, 7), height_ratios=(1, 1.5), layout="constrained")
+    show_topology(axes["topology"], topology)
+    steps = axes["settled"].twinx()
+    for (name, report), colour, width in zip(curves.items(), ("0.6", "C1"), (4, 2), strict=True):
+        epochs = np.arange(1, len(report.accuracy) + 1)
+        axes["accuracy"].plot(epochs, report.accuracy, color=colour, linewidth=width, label=name)
+        axes["settled"].plot(epochs, report.settled, color=colour, linewidth=width)
+        steps.plot(epochs, report.steps, ":", color=colour, linewidth=width)
+    for (name, report), style in zip(lines.items(), ("--", "-."), strict=True):
+        axes["accuracy"].axhline(report.accuracy, color="C0", linestyle=style, linewidth=1, label=name)
+    axes["accuracy"].set(title="accuracy on the test images", xlabel="epoch")
+    axes["accuracy"].legend(loc="lower right", frameon=False)
+    axes["settled"].set(title="share of settled images (solid), mean steps (dotted)", xlabel="epoch", ylim=(0, 1.05))
+    steps.set(ylim=(0, 10))
+    for ax in (axes["accuracy"], axes["settled"], steps):
+        ax.spines["top"].set_visible(False)
+    return figure
+
+
+def main(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seeds", type=int, default=1, help="how many networks to average over")
+    parser.add_argument("--json", action="store_true", help="train only the network itself and print one line")
+    options = parser.parse_args(arguments)
+
+    data = digits()
+    run = functools.partial(over_seeds, data=data, epochs=options.epochs, seeds=options.seeds)
+    learnt = run("learnt", draw(), LEARNT)
+    if options.json:
+        print(json.dumps({field: round(value, 4) for field, value in last(learnt)._asdict().items()}))
+        return
+    drawn, skipped = run("as drawn", draw(), READOUT), run("read-out on v1", draw(reads="v1"), READOUT)
+    baselines = {
+        "LogisticRegression": baseline(LogisticRegression(max_iter=1000), data),
+        "MLPClassifier(256)": baseline(MLPClassifier((256,), random_state=0), data),
+    }
+    networks = {
+        "this network": last(learnt),
+        "  hidden couplings left as drawn": last(drawn),
+        "  the same, read-out on all of v1": last(skipped),
+    }
+    print(table(networks | baselines))
+    picture(draw(), {"hidden left as drawn": drawn, "learnt": learnt}, baselines).savefig("digits.png", dpi=150)
+    print("drawn in digits.png")
+
+
+if __name__ == "__main__":
+    main()
