@@ -131,8 +131,8 @@ def steady(network, state, by_hand):
         next(np.asarray(a) for n, a in dx.rollout(network, state, passes)[0].arrays.items() if n.startswith("hidden")),
     )
     return (
-        statistics.median(ours) / PASSES * 1e3,
-        statistics.median(theirs) / PASSES * 1e3,
+        statistics.median(ours) / passes * 1e3,
+        statistics.median(theirs) / passes * 1e3,
         ratio(ours, theirs),
     )
 

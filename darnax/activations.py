@@ -25,12 +25,14 @@ class Activation(eqx.Module):
     - `elementwise`: whether every unit answers to its own field alone, so that one call serves arrays of any shape.
     - `integer`: whether the values are whole numbers, which integer states can hold.
     - `differentiable`: whether a gradient through it means anything.
+    - `bounded`: whether its values lie between -1 and 1.
     """
 
     fn: Callable[..., Any]
     elementwise: bool = eqx.field(static=True, default=False)
     integer: bool = eqx.field(static=True, default=False)
     differentiable: bool = eqx.field(static=True, default=True)
+    bounded: bool = eqx.field(static=True, default=False)
 
     def __call__(self, field: Field, **needed: Any) -> Array:
         return self.fn(field, **needed)
@@ -60,7 +62,7 @@ def described(activation: Callable[..., Any]) -> Activation:
         return activation
     known = {
         name: getattr(activation, name)
-        for name in ("elementwise", "integer", "differentiable")
+        for name in ("elementwise", "integer", "differentiable", "bounded")
         if hasattr(activation, name)
     }
     return Activation(activation, **known)
@@ -97,15 +99,15 @@ def _softmax(field: Field) -> Field:
     return jax.nn.softmax(field, axis=-1)
 
 
-sign = Activation(_sign, elementwise=True, integer=True, differentiable=False)
+sign = Activation(_sign, elementwise=True, integer=True, differentiable=False, bounded=True)
 """±1 by the sign of the field; a field of zero gives +1."""
-tanh = Activation(jnp.tanh, elementwise=True)
+tanh = Activation(jnp.tanh, elementwise=True, bounded=True)
 """The hyperbolic tangent."""
 relu = Activation(jax.nn.relu, elementwise=True)
 """The positive part."""
 identity = Activation(_identity, elementwise=True)
 """The field itself."""
-softmax = Activation(_softmax)
+softmax = Activation(_softmax, bounded=True)
 """Exponentials normalised over the last axis of the node."""
 
 
@@ -115,6 +117,7 @@ class Glauber(eqx.Module):
     temperature: Float[Array, ""]
     elementwise = True
     integer = True
+    bounded = True
     differentiable = False
 
     def __call__(self, field: Field, *, key: Key[Array, ""]) -> Field:

@@ -1,6 +1,7 @@
 """One pass of a schedule over the arrays of a state."""
 
 import math
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 import jax
@@ -69,10 +70,12 @@ def residual_dtype(setting: Setting) -> Any:
     return jnp.result_type(jnp.float32, *(field_dtype(specs[at]) for at in setting.call.frame.moving))
 
 
-def block_scales(setting: Setting, state: GraphState) -> Scales:
+def block_scales(setting: Setting, state: GraphState, skip: Container[int] = ()) -> Scales:
     """For every row of the moving arrays max(1, max|s|) over its block: what residuals are relative to."""
     result, arrays = {}, arrays_of(state)
     for at in setting.call.frame.moving:
+        if at in skip:
+            continue
         spec = setting.network.topology.layout.arrays[at]
         size = jnp.abs(rows_of(spec, arrays[at]).astype(field_dtype(spec)))
         if spec.shared:
@@ -84,6 +87,18 @@ def block_scales(setting: Setting, state: GraphState) -> Scales:
             size = jnp.max(size, axis=tuple(range(1, size.ndim - 1)))
         result[at] = jnp.maximum(size, 1)
     return result
+
+
+def within_one(setting: Setting, at: int) -> bool:
+    """Whether after a first pass all that moves in an array lies between -1 and 1, and the scales of its rows are 1.
+
+    Held cells may be larger, so that must not share a row with others; nor may a pass leave out what it could move.
+    """
+    network, call = setting.network, setting.call
+    bounded = all(described(network.activations[kind]).bounded for kind in network.plan.arrays[at].kinds)
+    masked = any(network.topology.layout.node_array[node] == at for node in call.masked)
+    shared = network.topology.layout.arrays[at].shared
+    return bounded and not masked and not shared and not isinstance(call.schedule, Asynchronous)
 
 
 def relative(scale: Float[Array, "rows batch"], change: Float[Array, "rows *item batch"]) -> Float[Array, " batch"]:

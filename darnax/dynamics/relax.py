@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from darnax.activations import Leaky, name
 from darnax.dynamics.adjoint import Adjoint, Unrolled, attach, implicit, without_gradient
 from darnax.dynamics.call import Setting, noisy_kinds, prepare, sample_keys, setting
-from darnax.dynamics.passes import arrays_of, block_scales, one_pass, relative, residual_dtype
+from darnax.dynamics.passes import arrays_of, block_scales, one_pass, relative, residual_dtype, within_one
 from darnax.dynamics.schedules import Asynchronous, synchronous
 from darnax.dynamics.step import _count, pass_keys
 from darnax.network.messages import field_dtype, rows_of
@@ -118,10 +118,13 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
     tol = tol.astype(residual_dtype(fixed))
     cycles = not isinstance(call.schedule, Asynchronous)
 
+    ones = [at for at in call.frame.moving if within_one(fixed, at)]
+    at_first = block_scales(fixed, state)
+
     def advance(now: _Progress, anchor: _Progress) -> _Progress:
         """One pass; `anchor` is the copy that a cycle would come back to."""
         t = now.t + 1
-        scales = block_scales(fixed, now.state)
+        scales = {at: jnp.where(now.t == 0, at_first[at], 1) for at in ones} | block_scales(fixed, now.state, skip=ones)
         after, residual = one_pass(fixed, now.state, pass_keys(keys, now.t), now.active & ~lost, scales)
         assert residual is not None
         broken = lost | ~jnp.isfinite(residual)
@@ -184,7 +187,8 @@ def _solution(end: _Progress) -> Solution:
 def _finite(state: GraphState) -> Bool[Array, " batch"]:
     """Which samples hold finite numbers only, in all arrays, whoever reads them."""
     result = jnp.ones(state.batch_size, bool)
-    for array in state.arrays.values():
+    # a state made in the same program is full of constant zeros, which XLA would add up while compiling
+    for array in jax.lax.optimization_barrier(list(state.arrays.values())):
         if jnp.issubdtype(array.dtype, jnp.inexact):
             result = result & jnp.all(jnp.isfinite(array), axis=tuple(range(array.ndim - 1)))
     return result
@@ -195,25 +199,28 @@ def _again(
 ) -> Bool[Array, " batch"]:
     """Which of the open samples are back at the anchor, within the tolerance.
 
-    Few are, and a look at one row tells; only if some might be is the whole compared.
+    Few are, and a look at some cells tells; only if some might be is the whole compared.
     """
-    hint = open_ & _near(fixed, now, anchor, scales, tol, slice(0, 1))
+    moving, specs = fixed.call.frame.moving, fixed.network.topology.layout.arrays
+    some = {at: slice(0, 1 + 64 // math.prod(specs[at].item)) for at in moving[:1]}
+    hint = open_ & _near(fixed, now, anchor, scales, tol, some)
+    whole = dict.fromkeys(moving, slice(None))
     return jax.lax.cond(
-        jnp.any(hint),
-        lambda: hint & _near(fixed, now, anchor, scales, tol, slice(None)),
-        lambda: jnp.zeros_like(hint),
+        jnp.any(hint), lambda: hint & _near(fixed, now, anchor, scales, tol, whole), lambda: jnp.zeros_like(hint)
     )
 
 
-def _near(fixed: Setting, a: GraphState, b: GraphState, scales: Any, tol: Array, rows: slice) -> Bool[Array, " batch"]:
-    """Whether two states are equal within the tolerance on some rows; leaky units count in steps of their rate.
+def _near(
+    fixed: Setting, a: GraphState, b: GraphState, scales: Any, tol: Array, where: dict[int, slice]
+) -> Bool[Array, " batch"]:
+    """Whether two states are equal within the tolerance on some rows of some arrays.
 
-    Otherwise a slow approach would look like a cycle: in one pass a leaky unit moves but a small share of its residual.
+    Leaky units count in steps of their rate; otherwise a slow approach would look like a cycle: in one pass a leaky unit moves but a small share of its residual.
     """
     network = fixed.network
     result = jnp.ones(a.batch_size, bool)
     ours, theirs = arrays_of(a), arrays_of(b)
-    for at in fixed.call.frame.moving:
+    for at, rows in where.items():
         spec, index = network.topology.layout.arrays[at], network.plan.arrays[at]
         dtype = field_dtype(spec)
         change = jnp.abs(rows_of(spec, ours[at])[rows].astype(dtype) - rows_of(spec, theirs[at])[rows].astype(dtype))

@@ -125,12 +125,11 @@ def send(coupling: Any, tied: bool, x: Shaped[Array, "edges *sender batch"], dty
     """
     leaves = [leaf for leaf in jax.tree.leaves(coupling) if eqx.is_inexact_array(leaf)]
     x = x.astype(leaves[0].dtype if leaves else dtype)
-    over_batch = eqx.filter_vmap(lambda module, sender: module(sender), in_axes=(None, -1), out_axes=-1)
-    if tied:
-        return eqx.filter_vmap(over_batch, in_axes=(None, 0))(coupling, x).astype(dtype)
+    arrays, static = eqx.partition(coupling, eqx.is_array)
+    over_batch = jax.vmap(lambda arrays, sender: eqx.combine(arrays, static)(sender), in_axes=(None, -1), out_axes=-1)
     if len(x) == 1:
-        return over_batch(first(coupling), x[0])[None].astype(dtype)
-    return eqx.filter_vmap(over_batch)(coupling, x).astype(dtype)
+        return over_batch(arrays if tied else first(arrays), x[0])[None].astype(dtype)
+    return jax.vmap(over_batch, in_axes=(None if tied else 0, 0))(arrays, x).astype(dtype)
 
 
 def first(coupling: Any) -> Any:

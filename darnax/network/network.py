@@ -208,7 +208,14 @@ class Network(eqx.Module):
     def labels(self) -> "Network":
         """A tree like the network with the edge or node kind in place of every trainable leaf and None elsewhere.
 
-        It is what `optax.multi_transform` takes for rates of each kind; on `params` it labels just what `params` holds.
+        On `params` it labels just what `params` holds, as `optax.multi_transform` wants it for rates of each kind.
+
+        !!! example
+
+            ```python
+            rates = {"forward": optax.sgd(0.1), "recurrent": optax.sgd(0.01)}
+            optimiser = optax.multi_transform(rates, params.labels())
+            ```
         """
         empty = jax.tree.map(lambda _: None, self)
         named = [
