@@ -215,7 +215,8 @@ def _near(
 ) -> Bool[Array, " batch"]:
     """Whether two states are equal within the tolerance on some rows of some arrays.
 
-    Leaky units count in steps of their rate; otherwise a slow approach would look like a cycle: in one pass a leaky unit moves but a small share of its residual.
+    Leaky units count in steps of their rate; otherwise a slow approach would look like a cycle: in one pass a leaky
+    unit moves but a small share of its residual.
     """
     network = fixed.network
     result = jnp.ones(a.batch_size, bool)
