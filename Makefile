@@ -22,7 +22,7 @@ test-slow: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/foundation.py
