@@ -1,8 +1,11 @@
 """One pass equals the plain loop of the helpers, whatever the network, the schedule and the arguments."""
 
+import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, Loop, assert_state, loop_order, random_state
+from helpers import CASES, Case, Loop, assert_state, loop_order, random_state
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import darnax as dx
 from darnax.dynamics.call import _frame
@@ -73,3 +76,38 @@ def test_visits_of_many_sizes_share_a_few_programs(case, schedule, monkeypatch):
     after = dx.step(network, state, schedule=ours)
     _frame.cache_clear()
     assert_state(after, Loop(network, state).sweep(visits, units), exact=case != "parts")
+
+
+def random_graph(rng):
+    """Stacked nodes of a few shapes, views of a shared line, ties, self-loops, inputs."""
+    graph = nx.DiGraph(arrays={"line": 7})
+    for i in range(rng.integers(1, 5)):
+        graph.add_node(i, shape=[2, (1, 2), ()][rng.integers(3)], kind="ab"[rng.integers(2)])
+    for i in range(rng.integers(0, 4)):
+        step = int(rng.integers(1, 3))
+        first = int(rng.integers(0, 3))
+        graph.add_node(("view", i), array="line", index=slice(first, first + 2 * step, step), kind="a")
+    nodes = list(graph.nodes)
+    shape = {node: dx.Topology(graph).shape(node) for node in nodes}
+    for u in nodes:
+        for v in nodes:
+            if rng.random() < 0.4:
+                tie = {"tie": f"{shape[u]}{shape[v]}"} if u != v and rng.random() < 0.3 else {}
+                graph.add_edge(u, v, kind="loop" if u == v else "edge", **tie)
+    stacked = [node for node in nodes if not isinstance(node, tuple)]
+    graph.graph["inputs"] = stacked[: rng.integers(0, 2)]
+    return graph
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 10**6), st.sampled_from(["synchronous", "node_by_node", "unit_by_unit"]))
+def test_random_networks_equal_the_loop(seed, schedule):
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng)
+    case = Case(lambda: graph, biases={"a": dx.bias(0.25)} if "a" in dx.Topology(graph).node_kinds else None)
+    network = case.network()
+    state = random_state(network.topology, BATCH, seed)
+    given_arguments = arguments(network, rng)
+    ours, visits, units = loop_order(network, schedule)
+    after = dx.step(network, state, schedule=ours, **given_arguments)
+    assert_state(after, Loop(network, state, **given_arguments).sweep(visits, units))
