@@ -237,10 +237,23 @@ def test_the_residual_is_relative_to_the_block():
     network = dx.Network(dx.Topology(graph), {"edge": dx.scale(0.5)}, dx.identity, key=jax.random.key(0))
     state = dx.GraphState(network.topology).init({"a": [[100.0, 1.0]], "s": [[4.0][0]]})
     state = state.replace_val("r", np.array([[8.0, 40.0]]))
-    solution = dx.relax(network, state, max_steps=1)
     # a halves: 50 / 100; r: its first cell gets both views' messages and stays, its second moves by 20 / 40; s: 2 / 4
-    assert float(solution.residual[0]) == pytest.approx(0.5)
-    assert int(solution.period[0]) == 0
+    for passes in (1, 2, 3):
+        solution = dx.relax(network, state, max_steps=passes)
+        assert float(solution.residual[0]) == pytest.approx(0.5)
+        assert int(solution.period[0]) == 0
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_unrolled_reports_the_same(symmetric):
+    network = population(couplings_matrix(12, symmetric))
+    state = start(network, spins(12, 20))
+    ours, theirs = (
+        dx.relax(network, state, max_steps=40, adjoint=adjoint) for adjoint in (dx.implicit(), dx.unrolled())
+    )
+    assert len(set(ours.period.tolist())) > 1
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_gradients_agree_with_each_other_and_leave_out_what_did_not_settle():
