@@ -9,6 +9,7 @@ import jax
 from jaxtyping import Array, Float, Key, Shaped
 
 from darnax.couplings.coupling import Edges, Factory
+from darnax.topologies.arguments import per_axis
 
 Padding = str | tuple[tuple[int, ...], ...]
 
@@ -65,19 +66,10 @@ def conv(
                 f"`conv` joins nodes of shape (*space, channels) with one to three axes of space, but {sender_shape} "
                 f"sends to {receiver_shape}; give an image a channel axis, as in (28, 28, 1)"
             )
-        window = _per_axis("kernel", kernel, axes)
+        window = per_axis("kernel", kernel, axes)
         pad = padding if isinstance(padding, str) else ((padding,) * 2,) * axes if isinstance(padding, int) else padding
         weight_shape = (*window, sender_shape[-1], receiver_shape[-1])
         weight = jax.random.normal(key, weight_shape, edges.dtype) * (gain / math.sqrt(math.prod(weight_shape[:-1])))
-        return Conv(weight, _per_axis("stride", stride, axes), pad if isinstance(pad, str) else tuple(map(tuple, pad)))
+        return Conv(weight, per_axis("stride", stride, axes), pad if isinstance(pad, str) else tuple(map(tuple, pad)))
 
     return make
-
-
-def _per_axis(argument: str, value: int | Sequence[int], axes: int) -> tuple[int, ...]:
-    values = (value,) * axes if isinstance(value, int) else tuple(value)
-    if len(values) != axes or min(values) < 1:
-        raise ValueError(
-            f"`{argument}` is one positive int, or one for each of the {axes} axes of space, but got {value!r}"
-        )
-    return values

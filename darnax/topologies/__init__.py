@@ -1,6 +1,13 @@
 """Drawing and compiling the wiring of a network."""
 
+from darnax.topologies.lattice import lattice as lattice
 from darnax.topologies.layout import ArraySpec as ArraySpec
 from darnax.topologies.layout import View as View
+from darnax.topologies.populations import bipartite as bipartite
+from darnax.topologies.populations import hopfield as hopfield
+from darnax.topologies.populations import modular as modular
+from darnax.topologies.random import random as random
+from darnax.topologies.random import scale_free as scale_free
+from darnax.topologies.random import small_world as small_world
 from darnax.topologies.sequential import sequential as sequential
 from darnax.topologies.topology import Topology as Topology

@@ -7,6 +7,7 @@ the place where something stands in a drawing.
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ Name = Hashable
 
 def normalise(names: Sequence[Any], what: str = "node names") -> tuple[Name, ...]:
     """The names with NumPy integers as Python's; raises `TypeError` listing what cannot be a name."""
-    if set(map(type, names)) <= {str, int}:
+    parts = chain.from_iterable(name if type(name) is tuple else (name,) for name in names)
+    if set(map(type, parts)) <= {str, int}:
         return tuple(names)
     wrong = [name for name in names if not _is_name(name)]
     if wrong:
@@ -83,19 +85,25 @@ def hashes(names: Sequence[Name]) -> UInt64[np.ndarray, " n"]:
     """One 64-bit number a name: the same in every process and for every order of drawing."""
     if isinstance(names, range):
         return mix(np.arange(names.start, names.stop, names.step).astype(np.uint64))
-    small = [type(name) is int and -(2**63) <= name < 2**63 for name in names]
+    sorts: dict[Any, list[int]] = {}
+    for i, name in enumerate(names):
+        small = type(name) is int and -(2**63) <= name < 2**63
+        sorts.setdefault(int if small else len(name) if isinstance(name, tuple) else str, []).append(i)
     result = np.empty(len(names), np.uint64)
-    where = np.asarray(small, bool)
-    integers = [name for name, is_small in zip(names, small, strict=True) if is_small]
-    result[where] = mix(np.asarray(integers, np.int64).astype(np.uint64))
-    texts = [name for name, is_small in zip(names, small, strict=True) if not is_small]
-    result[~where] = [_digest(name) for name in texts]
+    for sort, where in sorts.items():
+        here = [names[i] for i in where]
+        if sort is int:
+            result[where] = mix(np.asarray(here, np.int64).astype(np.uint64))
+        elif sort is str:
+            result[where] = [_digest(name) for name in here]
+        else:  # tuples of one length, a column of parts at a time
+            length = mix(np.asarray([sort], np.uint64))
+            result[where] = combine(length, *(hashes(column) for column in zip(*here, strict=True)))
     return result
 
 
-def _digest(name) -> int:
-    text = json.dumps(to_json(name))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+def _digest(name: str | int) -> int:
+    return int.from_bytes(hashlib.blake2b(json.dumps(name).encode(), digest_size=8).digest(), "little")
 
 
 def mix(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:

@@ -1,43 +1,47 @@
 """A chain of layers."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import networkx as nx
 
+from darnax import _text
 from darnax.topologies.columns import Problems, parse_shape
 
 
-def sequential(sizes: Any, recurrent: bool = True, backward: bool = True) -> nx.DiGraph:
+def sequential(sizes: Any, recurrent: bool = True, backward: bool = True, skip: Any = ()) -> nx.DiGraph:
     """A chain of `L = len(sizes)` layers, drawn for `Topology`.
 
     Nodes are the numbers 0 to L-1: kind `input` first, `output` last, `hidden` between. Edges are `forward`
-    from i to i+1 (L-1 of them), `backward` from i+1 to i for i at least 1 (L-2), and `recurrent` from every
-    hidden node to itself (L-2). The first node is the input and the last the output.
+    from i to i+1 (L-1 of them), `backward` from i+1 to i for i at least 1 (L-2), `recurrent` from every
+    hidden node to itself (L-2), and `skip` where you ask for it. The first node is the input and the last the output.
 
     **Arguments:**
 
     - `sizes`: the shape of every layer, an int or a tuple; at least two.
     - `recurrent`, `backward`: whether to draw the edges of this kind.
+    - `skip`: pairs `(i, j)` of layers that are not neighbours, for an edge of kind `skip` from i to j.
 
-    Raises `ValueError` for fewer than two layers or a size that is not a shape.
+    Raises `ValueError` for fewer than two layers, a size that is not a shape, or a skip that is no pair of layers at
+    least two apart.
 
     !!! example
 
         ```python
-        graph = dx.topologies.sequential([64, 256, 10])
-        graph.add_edge(0, 2, kind="skip")
+        graph = dx.topologies.sequential([64, 256, 256, 10], skip=[(0, 2), (1, 3)])
+        graph.add_edge(3, 1, kind="feedback")
         topology = dx.Topology(graph)
         ```
     """
     shapes = parse_sizes(sizes)
     if len(shapes) < 2:
         raise ValueError(f"`sizes` names at least two layers, an input and an output, but got {sizes!r}; add one")
-    last = len(shapes) - 1
+    last, skip = len(shapes) - 1, _pairs(skip, len(shapes))
     graph = nx.DiGraph(
         inputs=[0],
         outputs=[last],
         node_kinds=("input", "hidden", "output"),
-        edge_kinds=("forward", *["recurrent"] * recurrent, *["backward"] * backward),
+        edge_kinds=("forward", *["recurrent"] * recurrent, *["backward"] * backward, *["skip"] * bool(skip)),
     )
     for i, shape in enumerate(shapes):
         graph.add_node(i, shape=shape, kind="input" if i == 0 else "output" if i == last else "hidden")
@@ -47,7 +51,28 @@ def sequential(sizes: Any, recurrent: bool = True, backward: bool = True) -> nx.
             graph.add_edge(i, i, kind="recurrent")
         if i >= 1 and backward:
             graph.add_edge(i + 1, i, kind="backward")
+    graph.add_edges_from(skip, kind="skip")
     return graph
+
+
+def _pairs(skip: Any, layers: int) -> list[tuple[int, int]]:
+    """Layers that a skip edge joins."""
+    if not isinstance(skip, Iterable) or isinstance(skip, str):
+        raise TypeError(f"`skip` is a list of pairs of layers, as in [(0, 2)], but got {skip!r}")
+    pairs = [tuple(pair) if isinstance(pair, Iterable) else pair for pair in skip]
+    layer = range(layers)
+    wrong = [
+        pair
+        for pair in pairs
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(end in layer for end in pair))
+        or abs(pair[0] - pair[1]) < 2
+    ]
+    if wrong:
+        raise ValueError(
+            f"`skip` joins pairs of the layers 0 to {layers - 1} that are at least two apart, but names "
+            f"{_text.names(wrong)}; neighbours have edges `forward` and `backward`"
+        )
+    return pairs
 
 
 def parse_sizes(sizes: Any) -> list[tuple[int, ...]]:

@@ -1,0 +1,101 @@
+"""Sites on a grid."""
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from darnax import _text
+from darnax.topologies.arguments import whole
+from darnax.topologies.columns import parse_shape
+from darnax.topologies.random import annotated
+
+
+def lattice(
+    shape: Any, periodic: bool | Sequence[bool] = True, neighbours: int | Iterable[Any] = 1, size: Any = ()
+) -> nx.DiGraph:
+    """A grid of sites, each of which sends to its neighbours.
+
+    Nodes are the positions `(i, j, ...)`, numbers on one axis, of kind `unit`; there are as many as `shape` has cells.
+    Edges are `lateral`, both ways between neighbours: on a periodic lattice that is large enough as many from every
+    site as there are neighbours, `2 d` for the nearest on `d` axes. With open ends it is `networkx.grid_graph`, drawn
+    in both directions; periodic it is a ring or a torus.
+
+    **Arguments:**
+
+    - `shape`: the number of sites along each axis, an int or a tuple.
+    - `periodic`: whether the ends of an axis meet; one answer, or one for each axis.
+    - `neighbours`: a distance, the number of steps along the axes that reach a neighbour (1: the nearest four on two
+      axes); or the offsets themselves, `[(0, 1), (1, 0)]` for edges to the right and down alone.
+    - `size`: the shape of every node; `()` is a scalar unit.
+
+    Raises `ValueError` where an offset leads back to where it starts, as on a periodic axis of size 1.
+
+    !!! example
+
+        ```python
+        graph = dx.topologies.lattice((16, 16))
+        couplings = {"lateral": dx.scale(1.0, fixed=True)}
+        network = dx.Network(dx.Topology(graph), couplings, dx.glauber(2.3), key=jax.random.key(0))
+        ```
+    """
+    shape, size = parse_shape(shape), parse_shape(size)
+    if not shape:
+        raise ValueError("`shape` is () and has no axis; give at least one, as in (16, 16)")
+    closed = _periodic(periodic, len(shape))
+    offsets = _offsets(neighbours, len(shape))
+    home = [
+        offset
+        for offset in offsets
+        if all(
+            step % sites == 0 if ring else step == 0 for step, sites, ring in zip(offset, shape, closed, strict=True)
+        )
+    ]
+    if home:
+        raise ValueError(
+            f"`neighbours` at {_text.names(home)} of a lattice of `shape` {shape}, `periodic` {closed}, are the site "
+            "itself; make the axis longer or its ends open"
+        )
+    flat = len(shape) == 1
+    sites = list(range(shape[0])) if flat else list(product(*map(range, shape)))
+    ends = []
+    at = np.indices(shape).reshape(len(shape), -1)
+    for offset in offsets:
+        to = at + np.asarray(offset)[:, None]
+        inside = np.ones(to.shape[1], bool)
+        for axis, (count, ring) in enumerate(zip(shape, closed, strict=True)):
+            if ring:
+                to[axis] %= count
+            else:
+                inside &= (to[axis] >= 0) & (to[axis] < count)
+        ends.append((np.flatnonzero(inside), np.ravel_multi_index(tuple(to[:, inside]), shape)))
+    senders, receivers = (np.concatenate(column).tolist() for column in zip(*ends, strict=True))
+    return annotated(sites, ((sites[u], sites[v]) for u, v in zip(senders, receivers, strict=True)), size)
+
+
+def _periodic(periodic: Any, axes: int) -> tuple[bool, ...]:
+    answers = (periodic,) * axes if isinstance(periodic, (bool, np.bool_)) else tuple(periodic)
+    if len(answers) != axes or not all(isinstance(answer, (bool, np.bool_)) for answer in answers):
+        raise ValueError(f"`periodic` is a bool, or one for each of the {axes} axes, but got {periodic!r}")
+    return tuple(map(bool, answers))
+
+
+def _offsets(neighbours: Any, axes: int) -> list[tuple[int, ...]]:
+    """Steps to the neighbours, each once."""
+    if isinstance(neighbours, (int, np.integer)):
+        reach = whole("neighbours", neighbours, 1)
+        steps = product(range(-reach, reach + 1), repeat=axes)
+        return [step for step in steps if 0 < sum(map(abs, step)) <= reach]
+    offsets = [tuple(step) if isinstance(step, Iterable) else (step,) for step in neighbours]
+    wrong = [
+        step for step in offsets if len(step) != axes or not all(isinstance(part, (int, np.integer)) for part in step)
+    ]
+    if wrong or not offsets:
+        came = f"{_text.names(wrong)} among them" if wrong else "none"
+        raise ValueError(
+            f"`neighbours` is a distance of at least 1, or a list of offsets of {axes} ints, but got {came}; "
+            f"give offsets such as {(1,) + (0,) * (axes - 1)}"
+        )
+    return list(dict.fromkeys(tuple(map(int, step)) for step in offsets))

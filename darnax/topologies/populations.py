@@ -1,0 +1,99 @@
+"""Topologies whose nodes are whole populations, dense inside."""
+
+from typing import Any
+
+import networkx as nx
+
+from darnax.topologies.arguments import whole
+from darnax.topologies.columns import parse_shape
+
+
+def hopfield(n: Any) -> nx.DiGraph:
+    """One population of units that all hear each other.
+
+    The node is `"units"`, of shape `n` and kind `unit`, with one edge to itself, `recurrent`. There is no input: a
+    pattern is a start, `GraphState(topology).init({"units": pattern})`.
+    Source: J. J. Hopfield, Proc. Natl. Acad. Sci. 79, 2554 (1982).
+
+    **Arguments:**
+
+    - `n`: the number of units, or the shape of the population.
+
+    !!! example
+
+        ```python
+        topology = dx.Topology(dx.topologies.hopfield(100))
+        couplings = {"recurrent": dx.dense(self_coupling=0.0)}
+        network = dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))
+        ```
+    """
+    graph = nx.DiGraph(node_kinds=("unit",), edge_kinds=("recurrent",))
+    graph.add_node("units", shape=parse_shape(n), kind="unit")
+    graph.add_edge("units", "units", kind="recurrent")
+    return graph
+
+
+def bipartite(visible: Any, hidden: Any) -> nx.DiGraph:
+    """Two populations that hear each other and not themselves, as in a restricted Boltzmann machine.
+
+    Nodes are `"visible"` and `"hidden"`, kinds of the same names; edges are `forward`, visible to hidden, and
+    `backward`. There is no input: data are clamped, `clamp=["visible"]`. The stationary distribution of `glauber`
+    units under `node_by_node` is Boltzmann's if the weights backward are the transpose of those forward; rules that
+    give both the product of the two ends keep them so.
+    Source: P. Smolensky, in Parallel Distributed Processing 1, 194 (1986).
+
+    **Arguments:**
+
+    - `visible`, `hidden`: the number of units, or the shape of the population.
+
+    !!! example
+
+        ```python
+        topology = dx.Topology(dx.topologies.bipartite((8, 8, 1), 100))
+        couplings = {"forward": dx.dense(), "backward": dx.dense()}
+        network = dx.Network(topology, couplings, dx.glauber(1.0), key=jax.random.key(0))
+        forward, backward = network["visible", "hidden"], network["hidden", "visible"]
+        backward = eqx.tree_at(lambda coupling: coupling.weight, backward, forward.weight.T)
+        network = network.replace_val(("hidden", "visible"), backward)
+        ```
+    """
+    graph = nx.DiGraph(node_kinds=("visible", "hidden"), edge_kinds=("forward", "backward"))
+    graph.add_node("visible", shape=parse_shape(visible), kind="visible")
+    graph.add_node("hidden", shape=parse_shape(hidden), kind="hidden")
+    graph.add_edge("visible", "hidden", kind="forward")
+    graph.add_edge("hidden", "visible", kind="backward")
+    return graph
+
+
+def modular(modules: Any, units: Any) -> nx.DiGraph:
+    """Populations that are dense inside, with sparse links between: unit to unit.
+
+    Nodes are the modules, of kind `module`. Edges are `recurrent`, from every module to itself, and `between`, both
+    ways between linked modules: made for `dx.scale(strength, fixed=True)`, by which every unit hears its namesake in
+    the other module. Such excitatory links let networks with asymmetric couplings settle in exponentially many states.
+    Source: Badalotti et al., arXiv:2509.05041.
+
+    **Arguments:**
+
+    - `modules`: how many, in a chain: nodes 0 to modules-1 and `2 (modules - 1)` edges `between`. Or a networkx graph
+      whose vertices are the modules and whose edges the links; in a directed one a link goes one way.
+    - `units`: the number of units of every module, or their shape.
+
+    Raises `ValueError` for fewer than one module.
+
+    !!! example
+
+        ```python
+        topology = dx.Topology(dx.topologies.modular(3, units=100))
+        couplings = {"recurrent": dx.dense(self_coupling=0.0), "between": dx.scale(0.5, fixed=True)}
+        network = dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))
+        ```
+    """
+    links = modules if isinstance(modules, nx.Graph) else nx.path_graph(whole("modules", modules, 1))
+    if not len(links):
+        raise ValueError("`modules` is a graph without vertices; give it at least one")
+    graph = nx.DiGraph(node_kinds=("module",), edge_kinds=("recurrent", "between"))
+    graph.add_nodes_from(links, shape=parse_shape(units), kind="module")
+    graph.add_edges_from(links.to_directed().edges(), kind="between")
+    graph.add_edges_from(((module, module) for module in links), kind="recurrent")
+    return graph
