@@ -11,9 +11,14 @@ from darnax.activations import softmax as softmax
 from darnax.activations import tanh as tanh
 from darnax.couplings import Fixed as Fixed
 from darnax.couplings import conv as conv
+from darnax.couplings import conv_transpose as conv_transpose
 from darnax.couplings import dense as dense
+from darnax.couplings import graph_conv as graph_conv
+from darnax.couplings import pool as pool
 from darnax.couplings import relay as relay
 from darnax.couplings import scale as scale
+from darnax.couplings import sparse as sparse
+from darnax.couplings import upsample as upsample
 from darnax.dynamics import Solution as Solution
 from darnax.dynamics import asynchronous as asynchronous
 from darnax.dynamics import coloured as coloured

@@ -206,7 +206,7 @@ class Loop:
         self.batch, self.silence, self.kinds, self.drive = state.batch_size, silence, kinds, drive or {}
         self.held = {name: np.zeros(array.shape, bool) for name, array in self.arrays.items()}
         clamp = clamp if isinstance(clamp, dict) else dict.fromkeys(clamp, True)
-        for node, mask in (dict.fromkeys(self.topology.inputs, True) | clamp).items():
+        for node, mask in (dict.fromkeys(self.topology.held, True) | clamp).items():
             mask = np.broadcast_to(np.asarray(mask), (self.batch, *self.topology.shape(node)))
             self.view(self.held, node)[...] |= np.moveaxis(mask, 0, -1)
 

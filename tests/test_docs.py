@@ -97,7 +97,7 @@ def world() -> dict[str, Any]:
     params, rest = dx.partition(network, rules)
     optimiser = optax.sgd(0.1)
     return {
-        "dx": dx, "jax": jax, "jnp": jnp, "np": np, "nx": nx, "eqx": eqx, "optax": optax,
+        "dx": dx, "jax": jax, "jnp": jnp, "np": np, "nx": nx, "eqx": eqx, "optax": optax, "jraph": jraph,
         "graph": graph, "topology": topology, "network": network, "x": x, "B": len(x),
         "state": dx.GraphState(topology).init(x), "rules": rules, "params": params, "rest": rest,
         "optimiser": optimiser, "memory": optimiser.init(params), "key": jax.random.key(2),
@@ -109,7 +109,7 @@ def lateral() -> dict[str, Any]:
     ring = nx.cycle_graph(5).to_directed()
     nx.set_node_attributes(ring, 8, "shape")
     nx.set_edge_attributes(ring, "lateral", "kind")
-    return {"jraph": jraph, "state": dx.GraphState(dx.Topology(ring), 2), "weights": jnp.ones((8, 8))}
+    return {"state": dx.GraphState(dx.Topology(ring), 2), "weights": jnp.ones((8, 8))}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

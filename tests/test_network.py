@@ -413,7 +413,7 @@ def test_a_missing_edge_attribute_is_named():
         built(graph, {"go": dx.scale(weight="mass")})
     graph["b"]["c"]["weight"] = 2.0
     nx.set_edge_attributes(graph, "t", "tie")
-    with pytest.raises(ValueError, match=r"tied edges with another value: \('b', 'c'\)"):
+    with pytest.raises(ValueError, match=r"one number for all tied edges, but differs on \('b', 'c'\)"):
         built(graph, {"go": dx.scale(weight="weight")})
 
 

@@ -60,16 +60,87 @@ def conv(
     """
 
     def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
-        axes = len(sender_shape) - 1
-        if len(receiver_shape) != len(sender_shape) or not 1 <= axes <= 3:
-            raise ValueError(
-                f"`conv` joins nodes of shape (*space, channels) with one to three axes of space, but {sender_shape} "
-                f"sends to {receiver_shape}; give an image a channel axis, as in (28, 28, 1)"
-            )
-        window = per_axis("kernel", kernel, axes)
-        pad = padding if isinstance(padding, str) else ((padding,) * 2,) * axes if isinstance(padding, int) else padding
-        weight_shape = (*window, sender_shape[-1], receiver_shape[-1])
+        axes = space_axes("conv", sender_shape, receiver_shape)
+        weight_shape = (*per_axis("kernel", kernel, axes), sender_shape[-1], receiver_shape[-1])
         weight = jax.random.normal(key, weight_shape, edges.dtype) * (gain / math.sqrt(math.prod(weight_shape[:-1])))
-        return Conv(weight, per_axis("stride", stride, axes), pad if isinstance(pad, str) else tuple(map(tuple, pad)))
+        return Conv(weight, per_axis("stride", stride, axes), _padding(padding, axes))
 
     return make
+
+
+class ConvTranspose(eqx.Module):
+    """The transpose of a `Conv` that takes the receiver to the sender.
+
+    The weight is that of the convolution, `(*kernel, receiver channels, sender channels)`.
+    """
+
+    weight: Float[Array, "..."]
+    stride: tuple[int, ...] = eqx.field(static=True)
+    padding: Padding = eqx.field(static=True)
+    receiver_shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
+        forward = Conv(self.weight, self.stride, self.padding)
+        image = jax.ShapeDtypeStruct(self.receiver_shape, self.weight.dtype)
+        return jax.linear_transpose(forward, image)(x)[0]
+
+
+def conv_transpose(
+    kernel: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[tuple[int, int]] = "SAME",
+    gain: float | int = 1.0,
+) -> Factory:
+    """The way back of `conv` with the same arguments: from its receiver, through transposed weights, to its sender.
+
+    Every unit of the sender adds its window to the receiver's image. The weights start as
+    `N(0, gain² / (kernel units * sender channels / stride units))`, the mean number of terms in a sum.
+
+    **Arguments:**
+
+    - `kernel`, `stride`, `padding`: those of the convolution that it is the transpose of.
+    - `gain`: scales the initial weights.
+
+    Raises `ValueError` where that convolution would make another shape of the receiver than the sender's.
+
+    !!! example
+
+        ```python
+        couplings = {"forward": dx.conv(5, stride=2), "backward": dx.conv_transpose(5, stride=2)}
+        ```
+    """
+
+    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
+        axes = space_axes("conv_transpose", sender_shape, receiver_shape)
+        window, step = per_axis("kernel", kernel, axes), per_axis("stride", stride, axes)
+        terms = math.prod(window) * sender_shape[-1] / math.prod(step)
+        weight = jax.random.normal(key, (*window, receiver_shape[-1], sender_shape[-1]), edges.dtype)
+        back = ConvTranspose(weight * (gain / math.sqrt(terms)), step, _padding(padding, axes), receiver_shape)
+        image = jax.ShapeDtypeStruct(receiver_shape, edges.dtype)
+        made = jax.eval_shape(Conv(back.weight, back.stride, back.padding), image).shape
+        if made != sender_shape:
+            raise ValueError(
+                f"`conv_transpose` undoes a convolution of {receiver_shape}, which makes {made} of it and not the "
+                f"sender's {sender_shape}; change `kernel`, `stride` or `padding`, or the shape of a node"
+            )
+        return back
+
+    return make
+
+
+def _padding(padding: str | int | Sequence[tuple[int, int]], axes: int) -> Padding:
+    """Padding as JAX takes it."""
+    if isinstance(padding, str):
+        return padding
+    return ((padding,) * 2,) * axes if isinstance(padding, int) else tuple(map(tuple, padding))
+
+
+def space_axes(coupling: str, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...]) -> int:
+    """The number of axes of space of two images; `ValueError` where they are none."""
+    axes = len(sender_shape) - 1
+    if len(receiver_shape) != len(sender_shape) or not 1 <= axes <= 3:
+        raise ValueError(
+            f"`{coupling}` joins nodes of shape (*space, channels) with one to three axes of space, but {sender_shape} "
+            f"sends to {receiver_shape}; give an image a channel axis, as in (28, 28, 1)"
+        )
+    return axes

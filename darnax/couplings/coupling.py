@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
@@ -19,14 +20,36 @@ Factory: TypeAlias = Callable[..., Coupling]
 
 
 class Fixed(eqx.Module):
-    """A number of a coupling that no rule trains: it can be swept and annealed, but optimisers never see it."""
+    """A number of a coupling that no rule trains: it can be swept and annealed, but optimisers never see it.
+
+    `own` marks one that every edge has for itself even where edges are tied, as `Edges.own` gives it.
+    """
 
     value: Shaped[Array, "..."]
+    own: bool = eqx.field(static=True, default=False)
 
 
 def value(leaf: Any) -> Any:
     """A leaf's number, whether it is trained or fixed."""
     return leaf.value if isinstance(leaf, Fixed) else leaf
+
+
+def per_edge(coupling: Any, tied: bool) -> Any:
+    """For every leaf of the coupling of several edges, whether it has a leading axis of edges.
+
+    All arrays have one, but where edges are tied only those marked as each edge's own.
+    """
+
+    def marked(part: Any) -> Any:
+        every = not tied or (isinstance(part, Fixed) and part.own)
+        return jax.tree.map(lambda leaf: every and eqx.is_array(leaf), part)
+
+    return jax.tree.map(marked, coupling, is_leaf=lambda part: isinstance(part, Fixed))
+
+
+def pick(coupling: Any, tied: bool, edges: Any) -> Any:
+    """The coupling of some of its edges; an int gives that of a single one."""
+    return jax.tree.map(lambda own, leaf: leaf[edges] if own else leaf, per_edge(coupling, tied), coupling)
 
 
 @dataclass(frozen=True)
@@ -37,16 +60,34 @@ class Edges:
 
     - `self_loop`: whether sender and receiver are one node.
     - `dtype`: of messages; a good choice for parameters.
-    - `attributes`: the edge's numbers by name.
-    - `missing`: for attributes that not all edges have, or not with one value where they are tied: which lack it.
+    - `attributes`: the edge's numbers by name; where edges are tied, a column with those of all of them.
+    - `missing`: for attributes that not all edges have, which lack it.
+    - `differing`: for attributes that tied edges have with several values, which differ from the first.
+
+    `edges["name"]` is the edge's number, one for all tied edges; `edges.own("name")` is a `Fixed` number that tied
+    edges have each for itself.
     """
 
     self_loop: bool
     dtype: np.dtype
     attributes: Mapping[str, Any]
     missing: Mapping[str, str]
+    differing: Mapping[str, str]
 
     def __getitem__(self, name: str) -> Any:
+        value = self._column(name)
+        if name in self.differing:
+            raise ValueError(
+                f"edge attribute {name!r} is one number for all tied edges, but differs on {self.differing[name]}; "
+                "give them one value, or read it with edges.own where it is no parameter"
+            )
+        return value[0] if value.ndim else value
+
+    def own(self, name: str) -> Fixed:
+        """The edge's number, which stays its own where edges are tied."""
+        return Fixed(self._column(name), own=True)
+
+    def _column(self, name: str) -> Array:
         if name in self.missing:
             raise ValueError(f"edge attribute {name!r} is missing on {self.missing[name]}; give it to every edge")
         if name not in self.attributes:

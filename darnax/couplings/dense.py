@@ -11,21 +11,24 @@ from darnax.couplings.coupling import Edges, Factory, Fixed, value
 
 
 class Dense(eqx.Module):
-    """The message `W x`, sender and receiver flattened; its diagonal is `self_coupling` where that is given.
+    """The message `factor * W x`, sender and receiver flattened.
 
     **Fields:**
 
     - `weight`: `(receiver units, sender units)`.
-    - `self_coupling`: the fixed diagonal, one number, or None. It is part of the formula: what `weight` holds on its
-      diagonal is never read.
+    - `self_coupling`: the fixed diagonal of W, one number, or None. It is part of the formula: what `weight` holds on
+      its diagonal is never read.
+    - `factor`: a fixed number of the edge, or None.
     """
 
     weight: Float[Array, "*edges receiver sender"]
     self_coupling: Fixed | None
+    factor: Fixed | None
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
-        return (self.prepared().weight @ x.reshape(-1)).reshape(self.receiver_shape)
+        message = (self.prepared().weight @ x.reshape(-1)).reshape(self.receiver_shape)
+        return message if self.factor is None else value(self.factor) * message
 
     def prepared(self) -> "Dense":
         """The same coupling with its diagonal written out, for use in a loop."""
@@ -33,10 +36,10 @@ class Dense(eqx.Module):
             return self
         diagonal = jnp.eye(self.weight.shape[-1], dtype=bool)
         weight = jnp.where(diagonal, value(self.self_coupling)[..., None, None], self.weight)
-        return Dense(weight, None, self.receiver_shape)
+        return Dense(weight, None, self.factor, self.receiver_shape)
 
 
-def dense(gain: float | int = 1.0, self_coupling: float | int | None = None) -> Factory:
+def dense(gain: float | int = 1.0, self_coupling: float | int | None = None, factor: str | None = None) -> Factory:
     """All-to-all coupling, `W x` with `W ~ N(0, gain² / sender units)`.
 
     **Arguments:**
@@ -44,8 +47,10 @@ def dense(gain: float | int = 1.0, self_coupling: float | int | None = None) -> 
     - `gain`: scales the initial weights; 0 starts without any.
     - `self_coupling`: for self-loops, a fixed diagonal of `W` that nothing trains; positive values help a network to
       settle.
+    - `factor`: the name of an edge attribute that multiplies the message. Nothing trains it, and tied edges keep each
+      their own: with one `W` for all edges of a weighted graph, the field is `A X W`.
 
-    Raises `ValueError` where `self_coupling` meets an edge that is no self-loop.
+    Raises `ValueError` where `self_coupling` meets an edge that is no self-loop, or an edge lacks the attribute.
 
     !!! example
 
@@ -61,9 +66,10 @@ def dense(gain: float | int = 1.0, self_coupling: float | int | None = None) -> 
             )
         fan_in, fan_out = math.prod(sender_shape), math.prod(receiver_shape)
         weight = jax.random.normal(key, (fan_out, fan_in), edges.dtype) * (gain / math.sqrt(fan_in))
+        own = None if factor is None else edges.own(factor)
         if self_coupling is None:
-            return Dense(weight, None, receiver_shape)
+            return Dense(weight, None, own, receiver_shape)
         weight = jnp.where(jnp.eye(fan_in, dtype=bool), 0, weight)
-        return Dense(weight, Fixed(jnp.asarray(self_coupling, edges.dtype)), receiver_shape)
+        return Dense(weight, Fixed(jnp.asarray(self_coupling, edges.dtype)), own, receiver_shape)
 
     return make

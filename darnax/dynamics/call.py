@@ -29,7 +29,7 @@ class Frame(eqx.Module):
     - `speakers`: which edges speak.
     - `sweep`: the visits of a pass, or None where everything is updated at once.
     - `held`: for arrays of which some rows are held by name, these rows; the key is missing where the network's own
-      list of inputs says it.
+      list says it.
     - `moving`: arrays that can change.
     - `partly_held`: those of them that have rows held by name.
     """
@@ -98,7 +98,7 @@ def _frame(
     heard_rows = layout.rows_of(np.flatnonzero(hears))
     moving = tuple(at for at, rows in heard_rows.items() if len(np.setdiff1d(rows, held_rows.get(at, []))))
     partly = tuple(at for at in moving if at in held_rows)
-    named = layout.rows_of(np.asarray(topology.columns.inputs, np.int64))
+    named = layout.rows_of(np.asarray(topology.columns.held, np.int64))
     given = {
         at: concrete(held_rows[at].astype(np.int32))
         for at in partly
@@ -119,7 +119,7 @@ def _frame(
 
 def _clamps(topology: Topology, batch: int, clamp: Any) -> tuple[tuple[int, ...], dict[int, Array]]:
     """Nodes held as a whole, and masks of those held in part."""
-    held = dict.fromkeys(topology.columns.inputs)
+    held = dict.fromkeys(topology.columns.held)
     masks = {}
     if not isinstance(clamp, Mapping):
         return tuple(sorted(held | dict.fromkeys(topology.indices("clamp", as_names("clamp", clamp))))), masks
@@ -253,7 +253,7 @@ def _held(network: Network, call: Call, at: int) -> Bool[Array, "..."] | None:
     spec, frame = network.topology.layout.arrays[at], call.frame
     held = None
     if at in frame.partly_held:
-        rows = frame.held.get(at, network.plan.arrays[at].inputs)
+        rows = frame.held.get(at, network.plan.arrays[at].held)
         held = jnp.zeros(spec.rows, bool).at[rows].set(True).reshape(spec.rows, *[1] * (len(spec.item) + 1))
     here = [
         (node, mask)

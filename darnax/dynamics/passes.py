@@ -10,6 +10,7 @@ import jraph
 from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from darnax.activations import Leaky, described, name, needs
+from darnax.couplings.coupling import pick
 from darnax.dynamics.call import Setting, drive_fields
 from darnax.dynamics.schedules import Asynchronous
 from darnax.dynamics.sweep import Listing
@@ -408,8 +409,8 @@ def _say(setting: Setting, arrays: Arrays, i: int, edges: Array, real: Array):
         rows = index.senders[edges] if index.senders is not None else edges_to_rows(group.sender_index, edges)
         x = rows_of(sender, arrays[group.sender_array])[rows]
     coupling = setting.couplings[i]
-    if group.tie is None and len(group.edges) > 1:
-        coupling = jax.tree.map(lambda leaf: leaf[edges] if isinstance(leaf, jax.Array) else leaf, coupling)
+    if len(group.edges) > 1:
+        coupling = pick(coupling, group.tie is not None, edges)
     sent = messages.send(coupling, group.tie is not None, x, field_dtype(receiver))
     if index.receivers is not None:
         rows = index.receivers.reshape(len(group.edges), -1)[edges] + index.start

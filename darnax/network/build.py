@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from darnax import _text
 from darnax.activations import described, name, needs
-from darnax.couplings.coupling import Edges, Factory
+from darnax.couplings.coupling import Edges, Factory, pick
 from darnax.network.bias import Bias
 from darnax.network.messages import field_dtype
 from darnax.topologies import names as naming
@@ -94,7 +94,7 @@ def _bundle(topology: Topology, factory: Factory, bundle: Bundle, key, keys, str
     if bundle.tie is None:
         module = _make(topology, factory, groups[0], bundle.edges, keys[bundle.edges], dtype)
         for group in groups:
-            _check_message(topology, group, module, len(bundle.edges))
+            _check_message(topology, group, module)
         return module
     own = fold(key, jnp.asarray(naming.words(naming.hashes([("tie", bundle.kind, bundle.tie)]))))
     made = {}  # one coupling a pair of shapes; all must have the same leaves
@@ -103,7 +103,7 @@ def _bundle(topology: Topology, factory: Factory, bundle: Bundle, key, keys, str
         if shapes not in made:
             stacked = _make(topology, factory, group, bundle.edges, own, dtype)
             made[shapes] = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, stacked)
-            _check_message(topology, group, made[shapes], None)
+            _check_message(topology, group, made[shapes])
     modules = list(made.values())
     if any(_leaf_shapes(module) != _leaf_shapes(modules[0]) for module in modules):
         who = [f"{topology.edge(int(g.edges[0]))} {g.sender_shape} -> {g.receiver_shape}" for g in groups]
@@ -128,40 +128,38 @@ def _make(topology: Topology, factory: Factory, group: EdgeGroup, edges: np.ndar
     try:
         if "edges" not in inspect.signature(factory).parameters:
             return eqx.filter_vmap(lambda key: factory(*shapes, key))(keys)
-        columns, missing = _columns(topology, edges, tied=group.tie is not None)
-        return eqx.filter_vmap(
-            lambda key, columns: factory(*shapes, key, edges=Edges(group.self_loop, jnp.dtype(dtype), columns, missing))
-        )(keys, columns)
+        tied = group.tie is not None
+        columns, missing, differing = _columns(topology, edges)
+
+        def one(key, columns):
+            known = columns, missing, differing if tied else {}
+            return factory(*shapes, key, edges=Edges(group.self_loop, jnp.dtype(dtype), *known))
+
+        return eqx.filter_vmap(one, in_axes=(0, None if tied else 0))(keys, columns)
     except Exception as error:
         raise _on_edge(topology, group, "cannot be made", error) from error
 
 
-def _columns(topology: Topology, edges: np.ndarray, tied: bool):
-    """The edges' numbers: a column each, or where they are tied the one value that all share."""
-    columns, missing = {}, {}
+def _columns(topology: Topology, edges: np.ndarray):
+    """The edges' numbers, a column each; by attribute, the edges that lack it, and those unlike the first."""
+    columns, missing, differing = {}, {}, {}
     for attribute, (values, given) in topology.columns.attributes.items():
         values, given = values[edges], np.ones(len(edges), bool) if given is None else given[edges]
-        different = values != values[0] if tied else np.zeros(len(edges), bool)
-        columns[attribute] = jnp.asarray(values[:1] if tied else values, float)
-        lacking = [topology.edge(edge) for edge in edges[~given].tolist()]
-        differing = [topology.edge(edge) for edge in edges[different].tolist()]
-        if lacking or differing:
-            missing[attribute] = _text.names(lacking) or f"(tied edges with another value: {_text.names(differing)})"
-    return columns, missing
+        columns[attribute] = jnp.asarray(values, float)
+        for which, found in (missing, ~given), (differing, values != values[0]):
+            if found.any():
+                which[attribute] = _text.names(topology.edge(edge) for edge in edges[found].tolist())
+    return columns, missing, differing
 
 
-def _check_message(topology: Topology, group: EdgeGroup, module: Any, size: int | None):
+def _check_message(topology: Topology, group: EdgeGroup, module: Any):
     """The message of one edge has the receiver's shape, found by tracing and not by running."""
-
-    def one(leaf):
-        return jax.ShapeDtypeStruct(leaf.shape[0 if size is None else 1 :], leaf.dtype)
-
     if not callable(module):
         raise TypeError(
             f"`couplings[{group.kind!r}]` made {module!r}, which cannot be called; a factory returns a module"
         )
     arrays, static = eqx.partition(module, eqx.is_array)
-    arrays = jax.tree.map(one, arrays)
+    arrays = jax.eval_shape(lambda arrays: pick(arrays, group.tie is not None, 0), arrays)
     leaves = [leaf for leaf in jax.tree.leaves(arrays) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     dtype = leaves[0].dtype if leaves else field_dtype(topology.layout.arrays[group.receiver_array])
     sender = jax.ShapeDtypeStruct(group.sender_shape, dtype)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax import _text
+from darnax.couplings.coupling import per_edge, pick
 from darnax.network.plan import GroupIndex
 from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.layout import ArraySpec
@@ -121,20 +122,16 @@ def gather(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, array: Shaped[A
 def send(coupling: Any, tied: bool, x: Shaped[Array, "edges *sender batch"], dtype: Any) -> Shaped[Array, "..."]:
     """The messages of all edges of a group, `(E, *receiver_shape, B)` in `dtype`.
 
-    `coupling` has a leading axis of E edges on every array, or none where it is tied.
+    `coupling` has a leading axis of E edges where `per_edge` says so.
     """
     leaves = [leaf for leaf in jax.tree.leaves(coupling) if eqx.is_inexact_array(leaf)]
     x = x.astype(leaves[0].dtype if leaves else dtype)
     arrays, static = eqx.partition(coupling, eqx.is_array)
     over_batch = jax.vmap(lambda arrays, sender: eqx.combine(arrays, static)(sender), in_axes=(None, -1), out_axes=-1)
     if len(x) == 1:
-        return over_batch(arrays if tied else first(arrays), x[0])[None].astype(dtype)
-    return jax.vmap(over_batch, in_axes=(None if tied else 0, 0))(arrays, x).astype(dtype)
-
-
-def first(coupling: Any) -> Any:
-    """The coupling of the first edge of several."""
-    return jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, coupling)
+        return over_batch(pick(arrays, tied, 0), x[0])[None].astype(dtype)
+    axes = jax.tree.map(lambda own: 0 if own else None, per_edge(arrays, tied))
+    return jax.vmap(over_batch, in_axes=(axes, 0))(arrays, x).astype(dtype)
 
 
 def land(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, messages: Array, spoken: Array | None) -> Landing:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from darnax import _text
 from darnax.activations import described, name
-from darnax.couplings.coupling import Fixed
+from darnax.couplings.coupling import Fixed, pick
 from darnax.network import build, messages
 from darnax.network.plan import Plan, plan
 from darnax.states.graph import GraphState
@@ -81,13 +81,13 @@ class Network(eqx.Module):
         self.plan = plan(topology, {kind: described(fn).elementwise for kind, fn in self.activations.items()})
 
     def coupling(self, i: int) -> Any:
-        """The coupling of group `i`, ready for a loop: a leading axis of its edges, or none where they are tied."""
+        """The coupling of group `i`, ready for a loop, with a leading axis of its edges where `per_edge` says so."""
         group, place = self.topology.groups[i], self.topology.places[i]
         module = self.couplings[group.kind][place.bundle]
         if self.structures[i] is not None:
             module = jax.tree.unflatten(self.structures[i], jax.tree.leaves(module))
-        if group.tie is None and place.stop - place.start < place.size:
-            module = jax.tree.map(lambda leaf: leaf[place.start : place.stop] if eqx.is_array(leaf) else leaf, module)
+        if place.stop - place.start < place.size:
+            module = pick(module, group.tie is not None, slice(place.start, place.stop))
         return module.prepared() if hasattr(module, "prepared") else module
 
     def ready(self, speakers: messages.Speakers) -> dict[int, Any]:
@@ -151,14 +151,14 @@ class Network(eqx.Module):
     def __getitem__(self, key: Any) -> Any:
         """The coupling of one edge, `network[u, v]` or `network[u, v, key]` where edges are parallel; or of a tie."""
         kind, bundle, row = self._find(key)
-        module = self.couplings[kind][bundle]
-        return module if row is None else jax.tree.map(lambda leaf: leaf[row] if eqx.is_array(leaf) else leaf, module)
+        module, tie = self.couplings[kind][bundle], self.topology.bundles[kind][bundle].tie
+        return module if row is None else pick(module, tie is not None, row)
 
     def replace_val(self, key: Any, module: Any) -> "Network":
         """The network with another coupling on one edge, of the same structure; tied edges are named by their tie."""
         kind, bundle, row = self._find(key)
-        if row is None and isinstance(key, tuple):
-            tie = self.topology.bundles[kind][bundle].tie
+        tie = self.topology.bundles[kind][bundle].tie
+        if tie is not None and row is not None:
             raise ValueError(f"edge {key} is tied: name the tie, replace_val({tie!r}, module), to change all its edges")
         old = self[key]
         if jax.tree.structure(module) != jax.tree.structure(old) or _signature(module) != _signature(old):
@@ -175,7 +175,7 @@ class Network(eqx.Module):
         return eqx.tree_at(lambda network: network.couplings[kind], self, bundles)
 
     def _find(self, key: Any) -> tuple[str, int, int | None]:
-        """Kind, bundle and row of an edge or tie."""
+        """Kind and bundle of an edge or tie, and of an edge its row in the bundle."""
         topology, columns = self.topology, self.topology.columns
         if not isinstance(key, tuple):
             for kind, bundles in topology.bundles.items():
@@ -202,7 +202,7 @@ class Network(eqx.Module):
         for i, bundle in enumerate(topology.bundles[kind]):
             rows = np.flatnonzero(bundle.edges == found[0])
             if len(rows):
-                return kind, i, None if bundle.tie is not None else int(rows[0])
+                return kind, i, int(rows[0])
         raise AssertionError("every edge is in a bundle")
 
     def labels(self) -> "Network":

@@ -40,7 +40,7 @@ class ArrayIndex(eqx.Module):
     **Fields:**
 
     - `ids`: two words a row that name it: noise is drawn from them.
-    - `inputs`: rows of input nodes, or None where the array has none or nothing else.
+    - `held`: rows of nodes that are held by default, or None where the array has none or nothing else.
     - `owner`: for cells of a shared array, the place of their node's kind in `kinds`, -1 for none; None where one kind
       covers them all, as in stacked arrays.
     - `blocks`: for cells of a shared array, which block they are part of.
@@ -50,7 +50,7 @@ class ArrayIndex(eqx.Module):
     """
 
     ids: UInt32[Array, "rows 2"]
-    inputs: Int[Array, " inputs"] | None
+    held: Int[Array, " held"] | None
     owner: Int[Array, " rows"] | None
     blocks: Int[Array, " rows"] | None
     nodes: dict[str, tuple[tuple[Array, Array], ...]]
@@ -102,8 +102,8 @@ def _array_index(topology: Topology, at: int, elementwise: dict[str, bool]) -> A
             & set(elementwise)
         )
     )
-    inputs = layout.rows_of(np.asarray(topology.columns.inputs, np.int64)).get(at)
-    partial = inputs is not None and len(inputs) < spec.rows
+    held = layout.rows_of(np.asarray(topology.columns.held, np.int64)).get(at)
+    partial = held is not None and len(held) < spec.rows
     if spec.shared:
         array_hash = naming.hashes([spec.name])
         ids = naming.combine(array_hash, np.arange(spec.rows, dtype=np.uint64))
@@ -113,7 +113,7 @@ def _array_index(topology: Topology, at: int, elementwise: dict[str, bool]) -> A
         ids, owner, nodes, blocks = topology.node_hashes[members], None, {}, None
     return ArrayIndex(
         ids=jnp.asarray(naming.words(ids)),
-        inputs=jnp.asarray(inputs, jnp.int32) if partial else None,
+        held=jnp.asarray(held, jnp.int32) if partial else None,
         owner=owner,
         blocks=blocks,
         nodes=nodes,

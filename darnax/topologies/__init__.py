@@ -1,5 +1,7 @@
 """Drawing and compiling the wiring of a network."""
 
+from darnax.topologies.convolutional import convolutional as convolutional
+from darnax.topologies.graph_layer import graph_layer as graph_layer
 from darnax.topologies.lattice import lattice as lattice
 from darnax.topologies.layout import ArraySpec as ArraySpec
 from darnax.topologies.layout import View as View

@@ -31,7 +31,10 @@ class NodeClass(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Nodes and edges as columns; `node_class` and `edge_class` index the tables beside them."""
+    """Nodes and edges as columns; `node_class` and `edge_class` index the tables beside them.
+
+    `held` are the nodes that keep their state unless they are let go, the inputs among them.
+    """
 
     names: Sequence[Name]
     node_classes: tuple[NodeClass, ...]
@@ -46,6 +49,7 @@ class Columns:
     attributes: dict[str, Column]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    held: tuple[int, ...]
     node_kinds: tuple[str, ...]
     edge_kinds: tuple[str, ...]
 
@@ -84,6 +88,7 @@ def finish(
     find: Callable[[Any], int | None],
     inputs: tuple[str, Any],
     outputs: tuple[str, Any],
+    held: tuple[str, Any],
     *,
     names: Sequence[Name],
     node_kinds: Iterable[str] = (),
@@ -93,10 +98,12 @@ def finish(
     """Columns with inputs and outputs as positions, tables in order of first use and all kinds known."""
     for table, column in (("node_classes", "node_class"), ("edge_classes", "edge_class")):
         columns[table], columns[column] = _by_first_use(columns[table], columns[column])
+    heads = _distinct(*inputs, find, names)
     return Columns(
         names=names,
-        inputs=_distinct(*inputs, find, names),
+        inputs=heads,
         outputs=_distinct(*outputs, find, names),
+        held=tuple(sorted({*heads, *_distinct(*held, find, names)})),
         node_kinds=tuple(sorted({*node_kinds, *(cls.kind for cls in columns["node_classes"])})),
         edge_kinds=tuple(sorted({*edge_kinds, *(kind for kind, _ in columns["edge_classes"])})),
         **columns,

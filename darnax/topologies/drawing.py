@@ -23,7 +23,7 @@ from darnax.topologies.names import normalise
 from darnax.topologies.views import Index, index_shape, resolve_index
 
 
-def read_graph(graph: Any, inputs: Any, outputs: Any, arrays: Any) -> Columns:
+def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) -> Columns:
     """The columns of an annotated networkx graph; arguments go before what rides on `graph.graph`."""
     if not isinstance(graph, nx.Graph):
         raise TypeError(
@@ -55,6 +55,7 @@ def read_graph(graph: Any, inputs: Any, outputs: Any, arrays: Any) -> Columns:
         find,
         _given("inputs", inputs, graph),
         _given("outputs", outputs, graph),
+        _given("held", held, graph),
         names=names,
         node_classes=classes,
         node_class=node_class,

@@ -102,7 +102,7 @@ def hashes(names: Sequence[Name]) -> UInt64[np.ndarray, " n"]:
     return result
 
 
-def _digest(name: str | int) -> int:
+def _digest(name: Name) -> int:
     return int.from_bytes(hashlib.blake2b(json.dumps(name).encode(), digest_size=8).digest(), "little")
 
 

@@ -28,6 +28,7 @@ def header(columns: Columns) -> dict:
         "attributes": [[name, str(v.dtype), given is None] for name, (v, given) in columns.attributes.items()],
         "inputs": list(columns.inputs),
         "outputs": list(columns.outputs),
+        "held": list(columns.held),
         "node_kinds": list(columns.node_kinds),
         "edge_kinds": list(columns.edge_kinds),
     }
@@ -94,6 +95,7 @@ def _columns(data: dict) -> Columns:
         attributes=attributes,
         inputs=tuple(data["inputs"]),
         outputs=tuple(data["outputs"]),
+        held=tuple(data["held"]),
         node_kinds=tuple(data["node_kinds"]),
         edge_kinds=tuple(data["edge_kinds"]),
     )
@@ -106,6 +108,7 @@ def to_networkx(columns: Columns) -> nx.DiGraph:
     graph.graph.update(
         inputs=[names[i] for i in columns.inputs],
         outputs=[names[i] for i in columns.outputs],
+        held=[names[i] for i in columns.held if i not in columns.inputs],
         arrays=dict(columns.arrays),
         node_kinds=columns.node_kinds,
         edge_kinds=columns.edge_kinds,

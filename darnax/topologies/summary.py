@@ -9,7 +9,7 @@ from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.layout import Layout
 from darnax.topologies.names import some
 
-ROLES = ("", "input", "output", "input, output")
+ROLES = ("", "input", "output", "input, output", "held", "", "output, held", "")
 
 
 def summary(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
@@ -24,6 +24,7 @@ def _nodes(layout: Layout) -> str:
     role = np.zeros(len(columns.names), np.int64)
     role[list(columns.inputs)] += 1
     role[list(columns.outputs)] += 2
+    role[[at for at in columns.held if at not in columns.inputs]] += 4
     sort = columns.node_class * len(ROLES) + role
     labels, first = np.unique(sort, return_index=True)
     rows = []

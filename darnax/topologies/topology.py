@@ -39,6 +39,8 @@ class Topology:
       `tie` (all edges of this kind and tie use the same parameters) and any numbers that couplings read;
       attributes that are not numbers are left out.
     - `inputs`, `outputs`: node names; by default what `graph.graph` says, else none.
+    - `held`: nodes that keep their state as inputs do, but that `init` leaves at zero, such as the border of an image;
+      by default what `graph.graph` says, else none.
     - `arrays`: shapes of the shared arrays by name; by default what `graph.graph` says, else none.
 
     Raises `TypeError` or `ValueError` listing every node or edge that is wrong.
@@ -55,8 +57,8 @@ class Topology:
         ```
     """
 
-    def __init__(self, graph: Any, *, inputs: Any = None, outputs: Any = None, arrays: Any = None):
-        self._compile(read_graph(graph, inputs, outputs, arrays))
+    def __init__(self, graph: Any, *, inputs: Any = None, outputs: Any = None, held: Any = None, arrays: Any = None):
+        self._compile(read_graph(graph, inputs, outputs, held, arrays))
 
     @classmethod
     def from_edges(
@@ -74,6 +76,7 @@ class Topology:
         keys: Any = None,
         inputs: Any = None,
         outputs: Any = None,
+        held: Any = None,
     ) -> "Topology":
         """Wiring that is already arrays: nodes `0 .. n - 1` of one shape, edges `senders[i] -> receivers[i]`.
 
@@ -95,6 +98,7 @@ class Topology:
                 keys=keys,
                 inputs=inputs,
                 outputs=outputs,
+                held=held,
             )
         )
 
@@ -142,6 +146,11 @@ class Topology:
     def inputs(self) -> tuple[Name, ...]:
         """The nodes that `init` sets and that are held unless released."""
         return tuple(self.nodes[i] for i in self._columns.inputs)
+
+    @property
+    def held(self) -> tuple[Name, ...]:
+        """The nodes that keep their state unless released, inputs included."""
+        return tuple(self.nodes[i] for i in self._columns.held)
 
     @property
     def outputs(self) -> tuple[Name, ...]:

@@ -22,7 +22,7 @@ from darnax.topologies.names import Name, normalise
 
 
 def from_arrays(
-    senders, receivers, *, n, shape, kind, dtype, edge_kind, tie, attributes, keys, inputs, outputs
+    senders, receivers, *, n, shape, kind, dtype, edge_kind, tie, attributes, keys, inputs, outputs, held
 ) -> Columns:
     """Columns of wiring that is already arrays: nodes `0 .. n - 1` of one shape."""
     senders, receivers = _ends("senders", senders), _ends("receivers", receivers)
@@ -61,6 +61,7 @@ def from_arrays(
         find,
         ("inputs", () if inputs is None else inputs),
         ("outputs", () if outputs is None else outputs),
+        ("held", () if held is None else held),
         names=range(n),
         node_classes=[NodeClass(k, shape, dtype, None) for k in node_kinds],
         node_class=node_class,

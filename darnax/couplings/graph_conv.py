@@ -1,0 +1,101 @@
+"""Any jraph model as a coupling."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jraph
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+from darnax.couplings.coupling import Edges, Factory, Fixed, value
+from darnax.couplings.wiring import read_wiring
+
+
+class GraphConv(eqx.Module):
+    """The nodes that `net` makes of a graph whose nodes are the sender's rows.
+
+    **Fields:**
+
+    - `net`: a function of a `jraph.GraphsTuple`; its arrays are parameters.
+    - `senders`, `receivers`: the edges of the graph, as rows.
+    - `weights`: what the edges carry, `(E, 1)`, or None where the graph has no weights.
+    """
+
+    net: Callable[[jraph.GraphsTuple], jraph.GraphsTuple]
+    senders: Int[Array, "*edges entries"]
+    receivers: Int[Array, "*edges entries"]
+    weights: Fixed | None
+
+    def __call__(self, x: Shaped[Array, "vertices *sender"]) -> Float[Array, "vertices *receiver"]:
+        graph = jraph.GraphsTuple(
+            nodes=x,
+            edges=None if self.weights is None else value(self.weights),
+            senders=self.senders,
+            receivers=self.receivers,
+            globals=None,
+            n_node=jnp.asarray([len(x)]),
+            n_edge=jnp.asarray([len(self.senders)]),
+        )
+        nodes: Any = self.net(graph).nodes
+        if getattr(nodes, "shape", (None,))[0] != len(x):
+            raise ValueError(
+                f"`net` was given a graph of {len(x)} nodes and gave back nodes {jnp.shape(nodes)}; a coupling keeps "
+                "the vertices, and changes features alone"
+            )
+        return nodes
+
+
+def graph_conv(net: Callable[[Any], Any], graph: Any) -> Factory:
+    """A jraph model over the vertices of a graph layer, between nodes of shape `(vertices, *features)`.
+
+    The model sees one sample: a `jraph.GraphsTuple` of one graph, whose `nodes` are the sender's rows and whose `edges`
+    are the weights `(E, 1)`, None where the graph has none. What it makes of the nodes is the message.
+
+    **Arguments:**
+
+    - `net`: a function from `GraphsTuple` to `GraphsTuple`, such as `jraph.GraphConvolution(...)`. Its parameters are
+      trained if it is an Equinox module that holds them; those in a closure stay as they are. All edges of the kind
+      start from these parameters, each with its own copy.
+    - `graph`: what `dx.sparse` takes: a networkx graph whose vertices, in its order, are the rows, or a sparse
+      `matrix[receiver, sender]`.
+
+    Raises `ValueError` where the graph has another number of vertices than the nodes have rows, or the model changes
+    the number of nodes.
+
+    !!! example
+
+        ```python
+        class Convolution(eqx.Module):
+            linear: eqx.nn.Linear
+
+            def __call__(self, graphs):
+                return jraph.GraphConvolution(jax.vmap(self.linear), add_self_edges=True)(graphs)
+
+
+        club = nx.karate_club_graph()
+        net = Convolution(eqx.nn.Linear(4, 4, key=jax.random.key(0)))
+        couplings = {"lateral": dx.graph_conv(net, club)}
+        topology = dx.Topology(dx.topologies.graph_layer(club, features=4, whole=True))
+        network = dx.Network(topology, couplings, dx.tanh, key=jax.random.key(1))
+        ```
+    """
+    if not callable(net):
+        raise TypeError(f"`net` is a function of a jraph.GraphsTuple, but got {net!r}; give a jraph model")
+    wiring = read_wiring("graph", graph)
+    vertices = wiring.shape[0]
+    if wiring.shape != (vertices, vertices):
+        raise ValueError(
+            f"`graph` has the shape {wiring.shape}, but the vertices of a graph make it square; reshape it"
+        )
+
+    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
+        if sender_shape[:1] != (vertices,) or receiver_shape[:1] != (vertices,):
+            raise ValueError(
+                f"`graph` has {vertices} vertices, but {sender_shape} sends to {receiver_shape}; "
+                f"both nodes have the shape ({vertices}, *features), one row a vertex"
+            )
+        weights = None if wiring.weights is None else Fixed(jnp.asarray(wiring.weights[:, None], edges.dtype))
+        return GraphConv(net, jnp.asarray(wiring.senders), jnp.asarray(wiring.receivers), weights)
+
+    return make

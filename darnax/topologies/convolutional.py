@@ -1,0 +1,178 @@
+"""Windows that slide over an image, as views of one shared array."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import jax
+import networkx as nx
+
+from darnax.topologies.arguments import per_axis, whole
+from darnax.topologies.columns import parse_shape
+
+Pads = Sequence[tuple[int, int]]
+
+
+class Stage(NamedTuple):
+    """Windows on an image of `space` with `pads` around it: as many as `counts` say along each axis."""
+
+    space: tuple[int, ...]
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    pads: Pads
+    features: int
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many windows there are along each axis."""
+        parts = zip(self.space, self.pads, self.window, self.stride, strict=True)
+        return tuple((size + sum(pad) - window) // stride + 1 for size, pad, window, stride in parts)
+
+    def windows(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+        """Every window: its place, and its slice of the padded image."""
+        for at in product(*map(range, self.counts)):
+            parts = zip(at, self.stride, self.window, strict=True)
+            yield at, tuple(slice(i * stride, i * stride + window) for i, stride, window in parts)
+
+
+def convolutional(
+    image: Any,
+    window: Any,
+    stride: Any = 1,
+    *,
+    features: Any,
+    padding: Any = 0,
+    backward: bool = False,
+    tied: bool = True,
+) -> nx.DiGraph:
+    """An image seen through overlapping windows, each of which sends to features of its own.
+
+    The image is a shared array, with its padding around it. Node `"image"` is the interior, the input; the border is
+    held at zero. Every window is a node `("patch", i, j)` that views its slice of the array, and sends by an edge
+    `forward` to `("feature", i, j)`, of shape `(features,)`. All features together are the node `"features"`, of shape
+    `(rows, columns, features)`, the output. Along an axis of n cells there are `(n + padding - window) // stride + 1`
+    windows. With `tied` weights and `dx.dense()` this is a convolution; `backward` draws the reverse edges, whose
+    messages add up on the image where windows overlap: the transpose of a convolution.
+
+    Nodes that view the image are of kind `image`, those that view features of kind `feature`.
+
+    Several stages see one through the next: the features of one are the image of the following. The names of stage 2
+    and on carry its number, `("patch2", i, j)`, `("feature2", i, j)` and `"features2"`; weights are tied within each.
+
+    **Arguments:**
+
+    - `image`: the shape `(*space, channels)`, with one to three axes of space.
+    - `window`, `stride`: one number for all axes of space, or a tuple with one for each.
+    - `features`: how many features look through every window; a list of such numbers makes as many stages. Then
+      `window`, `stride` and `padding` may be lists too, with one entry a stage.
+    - `padding`: a number of cells on every side, a tuple of pairs (before, after), or `"SAME"` or `"VALID"` as in JAX.
+    - `backward`: whether features send back to their windows.
+    - `tied`: whether all windows of a stage use the same weights.
+
+    Raises `ValueError` for a window larger than the padded image, a stride below 1, or padding that is negative or
+    hides whole windows.
+
+    !!! example
+
+        ```python
+        graph = dx.topologies.convolutional((28, 28, 1), window=5, features=16)
+        graph.number_of_edges()  # 576
+        couplings = {"forward": dx.dense()}
+        network = dx.Network(dx.Topology(graph), couplings, {"feature": dx.sign}, key=jax.random.key(0))
+        ```
+    """
+    shape = parse_shape(image)
+    if not 2 <= len(shape) <= 4:
+        raise ValueError(
+            f"`image` has the shape (*space, channels), with one to three axes of space, but got {shape}; "
+            "give it a channel axis, as in (28, 28, 1)"
+        )
+    stages = _stages(shape[:-1], features, window, stride, padding)
+    graph = nx.DiGraph(
+        inputs=["image"],
+        outputs=["features" + _suffix(len(stages) - 1)],
+        held=[],
+        arrays={},
+        node_kinds=("image", "feature"),
+        edge_kinds=("forward", *["backward"] * backward),
+    )
+    _add_map(graph, "image", "image", shape, stages[0].pads, "border")
+    for i, stage in enumerate(stages):
+        for at, index in stage.windows():
+            seen, kind = ("image", "image") if i == 0 else ("features" + _suffix(i - 1), "feature")
+            graph.add_node(("patch" + _suffix(i), *at), array=seen, index=index, kind=kind)
+        pads = stages[i + 1].pads if i + 1 < len(stages) else [(0, 0)] * len(stage.space)
+        shape = (*stage.counts, stage.features)
+        _add_map(graph, "features" + _suffix(i), "feature", shape, pads, "border" + _suffix(i + 1))
+        for at, _ in stage.windows():
+            start = (at[axis] + before for axis, (before, _) in enumerate(pads))
+            unit, patch = ("feature" + _suffix(i), *at), ("patch" + _suffix(i), *at)
+            graph.add_node(unit, array="features" + _suffix(i), index=tuple(start), kind="feature")
+            edges = [(patch, unit, "forward"), *[(unit, patch, "backward")] * backward]
+            for u, v, kind in edges:
+                graph.add_edge(u, v, kind=kind, **{"tie": kind + _suffix(i)} if tied else {})
+    return graph
+
+
+def _suffix(stage: int) -> str:
+    """What names of stages from the second on end in."""
+    return str(stage + 1) if stage else ""
+
+
+def _add_map(graph: nx.DiGraph, name: str, kind: str, shape: tuple[int, ...], pads: Pads, border: str):
+    """A shared array of `shape` with `pads` around it: a view of the interior, and strips that hold the border."""
+    inside = [slice(before, before + size) for size, (before, _) in zip(shape, pads, strict=False)]
+    sizes = [size + sum(pad) for size, pad in zip(shape, pads, strict=False)]
+    graph.graph["arrays"][name] = (*sizes, shape[-1])
+    graph.add_node(name, array=name, index=tuple(inside), kind=kind)
+    for axis, size in enumerate(sizes):
+        for side, strip in ("before", slice(0, inside[axis].start)), ("after", slice(inside[axis].stop, size)):
+            if strip.start < strip.stop:
+                graph.add_node((border, axis, side), array=name, index=(*inside[:axis], strip), kind=kind)
+                graph.graph["held"].append((border, axis, side))
+
+
+def _stages(space: tuple[int, ...], features: Any, window: Any, stride: Any, padding: Any) -> list[Stage]:
+    """The stages, one seen through the next."""
+    units = features if isinstance(features, list) else [features]
+    columns = {"window": window, "stride": stride, "padding": padding}
+    columns = {name: given if isinstance(given, list) else [given] * len(units) for name, given in columns.items()}
+    wrong = {name: len(column) for name, column in columns.items() if len(column) != len(units)}
+    if wrong or not units:
+        raise ValueError(
+            f"`features` makes {len(units)} stages, but there are entries for {wrong or 'none'}; "
+            "a list has one entry a stage, a tuple one an axis"
+        )
+    stages = []
+    for count, *geometry in zip(units, *columns.values(), strict=True):
+        size, step = (per_axis(name, given, len(space)) for name, given in zip(columns, geometry[:2], strict=False))
+        stage = Stage(space, size, step, _pads(geometry[2], space, size, step), whole("features", count, 1))
+        stages.append(stage)
+        space = stage.counts
+    return stages
+
+
+def _pads(padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]) -> Pads:
+    """Cells before and after the image along every axis."""
+    if isinstance(padding, str):
+        if padding not in ("SAME", "VALID"):
+            raise ValueError(f"`padding` by name is 'SAME' or 'VALID', but got {padding!r}; give one, or a number")
+        pads = jax.lax.padtype_to_pads(space, window, stride, padding)
+    else:
+        pads = [(padding, padding)] * len(space) if isinstance(padding, int) else list(padding)
+    good = len(pads) == len(space) and all(
+        isinstance(pad, tuple) and len(pad) == 2 and all(isinstance(p, int) and 0 <= p < w for p in pad)
+        for pad, w in zip(pads, window, strict=True)
+    )
+    if not good:
+        raise ValueError(
+            f"`padding` is at least 0 and smaller than the window {window} on every side of an image of {space}, "
+            f"but got {padding!r}; a window further out would see nothing of the image"
+        )
+    small = [axis for axis, (n, pad, w) in enumerate(zip(space, pads, window, strict=True)) if n + sum(pad) < w]
+    if small:
+        raise ValueError(
+            f"`window` {window} is larger than the image of {space} with `padding` {pads} along axes {small}; "
+            "make it smaller or add padding"
+        )
+    return pads

@@ -1,0 +1,63 @@
+"""A graph as one layer of a network."""
+
+from typing import Any
+
+import networkx as nx
+
+from darnax import _text
+from darnax.topologies.columns import parse_shape
+
+
+def graph_layer(graph: Any, features: Any, whole: bool = False) -> nx.DiGraph:
+    """Any networkx graph as a layer, whose units are its vertices.
+
+    In the fine grain every vertex is a node, under its own name, of kind `unit` and shape `features`; every edge of the
+    graph is an edge `lateral` with its `weight` (1 where the graph has none), and undirected edges go both ways. They
+    are tied: `dx.dense(factor="weight")` gives the field `A X W`, with `A[v, u]` the weight from u to v.
+
+    In the coarse grain, `whole`, the layer is one node `"layer"` of shape `(vertices, *features)`, rows in the order of
+    the graph, with one edge `lateral` to itself: made for `dx.graph_conv` or, with scalar features, `dx.sparse`, which
+    take the same graph. Nothing but `layer` is then in the topology, so that it may have millions of vertices.
+
+    There is no input: couple the layer to others, or set vertices and clamp them.
+
+    **Arguments:**
+
+    - `graph`: a networkx graph, directed or not, with parallel edges or not.
+    - `features`: the shape of every vertex, an int or a tuple; `()` is a scalar unit.
+    - `whole`: whether the layer is one node.
+
+    Raises `TypeError` for anything but a graph, and `ValueError` for one without vertices or with vertices that no edge
+    touches: these would neither say nor hear anything.
+
+    !!! example
+
+        ```python
+        club = nx.karate_club_graph()
+        topology = dx.Topology(dx.topologies.graph_layer(club, features=2))
+        couplings = {"lateral": dx.dense(factor="weight")}
+        network = dx.Network(topology, couplings, dx.tanh, key=jax.random.key(0))
+        ```
+    """
+    if not isinstance(graph, nx.Graph):
+        raise TypeError(f"`graph` is a networkx graph, but got {type(graph).__name__}; make one of it")
+    if not len(graph):
+        raise ValueError("`graph` has no vertices; add at least one, with an edge")
+    shape, alone = parse_shape(features), list(nx.isolates(graph))
+    if alone:
+        raise ValueError(
+            f"vertices {_text.names(alone)} of `graph` have no edge; remove them, or give each an edge to itself"
+        )
+    drawn: Any = nx.MultiDiGraph() if graph.is_multigraph() and not whole else nx.DiGraph()
+    drawn.graph.update(node_kinds=("unit",), edge_kinds=("lateral",))
+    if whole:
+        drawn.add_node("layer", shape=(len(graph), *shape), kind="unit")
+        drawn.add_edge("layer", "layer", kind="lateral")
+        return drawn
+    drawn.add_nodes_from(graph.nodes(data=True))
+    drawn.add_nodes_from(graph, shape=shape, kind="unit")
+    both_ways: Any = graph.to_directed(as_view=True)
+    keys = {"keys": True} if drawn.is_multigraph() else {}
+    for *edge, data in both_ways.edges(data=True, **keys):
+        drawn.add_edge(*edge, **{"weight": 1.0} | data | {"kind": "lateral", "tie": "lateral"})
+    return drawn
