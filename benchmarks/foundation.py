@@ -16,10 +16,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import interleaved, ratio, timed
 
 import darnax as dx
 
-WIDTH, BATCH, ROUNDS = 64, 32, 15
+WIDTH, BATCH = 64, 32
 
 
 def chain(layers):
@@ -85,24 +86,6 @@ def passes_for(network):
     """As many passes as make one call long enough to time: fewer for large networks."""
     units = sum(np.prod(spec.shape) for spec in network.topology.arrays.values())
     return int(np.clip(600_000 // units, 50, 2000))
-
-
-def timed(call):
-    begin = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - begin
-
-
-def interleaved(*calls):
-    """The time of each call in every round, after one to warm up."""
-    for call in calls:
-        timed(call)
-    rounds = [[timed(call) for call in calls] for _ in range(ROUNDS)]
-    return [list(column) for column in zip(*rounds, strict=True)]
-
-
-def ratio(ours, theirs):
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def first_step(layers):

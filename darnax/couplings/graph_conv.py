@@ -22,7 +22,7 @@ class GraphConv(eqx.Module):
     - `weights`: what the edges carry, `(E, 1)`, or None where the graph has no weights.
     """
 
-    net: Callable[[jraph.GraphsTuple], jraph.GraphsTuple]
+    net: Callable[[Any], Any]
     senders: Int[Array, "*edges entries"]
     receivers: Int[Array, "*edges entries"]
     weights: Fixed | None
@@ -46,7 +46,7 @@ class GraphConv(eqx.Module):
         return nodes
 
 
-def graph_conv(net: Callable[[Any], Any], graph: Any) -> Factory:
+def graph_conv(net: Any, graph: Any) -> Factory:
     """A jraph model over the vertices of a graph layer, between nodes of shape `(vertices, *features)`.
 
     The model sees one sample: a `jraph.GraphsTuple` of one graph, whose `nodes` are the sender's rows and whose `edges`

@@ -1,6 +1,6 @@
 """Sites on a grid."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
@@ -13,9 +13,7 @@ from darnax.topologies.columns import parse_shape
 from darnax.topologies.random import annotated
 
 
-def lattice(
-    shape: Any, periodic: bool | Sequence[bool] = True, neighbours: int | Iterable[Any] = 1, size: Any = ()
-) -> nx.DiGraph:
+def lattice(shape: Any, periodic: Any = True, neighbours: Any = 1, size: Any = ()) -> nx.DiGraph:
     """A grid of sites, each of which sends to its neighbours.
 
     Nodes are the positions `(i, j, ...)`, numbers on one axis, of kind `unit`; there are as many as `shape` has cells.

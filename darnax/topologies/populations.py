@@ -70,8 +70,8 @@ def modular(modules: Any, units: Any) -> nx.DiGraph:
 
     Nodes are the modules, of kind `module`. Edges are `recurrent`, from every module to itself, and `between`, both
     ways between linked modules: made for `dx.scale(strength, fixed=True)`, by which every unit hears its namesake in
-    the other module. Such excitatory links let networks with asymmetric couplings settle in exponentially many states.
-    Source: Badalotti et al., arXiv:2509.05041.
+    the other module. Such excitatory links let asymmetric networks settle, updated `node_by_node`; all at once,
+    neighbours swap their states for ever. Source: Badalotti et al., arXiv:2509.05041.
 
     **Arguments:**
 

@@ -13,10 +13,10 @@ from darnax.topologies.columns import parse_shape
 
 
 def random(
-    n: int,
+    n: Any,
     *,
-    degree: int | None = None,
-    probability: float | None = None,
+    degree: Any = None,
+    probability: Any = None,
     symmetric: bool = False,
     size: Any = (),
     seed: Any = 0,
@@ -68,7 +68,7 @@ def random(
     return annotated(range(n), zip(senders.tolist(), receivers.tolist(), strict=True), size)
 
 
-def small_world(n: int, neighbours: int, rewire: float, *, size: Any = (), seed: Any = 0) -> nx.DiGraph:
+def small_world(n: Any, neighbours: Any, rewire: Any, *, size: Any = (), seed: Any = 0) -> nx.DiGraph:
     """A ring whose links are rewired at random: clustered like a lattice, short paths like a random graph.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, `n * neighbours` of them, every one with its
@@ -100,7 +100,7 @@ def small_world(n: int, neighbours: int, rewire: float, *, size: Any = (), seed:
     return _drawn(nx.watts_strogatz_graph(n, neighbours, share, seed=_seed(np.random.default_rng(seed))), size)
 
 
-def scale_free(n: int, links: int, *, size: Any = (), seed: Any = 0) -> nx.DiGraph:
+def scale_free(n: Any, links: Any, *, size: Any = (), seed: Any = 0) -> nx.DiGraph:
     """A graph with hubs: units come one after another, and link to those that have many links already.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, `2 links (n - links)` of them, every one with

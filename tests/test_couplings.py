@@ -1,0 +1,264 @@
+"""Couplings one by one: what they compute, how they start, and what they refuse."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+import scipy.sparse
+from jax.experimental.sparse import BCOO
+
+import darnax as dx
+
+
+def network(coupling, sender, receiver=None, activation=dx.identity, seed=0):
+    """Node "a" that sends to "b", or to itself."""
+    graph = nx.DiGraph()
+    graph.add_node("a", shape=sender)
+    if receiver is not None:
+        graph.add_node("b", shape=receiver)
+    graph.add_edge("a", "a" if receiver is None else "b")
+    return dx.Network(dx.Topology(graph), {"edge": coupling}, activation, key=jax.random.key(seed))
+
+
+def message(network, x):
+    """What the one edge says of `x: (B, *sender)`."""
+    (said,) = network.messages(dx.GraphState(network.topology).init({"a": x})).values()
+    return said
+
+
+def numbers(shape, seed=0):
+    return np.random.default_rng(seed).integers(-8, 8, shape).astype(np.float32) / 8
+
+
+# sparse
+
+
+def wiring(n=9, m=6):
+    rng = np.random.default_rng(1)
+    return np.where(rng.random((m, n)) < 0.3, rng.integers(1, 9, (m, n)) / 8, 0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda dense: scipy.sparse.csr_array(dense),
+        lambda dense: scipy.sparse.coo_matrix(dense),
+        lambda dense: BCOO.fromdense(jnp.asarray(dense)),
+        lambda dense: BCOO.fromdense(jnp.asarray(dense), nse=50),
+    ],
+    ids=["csr", "coo", "bcoo", "padded bcoo"],
+)
+def test_sparse_is_the_dense_matrix_with_the_same_entries(given):
+    dense = wiring()
+    made = network(dx.sparse(given(dense)), (3, 3), 6)
+    x = numbers((4, 3, 3))
+    np.testing.assert_allclose(message(made, x), x.reshape(4, 9) @ dense.T, atol=1e-6)
+    assert made["a", "b"].weight.shape == ((dense != 0).sum(),)
+
+
+@pytest.mark.parametrize("directed", [True, False])
+@pytest.mark.parametrize("weights", [True, False])
+def test_sparse_of_a_graph(directed, weights):
+    graph = nx.gnp_random_graph(8, 0.4, seed=2, directed=directed)
+    graph.add_edge(3, 3)
+    if weights:
+        for i, (u, v) in enumerate(graph.edges):
+            graph[u][v]["weight"] = i / 8
+        del graph[3][3]["weight"]
+    graph = nx.relabel_nodes(graph, {i: f"v{7 - i}" for i in range(8)})
+    made = network(dx.sparse(graph), 8)
+    x = numbers((4, 8))
+    expected = x @ nx.to_numpy_array(graph, weight="weight").astype(np.float32)
+    np.testing.assert_allclose(message(made, x), expected, atol=1e-5)
+
+
+def test_sparse_learns_its_entries_alone():
+    dense = wiring(6, 6)
+    sparse, full = network(dx.sparse(scipy.sparse.coo_array(dense)), 6), network(dx.dense(), 6)
+    full = full.replace_val(("a", "a"), eqx.tree_at(lambda c: c.weight, full["a", "a"], jnp.asarray(dense)))
+    rules, x = {"edge": dx.perceptron(0.5)}, np.sign(numbers((5, 6)) + 0.01)
+    ours, theirs = (
+        dx.local_updates(net, dx.GraphState(net.topology).init({"a": x}), rules)["a", "a"].weight
+        for net in (sparse, full)
+    )
+    rows, columns = np.nonzero(dense)
+    np.testing.assert_allclose(ours, np.asarray(theirs)[rows, columns], atol=1e-6)
+    params, _ = dx.partition(sparse, rules)
+    assert [leaf.shape for leaf in jax.tree.leaves(params)] == [(1, len(rows))]
+
+
+def test_sparse_draws_weights_by_gain():
+    wide = nx.fast_gnp_random_graph(400, 0.1, seed=0, directed=True)
+    drawn = network(dx.sparse(wide, gain=2.0), 400)["a", "a"].weight
+    degree = wide.number_of_edges() / 400
+    np.testing.assert_allclose(jnp.std(drawn), 2 / math.sqrt(degree), rtol=0.02)
+    assert abs(float(drawn.mean())) < 0.01
+    assert (network(dx.sparse(wide, gain=2.0), 400, seed=1)["a", "a"].weight != drawn).all()
+
+
+def test_sparse_without_entries_says_nothing():
+    empty = network(dx.sparse(nx.empty_graph(4), gain=1.0), 4)
+    assert (message(empty, numbers((2, 4))) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        (np.eye(3), TypeError, r"`graph` is a networkx graph, a scipy sparse matrix or a BCOO.*but got ndarray"),
+        (scipy.sparse.coo_array(np.ones((4, 5))), ValueError, r"`graph` wires 5 units to 4, but the sender has 4"),
+        (nx.Graph(), ValueError, r"`graph` has the shape \(0, 0\)"),
+        (scipy.sparse.coo_array(np.diag([1, np.nan, 2, 3])), ValueError, r"`graph` has weights that are not finite"),
+        (scipy.sparse.coo_array(np.eye(4) * 1j), ValueError, r"`graph` has weights that are not finite real"),
+        (nx.Graph([(0, 1, {"weight": "much"})]), ValueError, r"`weight` is a number, but not on edges \(0, 1\)"),
+        (BCOO.fromdense(jnp.eye(4), n_dense=1), TypeError, r"a BCOO with two sparse axes, but got BCOO"),
+    ],
+    ids=str,
+)
+def test_sparse_refuses(given, error, said):
+    with pytest.raises(error, match=said):
+        network(dx.sparse(given), 4)
+
+
+# conv_transpose
+
+
+@pytest.mark.parametrize(
+    ("image", "kernel", "stride", "padding"),
+    [
+        ((7, 6), (3, 2), (2, 1), ((1, 0), (0, 1))),
+        ((8, 8), 5, 1, "SAME"),
+        ((9, 8), 3, 2, "SAME"),
+        ((9,), 4, 3, "VALID"),
+        ((4, 3, 4), 2, 1, 1),
+    ],
+)
+def test_conv_transpose_is_the_transpose_of_conv(image, kernel, stride, padding):
+    forward_shape = (*image, 2)
+    x = numbers((3, *forward_shape))
+    axes = len(image)
+    window, steps = ((v,) * axes if isinstance(v, int) else v for v in (kernel, stride))
+    pads = [(padding,) * 2] * axes if isinstance(padding, int) else padding
+    space = "DHW"[-axes:]
+    weight = jnp.asarray(numbers((*window, 2, 4), seed=1))
+
+    def plain(image):
+        spec = (f"N{space}C", f"{space}IO", f"N{space}C")
+        return jax.lax.conv_general_dilated(image, weight, steps, pads, dimension_numbers=spec)
+
+    y, pull = jax.vjp(plain, jnp.asarray(x))
+    made = network(dx.conv_transpose(kernel, stride, padding), y.shape[1:], forward_shape)
+    assert made["a", "b"].weight.shape == weight.shape
+    made = made.replace_val(("a", "b"), eqx.tree_at(lambda c: c.weight, made["a", "b"], weight))
+    f = numbers(y.shape, seed=2)
+    np.testing.assert_allclose(message(made, f), pull(jnp.asarray(f))[0], atol=1e-5)
+
+
+def test_conv_transpose_starts_at_the_scale_of_its_sums():
+    made = network(dx.conv_transpose(5, 2, gain=2.0), (16, 16, 32), (32, 32, 3))
+    np.testing.assert_allclose(jnp.std(made["a", "b"].weight), 2 / math.sqrt(25 * 32 / 4), rtol=0.05)
+    field = message(made, np.sign(numbers((4, 16, 16, 32)) + 0.01))[:, 4:-4, 4:-4]
+    np.testing.assert_allclose(jnp.std(field), 2, rtol=0.1)
+
+
+def test_conv_transpose_refuses_what_conv_would_not_make():
+    with pytest.raises(ValueError, match=r"undoes a convolution of \(8, 8, 1\), which makes \(4, 4, 3\).*\(5, 5, 3\)"):
+        network(dx.conv_transpose(3, 2), (5, 5, 3), (8, 8, 1))
+    with pytest.raises(ValueError, match=r"`conv_transpose` joins nodes of shape \(\*space, channels\)"):
+        network(dx.conv_transpose(3), 8, (8, 8, 1))
+
+
+# pool and upsample
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "stride"),
+    [((6, 4, 2), 2, None), ((7, 5, 3), (3, 2), (2, 1)), ((8, 1), 3, 3), ((4, 4, 4, 2), 2, 1)],
+)
+@pytest.mark.parametrize(
+    ("reduce", "start", "op"), [(jnp.mean, 0.0, jax.lax.add), (jnp.max, -jnp.inf, jax.lax.max)], ids=["mean", "max"]
+)
+def test_pool_is_a_window_reduction(shape, window, stride, reduce, start, op):
+    axes = len(shape) - 1
+    size = (window,) * axes if isinstance(window, int) else window
+    step = size if stride is None else (stride,) * axes if isinstance(stride, int) else stride
+    x = numbers((3, *shape))
+    expected = jax.lax.reduce_window(x, start, op, (1, *size, 1), (1, *step, 1), "VALID")
+    expected = expected / math.prod(size) if reduce is jnp.mean else expected
+    made = network(dx.pool(window, stride, reduce), shape, expected.shape[1:])
+    np.testing.assert_allclose(message(made, x), expected, atol=1e-6)
+    assert not jax.tree.leaves(made.couplings)
+
+
+def test_upsample_repeats_units():
+    made = network(dx.upsample((2, 3)), (2, 2, 2), (4, 6, 2))
+    x = numbers((3, 2, 2, 2))
+    np.testing.assert_array_equal(message(made, x), np.kron(x, np.ones((1, 2, 3, 1))))
+
+
+@pytest.mark.parametrize(
+    ("coupling", "sender", "receiver", "said"),
+    [
+        (dx.pool(3), (2, 4, 1), (1, 1, 1), r"`window` \(3, 3\) is larger than the image \(2, 4, 1\)"),
+        (dx.pool(0), (4, 4, 1), (1, 1, 1), r"`window` is one positive int.*got 0"),
+        (dx.pool(2, stride=0), (4, 4, 1), (2, 2, 1), r"`stride` is one positive int.*got 0"),
+        (dx.pool(2), (4, 4, 1), (3, 2, 1), r"takes a real message of shape \(3, 2, 1\), but the coupling gives"),
+        (dx.pool(2), 16, 4, r"`pool` joins nodes of shape \(\*space, channels\)"),
+        (dx.upsample(0), (2, 2, 1), (4, 4, 1), r"`factor` is one positive int.*got 0"),
+        (dx.upsample(2), (4,), (2, 2, 1), r"`upsample` joins nodes of shape \(\*space, channels\)"),
+    ],
+)
+def test_pool_and_upsample_refuse(coupling, sender, receiver, said):
+    with pytest.raises(ValueError, match=said):
+        network(coupling, sender, receiver)
+
+
+# dense with a factor
+
+
+def test_tied_edges_keep_factors_of_their_own():
+    """One matrix for all edges, a number of its own for each, whichever groups they run in."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from("abc", shape=3)
+    graph.add_node("d", shape=3, dtype="bfloat16")  # another array, and so another group
+    for i, edge in enumerate([("a", "b"), ("b", "a"), ("c", "a"), ("a", "a"), ("d", "c"), ("b", "c")]):
+        graph.add_edge(*edge, tie="one", strength=(i + 1) / 4)
+    topology = dx.Topology(graph)
+    assert len(topology.groups) > 2
+    made = dx.Network(topology, {"edge": dx.dense(factor="strength")}, dx.identity, key=jax.random.key(0))
+    state = dx.GraphState(topology).init({node: np.sign(numbers((2, 3), i) + 0.01) for i, node in enumerate("abcd")})
+    weight = made["one"].weight
+    for (u, v), said in made.messages(state).items():
+        strength = graph[u][v]["strength"]
+        np.testing.assert_allclose(said, strength * state[u].astype(np.float32) @ weight.T, atol=1e-6)
+        assert float(made[u, v].factor.value) == strength
+    for schedule in (dx.synchronous(), dx.node_by_node(["c", "b", "a", "d"])):
+        moved = dx.step(made, state, schedule=schedule)
+        terms = {"c": [("d", 1.25), ("b", 1.5)]}
+        expected = sum(strength * state[u].astype(np.float32) @ weight.T for u, strength in terms["c"])
+        np.testing.assert_allclose(moved["c"], expected, atol=1e-5)
+    params, _ = dx.partition(made, {"edge": dx.hebbian()})
+    assert [leaf.shape for leaf in jax.tree.leaves(params)] == [(3, 3)]
+    updates = dx.local_updates(made, state, {"edge": dx.hebbian()})["one"].weight
+    expected = -sum(
+        data["strength"] * np.einsum("bi,bj->ij", state[v].astype(np.float32), state[u].astype(np.float32)) / 2
+        for u, v, data in graph.edges(data=True)
+    )
+    np.testing.assert_allclose(updates, expected, atol=1e-5)
+
+
+def test_a_factor_of_untied_edges():
+    graph = nx.DiGraph()
+    graph.add_nodes_from("abc", shape=2)
+    graph.add_edge("a", "b", strength=2.0)
+    graph.add_edge("a", "c", strength=3.0)
+    made = dx.Network(dx.Topology(graph), {"edge": dx.dense(factor="strength")}, dx.tanh, key=jax.random.key(0))
+    x = numbers((2, 2))
+    for (u, v), said in made.messages(dx.GraphState(made.topology).init({"a": x})).items():
+        np.testing.assert_allclose(said, graph[u][v]["strength"] * x @ made[u, v].weight.T, atol=1e-6)
+    del graph["a"]["c"]["strength"]
+    with pytest.raises(ValueError, match=r"'strength' is missing on \('a', 'c'\)"):
+        dx.Network(dx.Topology(graph), {"edge": dx.dense(factor="strength")}, dx.tanh, key=jax.random.key(0))
