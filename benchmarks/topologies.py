@@ -17,7 +17,7 @@ import darnax as dx
 
 
 def torus(side):
-    """networkx's own torus, drawn in both directions and annotated."""
+    """The torus of networkx, drawn in both directions and annotated."""
     graph = nx.grid_2d_graph(side, side, periodic=True).to_directed()
     nx.set_node_attributes(graph, (), "shape")
     nx.set_node_attributes(graph, "unit", "kind")
