@@ -31,8 +31,13 @@ from darnax.dynamics import step as step
 from darnax.dynamics import synchronous as synchronous
 from darnax.dynamics import unit_by_unit as unit_by_unit
 from darnax.dynamics import unrolled as unrolled
+from darnax.learning import anti_hebbian as anti_hebbian
+from darnax.learning import bcm as bcm
+from darnax.learning import covariance as covariance
+from darnax.learning import delta as delta
 from darnax.learning import hebbian as hebbian
 from darnax.learning import local_updates as local_updates
+from darnax.learning import oja as oja
 from darnax.learning import perceptron as perceptron
 from darnax.network import Network as Network
 from darnax.network import bias as bias

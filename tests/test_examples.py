@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx as nx
+import numpy as np
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -40,3 +43,96 @@ def test_digits_prints_the_table_and_writes_the_picture(tmp_path):
         assert 0.5 < accuracy < 1
     assert [path.name for path in tmp_path.iterdir()] == ["digits.png"]
     assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def rows(printed):
+    """The numbers of a table, row by row; what is not there is None."""
+    lines = [line.split() for line in printed.splitlines()]
+    return [[None if word == "-" else float(word) for word in line] for line in lines if line and line[0][0].isdigit()]
+
+
+def test_hopfield_recalls_perfectly_below_its_capacity_and_fails_beyond(tmp_path):
+    done = run("hopfield.py", "--small", cwd=tmp_path)
+    overlap = dict(rows(done.stdout))
+    assert list(overlap) == [0.05, 0.14, 0.25]
+    assert overlap[0.05] == 1
+    assert overlap[0.25] < 0.7 < overlap[0.14] < 1
+    assert [path.name for path in tmp_path.iterdir()] == ["hopfield.png"]
+
+
+def test_ising_has_the_exact_mean_spin_away_from_the_transition(tmp_path):
+    done = run("ising.py", "--small", cwd=tmp_path)
+    found = {temperature: rest for temperature, *rest in rows(done.stdout)}
+    assert list(found) == [1.8, 2.0, 2.3, 3.0]
+    for temperature, m in {1.8: 0.9569, 2.0: 0.9113, 3.0: 0.0}.items():
+        mean, error, exact = found[temperature]
+        assert exact == m
+        assert abs(mean - exact) < 4 * error < 0.1
+    assert [path.name for path in tmp_path.iterdir()] == ["ising.png"]
+
+
+def test_settling_needs_self_coupling_or_links(tmp_path):
+    done = run("settling.py", "--small", cwd=tmp_path)
+    table = rows(done.stdout)
+    assert [row[0] for row in table] == [0, 1, 2, 3]
+    for first in (1, 5):  # where the columns of self-coupling and of links begin
+        rest, cycle, moving, passes = zip(*(row[first : first + 4] for row in table), strict=True)
+        assert all(abs(sum(shares) - 1) < 0.002 for shares in zip(rest, cycle, moving, strict=True))
+        assert rest[0] == 0
+        assert passes[0] is None
+        assert list(rest) == sorted(rest)
+        assert rest[-1] > 0.95
+        assert passes[-1] < 5
+    assert [path.name for path in tmp_path.iterdir()] == ["settling.png"]
+
+
+def test_custom_topology_settles_and_the_mask_holds_what_it_covers(tmp_path):
+    done = run("custom_topology.py", cwd=tmp_path)
+    assert "Topology(7 nodes, 12 edges, 5 arrays)" in done.stdout
+    lines = [line.split() for line in done.stdout.splitlines()]
+    (free,), (held,) = (
+        [[float(word) for word in line[-5:]] for line in lines if line[: len(name)] == name]
+        for name in (["free"], ["half", "held"])
+    )
+    for settled, mean, most, _, other in (free, held):
+        assert settled == 32
+        assert 5 < mean < most < 100
+        assert other > 0.5
+    assert free[3] > 0.5
+    assert held[3] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["custom_topology.png"]
+
+
+def test_karate_club_finds_the_factions_and_the_exact_means(tmp_path):
+    done = run("karate_club.py", cwd=tmp_path)
+    found = {line[0]: line for line in map(str.split, done.stdout.splitlines())}
+    assert found["settled"][1] == "True,"
+    assert found["accuracy"] == ["accuracy", f"{33 / 34:.3f}"]
+    (wrong,) = [line for line in done.stdout.splitlines() if line.startswith("wrong")]
+
+    weights = nx.to_numpy_array(nx.karate_club_graph())
+    laplacian = np.diag(weights.sum(1)) - weights
+    told, rest = [0, 33], list(range(1, 33))
+    exact = np.linalg.solve(laplacian[np.ix_(rest, rest)], -laplacian[np.ix_(rest, told)] @ [1, -1])
+    assert wrong.split()[1:] == ["8,", "of", "Mr.", "Hi,", "at", f"{exact[7]:.3f}"]
+    assert float(found["as"][-1]) < 1e-4
+    assert [path.name for path in tmp_path.iterdir()] == ["karate_club.png"]
+
+
+def test_mixed_parts_hear_each_other_through_hidden_alone(tmp_path):
+    done = run("mixed.py", cwd=tmp_path)
+    arrays = {line.rpartition("   ")[2] for line in done.stdout.splitlines() if line.endswith(", 32)")}
+    assert arrays == {"(1, 8, 8, 1, 32)", "(1, 8, 8, 4, 32)", "(1, 24, 32)", "(1, 64, 32)", "(1, 6, 32)"}
+    (settled,) = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("settled")]
+    assert settled >= 30
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("another")]
+    moved = {
+        " ".join(line[:-4]): dict(zip(("map", "hidden", "ring", "answer"), map(float, line[-4:]), strict=True))
+        for line in lines
+    }
+    assert moved["another image"]["ring"] > 0.3
+    assert moved["another ring, held"]["map"] > 0.1
+    assert moved["another image, hidden silent"]["ring"] == 0
+    assert moved["another ring, held, hidden silent"]["map"] == 0
+    assert moved["another image, hidden silent"]["map"] > 0.1
+    assert [path.name for path in tmp_path.iterdir()] == ["mixed.png"]

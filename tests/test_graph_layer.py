@@ -95,6 +95,21 @@ def test_vertices_edges_and_weights_are_those_of_the_graph(graph):
     assert topologies.graph_layer(nx.karate_club_graph(), 2).nodes[33]["club"] == "Officer"
 
 
+def test_scalar_vertices_take_the_weights_of_the_graph():
+    graph = GRAPHS["directed"]
+    x = features(graph)[..., 0]
+    expected, hears = x @ matrix(graph).T, matrix(graph).any(axis=1)
+    for tied in (True, False):
+        topology = Topology(topologies.graph_layer(graph, (), tied=tied))
+        for fixed in (True, False)[: 1 if tied else 2]:
+            couplings = {"lateral": dx.scale(weight="weight", fixed=fixed)}
+            network = dx.Network(topology, couplings, dx.identity, key=jax.random.key(0))
+            state = dx.GraphState(topology).init({vertex: x[:, i] for i, vertex in enumerate(graph)})
+            moved = dx.step(network, state)
+            ours = np.stack([moved[vertex] for vertex in graph], axis=1)
+            np.testing.assert_allclose(ours[:, hears], expected[:, hears], atol=1e-6)
+
+
 def test_parallel_edges_speak_each_for_themselves():
     graph = nx.MultiDiGraph()
     graph.add_edge("a", "b", weight=0.5)

@@ -23,7 +23,7 @@ def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = 
 
     - `strength`: the initial strength of every unit.
     - `weight`: the name of an edge attribute that multiplies it.
-    - `fixed`: whether no rule trains it.
+    - `fixed`: whether no rule trains it; tied edges then keep each their own `weight`.
 
     Raises `ValueError` where the shapes of sender and receiver differ, or an edge lacks the attribute.
 
@@ -40,6 +40,10 @@ def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = 
             raise ValueError(
                 f"`scale` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there"
             )
+        if weight is not None and fixed:
+            own = strength * edges.own(weight).value  # one number, or one for each of the tied edges
+            units = own[(..., *[None] * len(receiver_shape))]
+            return Scale(Fixed(jnp.broadcast_to(units, own.shape + receiver_shape), own=True))
         start = strength if weight is None else strength * edges[weight]
         leaf = jnp.full(receiver_shape, start, edges.dtype)
         return Scale(Fixed(leaf) if fixed else leaf)

@@ -1,5 +1,6 @@
 """From local signals to updates of every coupling, through its own vector-Jacobian product."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,7 +25,8 @@ def local_updates(
     target: GraphState | None = None,
     silence: Any = (),
     kinds: Any = None,
-    normalise: Callable[[int, int], float] | None = None,
+    normalise: Callable[[Any, int], Any] | None = None,
+    samples: Any = None,
 ) -> Network:
     """What every trained leaf learns from one state, as a descent direction for optax.
 
@@ -40,6 +42,8 @@ def local_updates(
     - `silence`, `kinds`: who is not heard, and which edge kinds speak, as for `step`.
     - `normalise`: `(batch, fan_in) -> number` that sums over the batch are divided by, fan-in being the number of the
       sender's units; None for the batch, that is for means.
+    - `samples`: a bool mask `(B,)` of those that count; None for all. The updates are those of a batch without the
+      others, whatever is in them, NaN included.
 
     **Returns:** the structure of `params` in `params, rest = dx.partition(network, rules)`.
 
@@ -71,25 +75,40 @@ def local_updates(
     ]
     if empty:
         raise ValueError(f"`rules` names {_text.names(empty)}, whose couplings have nothing to train; drop them")
+    if samples is not None:
+        samples = jnp.asarray(samples)
+        if samples.shape != (state.batch_size,) or samples.dtype != bool:
+            raise ValueError(
+                f"`samples` is a bool mask of shape ({state.batch_size},), but got {samples.dtype} of shape "
+                f"{samples.shape}; give one answer a sample"
+            )
     kinds = None if kinds is None else as_names("kinds", kinds)
     speakers = messages.speakers(network.topology, as_names("silence", silence), kinds)
-    return _local_updates(network, state, target, speakers, tuple(sorted(rules.items())), normalise)
+    return _local_updates(network, state, target, speakers, tuple(sorted(rules.items())), normalise, samples)
 
 
 @eqx.filter_jit
-def _local_updates(network, state, target, speakers, rules, normalise) -> Network:
+def _local_updates(network, state, target, speakers, rules, normalise, samples) -> Network:
     rules = dict(rules)
     params, rest = partition(network, rules)
+    if samples is not None:  # nothing times NaN is NaN: what does not count must not be there
+        state, target = (jax.tree.map(lambda a: jnp.where(samples, a, 0), given) for given in (state, target))
+    batch = state.batch_size if samples is None else jnp.maximum(jnp.sum(samples, dtype=jnp.float32), 1)
     topology, arrays = network.topology, dict(enumerate(state.arrays.values()))
     learning = [i for i, group in enumerate(topology.groups) if group.kind in rules and speakers.modes[i] != SILENT]
-    lesson = _Lesson(network, speakers, network.fields(state, speakers), list(target.arrays.values()), rules, learning)
+    fields, goals = network.fields(state, speakers), list(target.arrays.values())
+    lesson = _Lesson(network, speakers, fields, goals, rules, learning, samples)
+    senders = {i: messages.heard_from(network, i, arrays) for i in learning}
+    for i in learning:
+        if getattr(rules[topology.groups[i].kind], "residual", False):
+            senders[i] = senders[i] - _explained(lesson, i, senders[i])
 
-    def divide(fan_in: int) -> float | int:
-        return state.batch_size if normalise is None else normalise(state.batch_size, fan_in)
+    def divide(fan_in: int) -> Any:
+        return batch if normalise is None else normalise(batch, fan_in)
 
     def said(params: Network) -> list[Array]:
         whole = eqx.combine(params, rest)
-        return [messages.say(network, i, whole.coupling(i), arrays) for i in learning]
+        return [messages.said(network, i, whole.coupling(i), senders[i]) for i in learning]
 
     _, pull = jax.vjp(said, params)
     (updates,) = pull([signal(lesson, i) / divide(math.prod(topology.groups[i].sender_shape)) for i in learning])
@@ -111,6 +130,7 @@ class _Lesson(NamedTuple):
     goals: list[Array]
     rules: dict[str, Any]
     learning: list[int]
+    samples: Bool[Array, " batch"] | None
 
     def goal(self, at: int) -> Array:
         """The state that the rows of an array should be in."""
@@ -123,11 +143,20 @@ class _Lesson(NamedTuple):
         return messages.spoken(self.speakers, i, self.network.plan.groups[i], group, sender)
 
 
+def _explained(lesson: _Lesson, i: int, senders: Array) -> Array:
+    """What the receivers of group `i` expect of its senders: their state, through the transposed coupling."""
+    network = lesson.network
+    group, coupling = network.topology.groups[i], network.coupling(i)
+    said, pull = jax.vjp(lambda senders: messages.said(network, i, coupling, senders), senders)
+    goal = lesson.goal(group.receiver_array)[receiver_rows(network, i)]
+    return pull(goal.astype(said.dtype))[0]
+
+
 def signal(lesson: _Lesson, i: int) -> Float[Array, "edges *receiver batch"]:
     """What the receivers of group `i` tell its edges."""
     group, rows = lesson.network.topology.groups[i], receiver_rows(lesson.network, i)
     at = group.receiver_array
-    result = per_node(lesson.rules[group.kind], lesson.fields[at][rows], lesson.goal(at)[rows])
+    result = per_node(lesson.rules[group.kind], lesson.fields[at][rows], lesson.goal(at)[rows], lesson.samples)
     speaks = lesson.speaks(i)
     return result if speaks is None else jnp.where(outer(speaks, result.ndim), result, 0)
 
@@ -142,10 +171,22 @@ def receiver_rows(network: Network, i: int) -> Any:
     return slice(index.start, index.stop)
 
 
-def per_node(rule: Callable[..., Any], field: Array, state: Array) -> Array:
-    """The signals of many nodes `(nodes, *shape, B)`, each by itself."""
-    one_batch = jax.vmap(rule, in_axes=-1, out_axes=-1)
-    return jax.vmap(one_batch)(field, state.astype(field.dtype)).astype(field.dtype)
+def per_node(rule: Callable[..., Any], field: Array, state: Array, samples: Array | None) -> Array:
+    """The signals of many nodes `(nodes, *shape, B)`, each by itself; 0 for samples that do not count."""
+    counts = jnp.ones(field.shape[-1], bool) if samples is None else samples
+    averages = "mean" in inspect.signature(rule).parameters
+
+    def one(field, state, counts):
+        def mean(values):
+            total = jax.lax.psum(jnp.where(counts, values, 0), "batch")
+            return total / jnp.maximum(jax.lax.psum(counts.astype(values.dtype), "batch"), 1)
+
+        result = rule(field, state, mean=mean) if averages else rule(field, state)
+        return jnp.where(counts, result, 0)
+
+    one_batch = jax.vmap(one, in_axes=-1, out_axes=-1, axis_name="batch")
+    result = jax.vmap(one_batch, in_axes=(0, 0, None))(field, state.astype(field.dtype), counts)
+    return result.astype(field.dtype)
 
 
 def bias_signal(lesson: _Lesson, kind: str, name: str) -> Float[Array, "..."]:
@@ -163,7 +204,7 @@ def bias_signal(lesson: _Lesson, kind: str, name: str) -> Float[Array, "..."]:
             reached[rule] = before.at[receiver_rows(network, i)].max(outer(speaks, group.receivers.ndim))
     total = jnp.zeros((spec.rows, *spec.item), field_dtype(spec))
     for rule, rows in reached.items():
-        result = per_node(rule, lesson.fields[at], lesson.goal(at))
+        result = per_node(rule, lesson.fields[at], lesson.goal(at), lesson.samples)
         if index.owner is not None:
             rows = rows & (index.owner == index.kinds.index(kind))
         total = total + jnp.sum(jnp.where(outer(rows, result.ndim), result, 0), axis=-1)

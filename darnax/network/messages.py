@@ -232,10 +232,21 @@ def landings(
 
 def say(network: Any, i: int, coupling: Any, arrays: Mapping[int, Array]) -> Float[Array, "edges *receiver batch"]:
     """What the edges of group `i` say, as if all of them spoke."""
-    group, specs = network.topology.groups[i], network.topology.layout.arrays
-    sender = specs[group.sender_array]
-    x = gather(group, network.plan.groups[i], sender, arrays[group.sender_array])
-    return send(coupling, group.tie is not None, x, field_dtype(specs[group.receiver_array]))
+    return said(network, i, coupling, heard_from(network, i, arrays))
+
+
+def heard_from(network: Any, i: int, arrays: Mapping[int, Array]) -> Shaped[Array, "edges *sender batch"]:
+    """The states of the senders of group `i`."""
+    group = network.topology.groups[i]
+    spec = network.topology.layout.arrays[group.sender_array]
+    return gather(group, network.plan.groups[i], spec, arrays[group.sender_array])
+
+
+def said(network: Any, i: int, coupling: Any, senders: Array) -> Float[Array, "edges *receiver batch"]:
+    """What the edges of group `i` make of the states of their senders."""
+    group = network.topology.groups[i]
+    dtype = field_dtype(network.topology.layout.arrays[group.receiver_array])
+    return send(coupling, group.tie is not None, senders, dtype)
 
 
 def field_dtype(spec: ArraySpec) -> Any:

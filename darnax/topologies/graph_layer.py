@@ -8,12 +8,12 @@ from darnax import _text
 from darnax.topologies.columns import parse_shape
 
 
-def graph_layer(graph: Any, features: Any, whole: bool = False) -> nx.DiGraph:
+def graph_layer(graph: Any, features: Any, whole: bool = False, tied: bool = True) -> nx.DiGraph:
     """Any networkx graph as a layer, whose units are its vertices.
 
     In the fine grain every vertex is a node, under its own name, of kind `unit` and shape `features`; every edge of the
-    graph is an edge `lateral` with its `weight` (1 where the graph has none), and undirected edges go both ways. They
-    are tied: `dx.dense(factor="weight")` gives the field `A X W`, with `A[v, u]` the weight from u to v.
+    graph is an edge `lateral` with its `weight` (1 where the graph has none), and undirected edges go both ways.
+    `dx.dense(factor="weight")`, tied, gives the field `A X W`, with `A[v, u]` the weight from u to v.
 
     In the coarse grain, `whole`, the layer is one node `"layer"` of shape `(vertices, *features)`, rows in the order of
     the graph, with one edge `lateral` to itself: made for `dx.graph_conv` or, with scalar features, `dx.sparse`, which
@@ -26,6 +26,7 @@ def graph_layer(graph: Any, features: Any, whole: bool = False) -> nx.DiGraph:
     - `graph`: a networkx graph, directed or not, with parallel edges or not.
     - `features`: the shape of every vertex, an int or a tuple; `()` is a scalar unit.
     - `whole`: whether the layer is one node.
+    - `tied`: whether all edges between vertices use the same weights; False to learn one for each.
 
     Raises `TypeError` for anything but a graph, and `ValueError` for one without vertices or with vertices that no edge
     touches: these would neither say nor hear anything.
@@ -59,5 +60,5 @@ def graph_layer(graph: Any, features: Any, whole: bool = False) -> nx.DiGraph:
     both_ways: Any = graph.to_directed(as_view=True)
     keys = {"keys": True} if drawn.is_multigraph() else {}
     for *edge, data in both_ways.edges(data=True, **keys):
-        drawn.add_edge(*edge, **{"weight": 1.0} | data | {"kind": "lateral", "tie": "lateral"})
+        drawn.add_edge(*edge, **{"weight": 1.0} | data | {"kind": "lateral"} | ({"tie": "lateral"} if tied else {}))
     return drawn
