@@ -136,3 +136,34 @@ def test_mixed_parts_hear_each_other_through_hidden_alone(tmp_path):
     assert moved["another ring, held, hidden silent"]["map"] == 0
     assert moved["another image, hidden silent"]["map"] > 0.1
     assert [path.name for path in tmp_path.iterdir()] == ["mixed.png"]
+
+
+def test_image_patches_need_overlap_to_complete_an_image(tmp_path):
+    done = run("image_patches.py", "--small", cwd=tmp_path)
+    names = ("windows side by side", "windows overlapping", "mean digit", "nearest digit")
+    apart, overlapping, mean, nearest = (
+        [float(word) for word in line.split() if word.startswith(("0.", "1."))]
+        for name in names
+        for line in done.stdout.splitlines()
+        if line.startswith(name)
+    )
+    assert abs(apart[0] - mean[0]) < 0.01
+    assert overlapping[0] < mean[0] - 0.02
+    assert overlapping[0] < nearest[0] + 0.02
+    assert overlapping[1] > 0.9
+    assert [path.name for path in tmp_path.iterdir()] == ["image_patches.png"]
+
+
+def test_conv_digits_learns_to_clean_up(tmp_path):
+    done = run("conv_digits.py", "--small", cwd=tmp_path)
+    lines = [line.split() for line in done.stdout.splitlines() if "lateral" in line]
+    found = {" ".join(line[:-4]): [float(word) for word in line[-4:]] for line in lines}
+    assert len(found) == 6
+    for name, (accuracy, units, settled, passes) in found.items():
+        assert accuracy > (0.9 if name.endswith("clean") else 0.65)
+        assert units > 0.7
+        assert settled > 0.98
+        assert passes < 10
+    assert found["no lateral clean"][1] == 1
+    assert found["lateral learnt noisy"][1] > found["lateral as drawn noisy"][1] + 0.015
+    assert [path.name for path in tmp_path.iterdir()] == ["conv_digits.png"]

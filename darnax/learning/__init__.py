@@ -1,5 +1,16 @@
-"""Learning: local rules, and the updates that follow from them."""
+"""Learning: local rules, the updates that follow from them, and training on data."""
 
+from darnax.learning.data import one_vs_all as one_vs_all
+from darnax.learning.fit import early_stopping as early_stopping
+from darnax.learning.fit import evaluate as evaluate
+from darnax.learning.fit import fit as fit
+from darnax.learning.fit import predict as predict
+from darnax.learning.history import History as History
+from darnax.learning.phases import ContrastiveLearning as ContrastiveLearning
+from darnax.learning.phases import DynamicalLearning as DynamicalLearning
+from darnax.learning.phases import Learning as Learning
+from darnax.learning.phases import Phase as Phase
+from darnax.learning.phases import nudge as nudge
 from darnax.learning.rules import anti_hebbian as anti_hebbian
 from darnax.learning.rules import bcm as bcm
 from darnax.learning.rules import covariance as covariance

@@ -205,6 +205,11 @@ class Topology:
 
     # what the rest of the library reads
 
+    @property
+    def digest(self) -> bytes:
+        """Sixteen bytes that tell topologies apart, the same in every process."""
+        return self._digest
+
     @cached_property
     def _position(self) -> dict[Name, int]:
         return {name: i for i, name in enumerate(self.nodes)}

@@ -1,0 +1,309 @@
+"""How a network is taught: phases of its dynamics, and what is learnt from where they lead."""
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from darnax import _text
+from darnax.dynamics import Solution, relax, rollout, synchronous
+from darnax.dynamics.schedules import Schedule
+from darnax.learning.updates import local_updates
+from darnax.network.network import Network
+from darnax.states.graph import GraphState
+from darnax.topologies.names import Name
+from darnax.topologies.topology import Topology
+
+Targets = Mapping[Name, Array]
+Scores = dict[str, Float[Array, " batch"]]
+
+
+class Nudge(eqx.Module):
+    """A drive towards a target, `strength * (target - state)`: minus the gradient of half the squared distance."""
+
+    node: Name = eqx.field(static=True)
+    target: Array
+    strength: Float[Array, ""]
+
+    def __call__(self, state: GraphState) -> Array:
+        return self.strength * (self.target - state[self.node])
+
+
+def nudge(node: Name, target: Any, strength: Any) -> Nudge:
+    """The drive of equilibrium propagation, for `drive={node: dx.nudge(node, y, 0.1)}`.
+
+    Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11, 24 (2017), equation 10.
+    """
+    return Nudge(node, jnp.asarray(target), jnp.asarray(strength, jnp.float32))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of the dynamics in which the same nodes are held and the same ones speak.
+
+    **Fields:**
+
+    - `name`: what to call it.
+    - `steps`: the number of passes, or the most there may be.
+    - `settle`: whether every sample stops where it comes to rest.
+    - `clamp`: nodes held besides the inputs; those that have a target are set to it first.
+    - `silence`: nodes whose messages are dropped.
+    - `kinds`: the edge kinds that speak; None for all.
+    - `nudge`: how strongly the field of nodes that have a target is drawn to it; 0 for not at all.
+    - `schedule`: who is updated when.
+    """
+
+    name: str
+    steps: int = 100
+    settle: bool = True
+    clamp: Sequence[Name] = ()
+    silence: Sequence[Name] = ()
+    kinds: Sequence[str] | None = None
+    nudge: float | int = 0.0
+    schedule: Schedule = synchronous()  # noqa: RUF009 (schedules are frozen)
+
+    def __post_init__(self):
+        for field in ("clamp", "silence", "kinds"):
+            names = getattr(self, field)
+            if isinstance(names, str):
+                raise TypeError(f"`{field}` of phase {self.name!r} is a list of names; write [{names!r}]")
+            if names is not None:  # equal phases are equal however they were written
+                object.__setattr__(self, field, tuple(names))
+
+    def teaches(self, nodes: Sequence[Name]) -> bool:
+        """Whether it needs the targets of some nodes."""
+        return bool(self.nudge) or bool(set(self.clamp) & set(nodes))
+
+    def check(self, topology: Topology):
+        """Its nodes and kinds are those of the topology; `ValueError` names the phase if not."""
+        for field in ("clamp", "silence"):
+            unknown = [node for node in getattr(self, field) if node not in topology]
+            if unknown:
+                raise ValueError(
+                    f"phase {self.name!r}: `{field}` names {_text.names(unknown)}, which the topology does not have; "
+                    f"its nodes are {_text.listing(map(repr, topology.nodes), 12)}"
+                )
+        unknown = sorted(set(self.kinds or ()) - set(topology.edge_kinds))
+        if unknown:
+            raise ValueError(
+                f"phase {self.name!r}: `kinds` names {_text.names(unknown)}, which no edge has; "
+                f"the edge kinds are {_text.names(topology.edge_kinds)}"
+            )
+
+    def run(self, network: Network, state: GraphState, targets: Targets, key: Any = None) -> Solution:
+        """Where it leads, and whether and when each sample came to rest there."""
+        held = {node: target for node, target in targets.items() if node in self.clamp}
+        state = state.replace(held) if held else state
+        drive = {node: Nudge(node, target, jnp.asarray(self.nudge, jnp.float32)) for node, target in targets.items()}
+        said = {
+            "schedule": self.schedule,
+            "clamp": self.clamp,
+            "silence": self.silence,
+            "kinds": self.kinds,
+            "drive": drive if self.nudge else None,
+            "key": key,
+        }
+        if self.settle:
+            return relax(network, state, max_steps=self.steps, **said)
+        state, _ = rollout(network, state, self.steps, **said)
+        same = jnp.zeros(state.batch_size, jnp.int32)
+        return Solution(state, same > 0, same + self.steps, jnp.full(state.batch_size, jnp.inf), same)
+
+
+def run(network: Network, state: GraphState, phases: Sequence[Phase], targets: Targets, key: Any) -> list[Solution]:
+    """Phase after phase, each from where the last one led; steps and noise count on."""
+    solutions = []
+    for i, phase in enumerate(phases):
+        own = None if key is None else jax.random.fold_in(key, i)
+        solutions.append(phase.run(network, state, targets, own))
+        state = solutions[-1].state
+    return solutions
+
+
+class Learning(eqx.Module):
+    """A way of teaching, as `fit` uses it: how a network answers, and what it learns from a batch."""
+
+    rules: eqx.AbstractVar[dict[str, Callable[..., Any]]]
+
+    @abc.abstractmethod
+    def check(self, topology: Topology):
+        """Whatever it names is in the topology; `ValueError` if not."""
+
+    @abc.abstractmethod
+    def infer(self, network: Network, x: Any, key: Any = None) -> Solution:
+        """Where the network rests on its inputs, without being told anything else."""
+
+    @abc.abstractmethod
+    def updates(
+        self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
+    ) -> tuple[Network, Solution, Scores]:
+        """Updates from those `samples` that count; where the network answered; and scores, one a sample."""
+
+
+class DynamicalLearning(Learning):
+    """Learning to rest, without the help of a teacher, where the network rested with it.
+
+    The phases follow one another; in some the targets are clamped, in the last ones they no longer are. Then all that
+    has a rule learns by it to be in the state where the last phase led, outputs in that of their targets. Inference is
+    the same phases without those that need targets.
+
+    **Arguments:**
+
+    - `rules`: by edge kind, a local rule.
+    - `phases`: a sequence of `Phase`; None for one pass of warm-up, outputs clamped until rest, outputs silent until
+      rest (Badalotti et al., arXiv:2509.05041).
+    - `from_inference`: whether senders and fields are those of inference, and the phases only say where to be; else
+      they too are those of the last phase. A self-coupling keeps a memory of the clamped outputs; what is learnt where
+      inference ends does not rely on it.
+    - `normalise`: as for `local_updates`.
+
+    !!! example
+
+        ```python
+        learning = dx.DynamicalLearning({"forward": dx.perceptron(0.5)})
+        updates, answer, scores = learning.updates(network, x, {"label": y}, samples=jnp.ones(B, bool))
+        ```
+    """
+
+    rules: dict[str, Callable[..., Any]]
+    phases: tuple[Phase, ...] | None = eqx.field(static=True)
+    from_inference: bool = eqx.field(static=True)
+    normalise: Callable[[Any, int], Any] | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        rules: Any,
+        phases: Sequence[Phase] | None = None,
+        *,
+        from_inference: bool = False,
+        normalise: Callable[[Any, int], Any] | None = None,
+    ):
+        self.rules = dict(rules)
+        self.phases = None if phases is None else tuple(phases)
+        self.from_inference, self.normalise = from_inference, normalise
+
+    def check(self, topology: Topology):
+        for phase in self._phases(topology):
+            phase.check(topology)
+
+    def infer(self, network: Network, x: Any, key: Any = None) -> Solution:
+        start = GraphState(network.topology).init(x)
+        return run(network, start, self._phases(network.topology, taught=False), {}, key)[-1]
+
+    def updates(
+        self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
+    ) -> tuple[Network, Solution, Scores]:
+        phases = self._phases(network.topology)
+        solutions = run(network, GraphState(network.topology).init(x), phases, y, key)
+        last = solutions[-1]
+        answer = self.infer(network, x, key) if self.from_inference else last
+        samples = samples & finite(answer.state) & finite(last.state)
+        updates = local_updates(
+            network,
+            answer.state,
+            self.rules,
+            target=last.state.replace(dict(y)) if y else last.state,
+            silence=phases[-1].silence,
+            kinds=phases[-1].kinds,
+            normalise=self.normalise,
+            samples=samples,
+        )
+        taught = [s.state for s, phase in zip(solutions, phases, strict=True) if phase.teaches(list(y))]
+        scores = {"overlap": overlap(taught[-1], last.state)} if taught else {}
+        return updates, answer, scores | {"lost": (~samples).astype(jnp.float32)}
+
+    def _phases(self, topology: Topology, taught: bool = True) -> tuple[Phase, ...]:
+        """All phases, or those that do without targets."""
+        outputs = topology.outputs
+        phases = self.phases or (
+            Phase("warm-up", steps=1, settle=False, silence=outputs),
+            Phase("clamped", clamp=outputs),
+            Phase("free", silence=outputs),
+        )
+        return phases if taught else tuple(phase for phase in phases if not phase.teaches(outputs))
+
+
+class ContrastiveLearning(Learning):
+    """Learning from the difference of two phases: rules applied where the network is taught, less where it is free.
+
+    With `hebbian` rules, clamped outputs are contrastive Hebbian learning (J. R. Movellan, Connectionist Models 10,
+    1991); outputs that are nudged, by `Phase(..., nudge=β)`, equilibrium propagation (B. Scellier and Y. Bengio, Front.
+    Comput. Neurosci. 11, 24, 2017). There the difference, divided by β, goes to the gradient of the squared error at
+    rest as β goes to 0, if couplings are symmetric: that of a weight which both directions share.
+
+    **Arguments:**
+
+    - `rules`: by edge kind, a local rule; `dx.hebbian()` above.
+    - `free`, `taught`: the two phases; the second one begins where the first led.
+    - `normalise`: as for `local_updates`.
+
+    !!! example
+
+        ```python
+        taught = dx.Phase("nudged", nudge=0.1)
+        learning = dx.ContrastiveLearning({"forward": dx.hebbian()}, dx.Phase("free"), taught)
+        ```
+    """
+
+    rules: dict[str, Callable[..., Any]]
+    free: Phase = eqx.field(static=True)
+    taught: Phase = eqx.field(static=True)
+    normalise: Callable[[Any, int], Any] | None = eqx.field(static=True)
+
+    def __init__(self, rules: Any, free: Phase, taught: Phase, *, normalise: Callable[[Any, int], Any] | None = None):
+        self.rules, self.free, self.taught, self.normalise = dict(rules), free, taught, normalise
+
+    def check(self, topology: Topology):
+        for phase in (self.free, self.taught):
+            phase.check(topology)
+
+    def infer(self, network: Network, x: Any, key: Any = None) -> Solution:
+        return self.free.run(network, GraphState(network.topology).init(x), {}, key)
+
+    def updates(
+        self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
+    ) -> tuple[Network, Solution, Scores]:
+        free, taught = run(network, GraphState(network.topology).init(x), (self.free, self.taught), y, key)
+        samples = samples & finite(free.state) & finite(taught.state)
+        there, here = (
+            local_updates(
+                network,
+                solution.state,
+                self.rules,
+                silence=phase.silence,
+                kinds=phase.kinds,
+                normalise=self.normalise,
+                samples=samples,
+            )
+            for phase, solution in ((self.taught, taught), (self.free, free))
+        )
+        updates = jax.tree.map(lambda a, b: (a - b) / (self.taught.nudge or 1), there, here)
+        scores = {"overlap": overlap(taught.state, free.state), "lost": (~samples).astype(jnp.float32)}
+        return updates, free, scores
+
+
+def finite(state: GraphState) -> Bool[Array, " batch"]:
+    """Which samples hold nothing but finite numbers."""
+    return jnp.all(jnp.stack([jnp.isfinite(a.reshape(-1, a.shape[-1])).all(0) for a in jax.tree.leaves(state)]), axis=0)
+
+
+def overlap(a: GraphState, b: GraphState) -> Float[Array, " batch"]:
+    """The cosine of two states of every sample, over the nodes that are neither inputs nor outputs."""
+    topology = a.topology
+    inner = np.setdiff1d(np.arange(len(topology)), [*topology.columns.held, *topology.columns.outputs])
+    dots = []
+    for at, rows in topology.layout.rows_of(inner).items():
+        spec = topology.layout.arrays[at]
+        here = slice(None) if len(rows) == spec.rows else rows
+        one, two = (s.arrays[spec.name].reshape(spec.rows, -1, s.batch_size)[here].astype(jnp.float32) for s in (a, b))
+        dots.append(jnp.stack([(one * two).sum((0, 1)), (one**2).sum((0, 1)), (two**2).sum((0, 1))]))
+    if not dots:
+        return jnp.ones(a.batch_size)
+    both, first, second = sum(dots[1:], dots[0])
+    return both / jnp.sqrt(jnp.maximum(first * second, jnp.finfo(jnp.float32).tiny))

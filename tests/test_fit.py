@@ -1,0 +1,463 @@
+"""Training on data: it learns, it resumes bit for bit, and it says what is wrong with what it is given."""
+
+import json
+import os
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import optax
+import pytest
+from helpers import compilations
+
+import darnax as dx
+from darnax import files
+
+KEY = jax.random.key(3)
+CLASSES, N = 3, 50
+
+
+def small(hidden=12, activation=dx.sign):
+    """An image, hidden units that hear themselves and the label, and the label."""
+    g = nx.DiGraph()
+    g.add_node("image", shape=(3, 3, 1))
+    g.add_node("hidden", shape=hidden, kind="hidden")
+    g.add_node("label", shape=CLASSES, kind="output")
+    g.add_edge("image", "hidden", kind="forward")
+    g.add_edge("hidden", "hidden", kind="recurrent")
+    g.add_edge("hidden", "label", kind="readout")
+    g.add_edge("label", "hidden", kind="feedback")
+    couplings = {
+        "forward": dx.dense(),
+        "recurrent": dx.dense(gain=0.3, self_coupling=1.0),
+        "readout": dx.dense(gain=0.0),
+        "feedback": dx.dense(gain=2.0),
+    }
+    topology = dx.Topology(g, inputs=["image"], outputs=["label"])
+    activations = {"hidden": activation, "output": dx.identity}
+    return dx.Network(topology, couplings, activations, key=jax.random.key(0))
+
+
+def blobs(n=N, seed=0):
+    """Noisy prototypes of three classes."""
+    prototypes = np.random.default_rng(7).normal(size=(CLASSES, 3, 3, 1))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, n)
+    return (prototypes[labels] + 0.4 * rng.normal(size=(n, 3, 3, 1))).astype(np.float32), labels
+
+
+X, LABELS = blobs()
+Y = dx.one_vs_all(LABELS, CLASSES)
+RULES = {"readout": dx.perceptron(1.0), "forward": dx.perceptron(0.5)}
+LEARNING = dx.DynamicalLearning(RULES)
+SGD = optax.sgd(0.1, momentum=0.5)  # one object, so that runs share their program
+
+
+def fit(network=None, **arguments):
+    given = {"learning": LEARNING, "optimiser": SGD, "x": X, "y": Y, "epochs": 3, "batch_size": 16, "key": KEY}
+    return dx.fit(small() if network is None else network, **{**given, "progress": False} | arguments)
+
+
+def equal(a, b):
+    assert jax.tree.structure(eqx.filter(a, eqx.is_array)) == jax.tree.structure(eqx.filter(b, eqx.is_array))
+    for one, two in zip(
+        jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array)),
+        jax.tree.leaves(eqx.filter(b, eqx.is_inexact_array)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_it_learns_what_has_rules_and_nothing_else():
+    before = small()
+    trained, history = fit(epochs=8, validation=(blobs(seed=1)[0], dx.one_vs_all(blobs(seed=1)[1], CLASSES)))
+    assert history["validation accuracy"][-1] > 0.9
+    assert len(history) == 8
+    assert (history["settled"] == 1).all()
+    assert (history["lost"] == 0).all()
+    assert (history["overlap"] <= 1).all()
+    assert (history["overlap"] > 0.3).all()
+    for kind, same in {("image", "hidden"): False, ("hidden", "label"): False, ("hidden", "hidden"): True}.items():
+        assert (trained[kind].weight == before[kind].weight).all() == same
+    assert trained["hidden", "hidden"].self_coupling.value == 1.0
+
+
+def test_an_epoch_is_the_updates_of_its_batches():
+    """By hand, batch by batch: the short last one averages over what is there."""
+    network = small()
+    trained, _ = fit(epochs=1, optimiser=optax.sgd(0.1))
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(jax.random.fold_in(KEY, 0), 0), N))
+    params, rest = dx.partition(network, RULES)
+    for start in range(0, N, 16):
+        here = order[start : start + 16]
+        net = eqx.combine(params, rest)
+        state = dx.GraphState(net.topology).init(X[here])
+        state = dx.step(net, state, silence=["label"])
+        state = dx.relax(net, state.replace_val("label", Y[here]), clamp=["label"]).state
+        state = dx.relax(net, state, silence=["label"]).state
+        target = state.replace_val("label", Y[here])
+        updates = dx.local_updates(net, state, RULES, target=target, silence=["label"])
+        params = jax.tree.map(lambda p, u: p - 0.1 * u, params, updates)
+    for ours, expected in zip(jax.tree.leaves(dx.partition(trained, RULES)[0]), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_inference_leaves_out_the_phases_that_teach():
+    network = small()
+    state = dx.step(network, dx.GraphState(network.topology).init(X), silence=["label"])
+    expected = dx.relax(network, state, silence=["label"]).state
+    np.testing.assert_array_equal(LEARNING.infer(network, X).state["hidden"], expected["hidden"])
+    np.testing.assert_array_equal(dx.predict(network, LEARNING, X, batch_size=16), expected["label"])
+
+
+def test_evaluate_is_the_mean_over_all_samples():
+    network, _ = fit()
+    answers = dx.predict(network, LEARNING, X)
+    scores = dx.evaluate(network, LEARNING, X, Y, batch_size=7)
+    np.testing.assert_allclose(scores["accuracy"], (answers.argmax(1) == LABELS).mean(), rtol=1e-6)
+    assert set(scores) == {"settled", "steps", "accuracy", "lost"}
+
+
+def test_learning_from_inference():
+    """Senders and fields are those of inference, the target that of the phases."""
+    learning = dx.DynamicalLearning(RULES, from_inference=True, normalise=lambda batch, fan_in: 2.0)
+    network = small()
+    everyone = jnp.ones(N, bool)
+    updates, answer, _ = learning.updates(network, X, {"label": Y}, everyone)
+    np.testing.assert_array_equal(answer.state["hidden"], learning.infer(network, X).state["hidden"])
+    clamped = dx.relax(
+        network,
+        dx.step(network, dx.GraphState(network.topology).init(X), silence=["label"]).replace_val("label", Y),
+        clamp=["label"],
+    ).state
+    freed = dx.relax(network, clamped, silence=["label"]).state
+    expected = dx.local_updates(
+        network,
+        answer.state,
+        RULES,
+        target=freed.replace_val("label", Y),
+        silence=["label"],
+        normalise=lambda batch, fan_in: 2.0,
+    )
+    for ours, theirs in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+# iterables
+
+
+def test_batches_of_an_iterable_are_each_one_update():
+    batches = [(X[i : i + 10], Y[i : i + 10]) for i in range(0, N, 10)]
+    trained, history = fit(x=batches, y=None, epochs=4)
+    assert history["accuracy"][-1] > history["accuracy"][0]
+    again, _ = fit(x=iter_again(batches), y=None, epochs=4)
+    equal(trained, again)
+    with pytest.raises(ValueError, match=r"`x` gave no batches in epoch 2; give an iterable that starts anew"):
+        fit(x=(batch for batch in batches), y=None, epochs=2)
+
+
+class iter_again:
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def test_one_program_for_all_batches_and_epochs():
+    fit(epochs=1)
+    assert compilations(lambda: fit(epochs=3)[1]["accuracy"]) == 0
+
+
+# stopping and resuming
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_resumed_is_never_stopped(tmp_path, stop):
+    whole, history = fit(epochs=4)
+    path = tmp_path / "run.safetensors"
+    fit(epochs=stop, checkpoint=path)
+    resumed, rows = fit(epochs=4, checkpoint=path)
+    equal(whole, resumed)
+    assert rows.rows == history.rows
+    finished, _ = fit(epochs=4, checkpoint=path)
+    equal(whole, finished)
+
+
+def test_interrupted_in_the_middle_of_an_epoch(tmp_path):
+    batches = [(X[i : i + 25], Y[i : i + 25]) for i in (0, 25)]
+    path, calls = tmp_path / "run", [0]
+
+    class Fails(iter_again):
+        def __iter__(self):
+            for batch in self.batches:
+                calls[0] += 1
+                if calls[0] == 4:
+                    raise KeyboardInterrupt
+                yield batch
+
+    whole, _ = fit(x=batches, y=None, epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(x=Fails(batches), y=None, epochs=3, checkpoint=path)
+    resumed, _ = fit(x=batches, y=None, epochs=3, checkpoint=path)
+    equal(whole, resumed)
+
+
+def test_a_killed_save_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    fit(epochs=1, checkpoint=path)
+    good = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"`path` '.*run' cannot be written: .*No space left.*is as it was"):
+        fit(epochs=2, checkpoint=path)
+    assert path.read_bytes() == good
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def test_checkpoints_of_other_runs_are_refused(tmp_path):
+    path = tmp_path / "run"
+    fit(epochs=1, checkpoint=path)
+    with pytest.raises(
+        ValueError, match=r"is of another run: arrays \(.*12.*there, .*13.*here\); digest of the topology"
+    ):
+        fit(small(hidden=13), checkpoint=path)
+    with pytest.raises(ValueError, match=r"of another run: batch_size \(16 there, 8 here\)"):
+        fit(batch_size=8, checkpoint=path)
+    with pytest.raises(ValueError, match=r"of another run: key"):
+        fit(key=jax.random.key(4), checkpoint=path)
+    with pytest.raises(ValueError, match=r"does not fit: .*is (missing|left over)"):
+        fit(optimiser=optax.sgd(0.1), checkpoint=path)
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"`path` '.*run' is not a whole file of darnax"):
+        fit(checkpoint=path)
+    with pytest.raises(OSError, match=r"cannot be written"):
+        fit(epochs=1, checkpoint=tmp_path / "nowhere" / "run")
+
+
+def test_callbacks_see_every_epoch_and_may_end_it(tmp_path):
+    seen = []
+    path = tmp_path / "run"
+
+    def look(network, history):
+        seen.append((float(network["image", "hidden"].weight.sum()), len(history)))
+        return len(history) == 2
+
+    stopped, history = fit(epochs=5, callbacks=[look], checkpoint=path)
+    assert [epochs for _, epochs in seen] == [1, 2]
+    assert len(history) == 2
+    equal(stopped, fit(epochs=2)[0])
+    equal(fit(epochs=5, callbacks=[look], checkpoint=path)[0], stopped)
+
+
+def test_early_stopping_waits_for_what_is_better():
+    stop = dx.early_stopping("loss", patience=2, larger=False)
+    rows = [{"loss": value} for value in (3.0, 2.0, 2.5, 1.9, 2.0, 1.95)]
+    ended = [stop(small(), dx.History(rows[: i + 1])) for i in range(len(rows))]
+    assert ended == [False, False, False, False, False, True]
+
+
+# what is not finite
+
+
+def test_a_nan_image_changes_no_weight_and_is_reported():
+    bad = X.copy()
+    bad[7] = np.nan
+    with pytest.warns(UserWarning, match=r"epoch 1: 2\.00% of the samples are not finite"):
+        trained, history = fit(x=bad, epochs=1, batch_size=N)
+    np.testing.assert_allclose(history["lost"], [1 / N], rtol=1e-6)
+    without = np.delete(np.arange(N), 7)
+    expected, _ = fit(x=X[without], y=Y[without], epochs=1, batch_size=N)
+    for ours, theirs in zip(
+        jax.tree.leaves(dx.partition(trained, RULES)[0]), jax.tree.leaves(dx.partition(expected, RULES)[0]), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert dx.evaluate(trained, LEARNING, bad, Y)["lost"] == pytest.approx(1 / N)
+
+
+# two phases
+
+
+def smooth(n=3):
+    """Symmetric couplings of tanh units, an input and an output."""
+    g = nx.DiGraph()
+    g.add_node("x", shape=2)
+    g.add_node("h", shape=n, kind="unit")
+    g.add_node("y", shape=2, kind="unit")
+    g.add_edge("x", "h", kind="in")
+    g.add_edge("h", "h", kind="in")
+    g.add_edge("h", "y", kind="up")
+    g.add_edge("y", "h", kind="down")
+    topology = dx.Topology(g, inputs=["x"], outputs=["y"])
+    kinds = {"in": dx.dense(gain=0.5), "up": dx.dense(gain=0.7), "down": dx.dense()}
+    network = dx.Network(topology, kinds, dx.tanh, key=jax.random.key(1))
+    symmetric = network["h", "h"].weight
+    symmetric = (symmetric + symmetric.T) / 2
+    for edge, weight in {("h", "h"): symmetric, ("y", "h"): network["h", "y"].weight.T}.items():
+        network = network.replace_val(edge, eqx.tree_at(lambda c: c.weight, network[edge], weight))
+    return network
+
+
+def test_equilibrium_propagation_goes_to_the_gradient():
+    network = smooth()
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(rng.normal(size=(4, 2)), jnp.float32) for _ in range(2))
+    y = 0.5 * y
+    rules = {"in": dx.hebbian(), "up": dx.hebbian(), "down": dx.hebbian()}
+    params, rest = dx.partition(network, rules)
+
+    def cost(params):
+        net = eqx.combine(params, rest)
+        state = dx.relax(net, dx.GraphState(net.topology).init(x), tol=1e-7, max_steps=300).state
+        return 0.5 * ((state["y"] - y) ** 2).sum() / len(x)
+
+    gradient = eqx.filter_grad(cost)(params)
+    true = {
+        "x": gradient["x", "h"].weight,
+        # a weight that both directions share has the sum of their gradients
+        "y": gradient["h", "y"].weight + gradient["y", "h"].weight.T,
+        "h": gradient["h", "h"].weight + gradient["h", "h"].weight.T,
+    }
+    errors = []
+    for beta in (0.2, 0.05):
+        taught = dx.Phase("nudged", steps=300, nudge=beta)
+        learning = dx.ContrastiveLearning(rules, dx.Phase("free", steps=300), taught)
+        updates, _, _ = learning.updates(network, x, {"y": y}, jnp.ones(len(x), bool))
+        ours = {"x": updates["x", "h"].weight, "y": updates["h", "y"].weight, "h": updates["h", "h"].weight}
+        errors.append(max(float(abs(ours[k] - true[k]).max() / abs(true[k]).max()) for k in true))
+        np.testing.assert_allclose(updates["y", "h"].weight, updates["h", "y"].weight.T, atol=1e-4)
+    assert errors[1] < 0.05
+    assert errors[1] < 0.35 * errors[0]
+
+
+def test_contrastive_hebbian_learning_is_the_difference_of_the_phases():
+    network = smooth()
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(rng.normal(size=(4, 2)), jnp.float32) for _ in range(2))
+    rules = {"in": dx.hebbian(), "up": dx.hebbian()}
+    learning = dx.ContrastiveLearning(rules, dx.Phase("free"), dx.Phase("clamped", clamp=("y",)))
+    updates, answer, scores = learning.updates(network, x, {"y": y}, jnp.ones(4, bool))
+    free = dx.relax(network, dx.GraphState(network.topology).init(x)).state
+    clamped = dx.relax(network, free.replace_val("y", y), clamp=["y"]).state
+    for u, v in (("x", "h"), ("h", "h"), ("h", "y")):
+        expected = (free[v].T @ free[u] - clamped[v].T @ clamped[u]) / 4
+        np.testing.assert_allclose(updates[u, v].weight, expected, atol=1e-5)
+    np.testing.assert_array_equal(answer.state["y"], free["y"])
+    cosine = (
+        (free["h"] * clamped["h"]).sum(1) / jnp.linalg.norm(free["h"], axis=1) / jnp.linalg.norm(clamped["h"], axis=1)
+    )
+    np.testing.assert_allclose(scores["overlap"], cosine, atol=1e-5)
+
+
+# bad input
+
+
+def phased(**arguments):
+    return dx.DynamicalLearning(RULES, [dx.Phase("odd", **arguments)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"y": LABELS},
+            ValueError,
+            r"`y` for node 'label' has shape .*, but got \(50,\); class indices become targets by dx.one_vs_all\(y, 3\)",
+        ),
+        ({"y": (Y + 1) / 2}, ValueError, r"'label' holds zeros, and the rule of 'readout' .* ±1.*2 \* y - 1"),
+        ({"y": Y[:10]}, ValueError, r"inputs and labels have one length, but got .*\(50, 3, 3, 1\).*\(10, 3\)"),
+        ({"x": X[:0], "y": Y[:0]}, ValueError, r"the data are empty"),
+        ({"x": X[..., 0]}, ValueError, r"`x` for node 'image' has shape \(n, \*\(3, 3, 1\)\), but got \(50, 3, 3\)"),
+        ({"x": {"picture": X}}, ValueError, r"`x` names 'picture', which the topology does not have"),
+        (
+            {"learning": dx.DynamicalLearning({"side": dx.hebbian()})},
+            ValueError,
+            r"`rules` names 'side', which nothing",
+        ),
+        ({"learning": dx.DynamicalLearning({})}, ValueError, r"`rules` is empty"),
+        ({"learning": RULES}, TypeError, r"`learning` is a way to teach such as dx.DynamicalLearning"),
+        (
+            {"learning": phased(clamp=["labels"])},
+            ValueError,
+            r"phase 'odd': `clamp` names 'labels', which the topology",
+        ),
+        ({"learning": phased(kinds=["up"])}, ValueError, r"phase 'odd': `kinds` names 'up', which no edge has"),
+        ({"epochs": -1}, ValueError, r"`epochs` is an int of at least 0, but got -1"),
+        ({"batch_size": 0}, ValueError, r"`batch_size` is an int of at least 1, but got 0"),
+    ],
+)
+def test_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        fit(**arguments)
+
+
+def test_a_rule_for_couplings_without_parameters():
+    g = nx.DiGraph()
+    g.add_node("x", shape=3)
+    g.add_node("y", shape=3)
+    g.add_edge("x", "y")
+    network = dx.Network(dx.Topology(g, inputs=["x"], outputs=["y"]), {"edge": dx.relay()}, dx.sign, key=KEY)
+    with pytest.raises(ValueError, match=r"`rules` names 'edge', whose couplings have nothing to train"):
+        fit(network, learning=dx.DynamicalLearning({"edge": dx.hebbian()}), x=np.ones((2, 3)), y=np.ones((2, 3)))
+
+
+def test_phases_take_lists_of_names():
+    assert dx.Phase("p", clamp=["label"]) == dx.Phase("p", clamp=("label",))
+    with pytest.raises(TypeError, match=r"`clamp` of phase 'p' is a list of names; write \['label'\]"):
+        dx.Phase("p", clamp="label")
+
+
+def test_one_vs_all():
+    np.testing.assert_array_equal(dx.one_vs_all([2, 0], 3), [[-1, -1, 1], [1, -1, -1]])
+    for labels in ([3], [-1], [0.5], [[1]]):
+        with pytest.raises(ValueError, match=r"`labels` are whole numbers from 0 to 2, one a sample"):
+            dx.one_vs_all(labels, 3)
+
+
+# history and files
+
+
+def test_history_columns_rows_and_plot():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("Agg")
+    history = dx.History(
+        [{"accuracy": 0.5, "steps": 3.0}, {"accuracy": 0.75, "steps": 2.0, "validation accuracy": 0.7}]
+    )
+    np.testing.assert_array_equal(history["accuracy"], [0.5, 0.75])
+    assert np.isnan(history["validation accuracy"][0])
+    assert history[-1]["steps"] == 2.0
+    assert json.loads(history.to_json()) == history.rows
+    figure = history.plot()
+    assert [ax.get_title() for ax in figure.axes] == ["accuracy", "steps"]
+    assert [len(ax.lines) for ax in figure.axes] == [2, 1]
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [0.5, 0.75])
+    pyplot.close(figure)
+    with pytest.raises(KeyError, match=r"no epoch has 'loss'; there are 'accuracy', 'steps', 'validation accuracy'"):
+        history["loss"]
+
+
+def test_files_keep_every_dtype_and_bit(tmp_path):
+    tree = {
+        "half": jnp.asarray([1.5, -0.0], jnp.bfloat16),
+        "flags": jnp.array([True, False]),
+        "one": jnp.asarray(3, jnp.int8),
+        "key": jax.random.key(5),
+        "text": "not an array",
+    }
+    files.save_arrays(tmp_path / "tree", tree, {"epoch": 3})
+    like = jax.tree.map(lambda a: jnp.zeros_like(a) if eqx.is_array(a) and a.dtype != tree["key"].dtype else a, tree)
+    like["key"] = jax.random.key(0)
+    again = files.load_arrays(tmp_path / "tree", like)
+    for name in ("half", "flags", "one"):
+        assert again[name].dtype == tree[name].dtype
+        np.testing.assert_array_equal(again[name], tree[name])
+    assert (jax.random.key_data(again["key"]) == jax.random.key_data(tree["key"])).all()
+    assert again["text"] == "not an array"
+    assert files.load_facts(tmp_path / "tree") == {"epoch": 3}
+    with pytest.raises(ValueError, match=r"'one'.* is int8\(\) in the file and float32\(\) here"):
+        files.load_arrays(tmp_path / "tree", like | {"one": jnp.zeros(())})
