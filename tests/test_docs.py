@@ -99,7 +99,8 @@ def world() -> dict[str, Any]:
     return {
         "dx": dx, "jax": jax, "jnp": jnp, "np": np, "nx": nx, "eqx": eqx, "optax": optax, "jraph": jraph,
         "graph": graph, "topology": topology, "network": network, "x": x, "B": len(x),
-        "y": dx.one_vs_all(jnp.arange(len(x)) % 10, 10), "state": dx.GraphState(topology).init(x), "rules": rules, "params": params, "rest": rest,
+        "y": dx.one_vs_all(jnp.arange(len(x)) % 10, 10),
+        "state": dx.GraphState(topology).init(x), "rules": rules, "params": params, "rest": rest,
         "optimiser": optimiser, "memory": optimiser.init(params), "key": jax.random.key(2),
     }  # fmt: skip
 

@@ -367,7 +367,7 @@ def phased(**arguments):
         (
             {"y": LABELS},
             ValueError,
-            r"`y` for node 'label' has shape .*, but got \(50,\); class indices become targets by dx.one_vs_all\(y, 3\)",
+            r"`y` for node 'label' has .* got \(50,\); class indices become targets by dx.one_vs_all\(y, 3\)",
         ),
         ({"y": (Y + 1) / 2}, ValueError, r"'label' holds zeros, and the rule of 'readout' .* ±1.*2 \* y - 1"),
         ({"y": Y[:10]}, ValueError, r"inputs and labels have one length, but got .*\(50, 3, 3, 1\).*\(10, 3\)"),
