@@ -9,6 +9,7 @@ import inspect
 import io
 import pkgutil
 import re
+import textwrap
 import tokenize
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ FENCE = re.compile(r"^( *)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 def blocks(text: str) -> list[tuple[int, str]]:
     """The Python blocks of a text, each with the number of lines before it."""
-    return [(text[: m.start(2)].count("\n"), inspect.cleandoc(m[2])) for m in FENCE.finditer(text)]
+    return [(text[: m.start(2)].count("\n"), textwrap.dedent(m[2])) for m in FENCE.finditer(text)]
 
 
 def comments(source: str) -> dict[int, str]:

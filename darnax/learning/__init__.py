@@ -6,6 +6,9 @@ from darnax.learning.fit import evaluate as evaluate
 from darnax.learning.fit import fit as fit
 from darnax.learning.fit import predict as predict
 from darnax.learning.history import History as History
+from darnax.learning.loader import Images as Images
+from darnax.learning.loader import load_idx as load_idx
+from darnax.learning.loader import load_npz as load_npz
 from darnax.learning.phases import ContrastiveLearning as ContrastiveLearning
 from darnax.learning.phases import DynamicalLearning as DynamicalLearning
 from darnax.learning.phases import Learning as Learning
