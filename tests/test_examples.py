@@ -36,7 +36,14 @@ def test_digits_json_is_one_line_of_numbers_and_leaves_no_file(tmp_path):
 
 def test_digits_prints_the_table_and_writes_the_picture(tmp_path):
     done = run("digits.py", "--epochs", "1", cwd=tmp_path)
-    names = ["this network", "left as drawn", "read-out on all of v1", "LogisticRegression", "MLPClassifier(256)"]
+    names = [
+        "this network",
+        "left as drawn",
+        "read-out on all of pooled",
+        "LogisticRegression",
+        "MLPClassifier(256)",
+        "SVC(rbf)",
+    ]
     for name in names:
         (row,) = [line for line in done.stdout.splitlines() if name in line]
         accuracy = next(float(word) for word in row.split() if word.startswith("0."))

@@ -120,18 +120,27 @@ def test_evaluate_is_the_mean_over_all_samples():
     assert set(scores) == {"settled", "steps", "accuracy", "lost"}
 
 
-def test_learning_from_inference():
+@pytest.mark.parametrize("begins", [False, True], ids=["inference apart", "inference on the way"])
+def test_learning_from_inference(begins):
     """Senders and fields are those of inference, the target that of the phases."""
-    learning = dx.DynamicalLearning(RULES, from_inference=True, normalise=lambda batch, fan_in: 2.0)
+    phases = [
+        dx.Phase("free", silence=["label"]),
+        dx.Phase("clamped", clamp=["label"]),
+        dx.Phase("released", silence=["label"]),
+    ]
+    by_two = {"from_inference": True, "normalise": lambda batch, fan_in: 2.0}
+    learning = dx.DynamicalLearning(RULES, phases if begins else None, **by_two)
     network = small()
     everyone = jnp.ones(N, bool)
     updates, answer, _ = learning.updates(network, X, {"label": Y}, everyone)
     np.testing.assert_array_equal(answer.state["hidden"], learning.infer(network, X).state["hidden"])
-    clamped = dx.relax(
-        network,
-        dx.step(network, dx.GraphState(network.topology).init(X), silence=["label"]).replace_val("label", Y),
-        clamp=["label"],
-    ).state
+    state = dx.GraphState(network.topology).init(X)
+    if begins:
+        state = dx.relax(network, state, silence=["label"]).state
+        np.testing.assert_array_equal(answer.state["hidden"], state["hidden"])
+    else:
+        state = dx.step(network, state, silence=["label"])
+    clamped = dx.relax(network, state.replace_val("label", Y), clamp=["label"]).state
     freed = dx.relax(network, clamped, silence=["label"]).state
     expected = dx.local_updates(
         network,

@@ -2,7 +2,8 @@
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
@@ -151,7 +152,7 @@ class DynamicalLearning(Learning):
 
     The phases follow one another; in some the targets are clamped, in the last ones they no longer are. Then all that
     has a rule learns by it to be in the state where the last phase led, outputs in that of their targets. Inference is
-    the same phases without those that need targets.
+    the same phases without those that need targets, and without those that would only repeat the one before.
 
     **Arguments:**
 
@@ -199,10 +200,13 @@ class DynamicalLearning(Learning):
     def updates(
         self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
     ) -> tuple[Network, Solution, Scores]:
-        phases = self._phases(network.topology)
+        phases, inference = self._phases(network.topology), self._phases(network.topology, taught=False)
         solutions = run(network, GraphState(network.topology).init(x), phases, y, key)
         last = solutions[-1]
-        answer = self.infer(network, x, key) if self.from_inference else last
+        answer = last
+        if self.from_inference:  # it may have been made on the way
+            begins = inference == phases[: len(inference)]
+            answer = solutions[len(inference) - 1] if begins else self.infer(network, x, key)
         samples = samples & finite(answer.state) & finite(last.state)
         updates = local_updates(
             network,
@@ -219,14 +223,18 @@ class DynamicalLearning(Learning):
         return updates, answer, scores | {"lost": (~samples).astype(jnp.float32)}
 
     def _phases(self, topology: Topology, taught: bool = True) -> tuple[Phase, ...]:
-        """All phases, or those that do without targets."""
+        """All phases; or those that do without targets, each once where it would only go on resting."""
         outputs = topology.outputs
         phases = self.phases or (
             Phase("warm-up", steps=1, settle=False, silence=outputs),
             Phase("clamped", clamp=outputs),
             Phase("free", silence=outputs),
         )
-        return phases if taught else tuple(phase for phase in phases if not phase.teaches(outputs))
+        if taught:
+            return phases
+        alone = [phase for phase in phases if not phase.teaches(outputs)]
+        again = [b.settle and replace(b, name=a.name) == a for a, b in pairwise(alone)]
+        return tuple(phase for phase, repeats in zip(alone, [False, *again], strict=True) if not repeats)
 
 
 class ContrastiveLearning(Learning):
