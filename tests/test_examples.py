@@ -174,3 +174,21 @@ def test_conv_digits_learns_to_clean_up(tmp_path):
     assert found["no lateral clean"][1] == 1
     assert found["lateral learnt noisy"][1] > found["lateral as drawn noisy"][1] + 0.015
     assert [path.name for path in tmp_path.iterdir()] == ["conv_digits.png"]
+
+
+def test_mnist_trains_on_files_of_ones_own_and_resumes(tmp_path):
+    """On images made here: a bright spot in one of three places."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 240)
+    images = rng.integers(0, 60, (240, 12, 12)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 * label : 4 * label + 4, 4:8] += 150
+    parts = {"x_train": images[:200], "y_train": labels[:200], "x_test": images[200:], "y_test": labels[200:]}
+    np.savez(tmp_path / "spots.npz", **parts)
+    first = run("mnist.py", "spots.npz", "--epochs", "1", "--checkpoint", "run", cwd=tmp_path)
+    assert first.stdout.startswith("epoch 1: accuracy ")
+    done = run("mnist.py", "spots.npz", "--epochs", "2", "--checkpoint", "run", cwd=tmp_path)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("epoch")]
+    assert line.startswith("epoch 2: accuracy ")
+    assert float(line.split()[3].rstrip(",")) > 0.9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mnist.png", "run", "spots.npz"]

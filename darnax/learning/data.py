@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from darnax.topologies.topology import Topology
 
 
-class Data(NamedTuple):
+class Data(eqx.Module):
     """Inputs and targets by node, all of one length."""
 
     x: dict[Any, Array]
@@ -86,7 +87,7 @@ def is_batches(x: Any) -> bool:
     return isinstance(x, Iterable) and not isinstance(x, Mapping) and not hasattr(x, "shape")
 
 
-def each(topology: Topology, batches: Any, epoch: int) -> Iterator[Data]:
+def batches_of(topology: Topology, batches: Any, epoch: int) -> Iterator[Data]:
     """The batches of an iterable."""
     count = 0
     for x, y in batches:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from darnax import _text, files
 from darnax.dynamics import Solution
-from darnax.learning.data import Data, each, in_order, is_batches, shuffled
+from darnax.learning.data import Data, batches_of, in_order, is_batches, shuffled
 from darnax.learning.history import History
 from darnax.learning.phases import Learning, Targets, finite
 from darnax.network.build import as_key
@@ -92,7 +92,7 @@ def fit(
         if ended:
             break
         own, sums, count = jax.random.fold_in(key, epoch), {}, 0
-        for number, part in enumerate(each(topology, x, epoch) if data is None else [data]):
+        for number, part in enumerate(batches_of(topology, x, epoch) if data is None else [data]):
             if data is None:
                 check_signs(network, learning, part)
             order, real = shuffled(len(part), size or len(part), jax.random.fold_in(own, 2 * number))
@@ -200,7 +200,7 @@ def _train(params, rest, memory, optimiser, learning, data, order, real, key):
     def learn(now, batch):
         params, memory = now
         places, real, number = batch
-        x, y = (jax.tree.map(lambda a: a[places], part) for part in data)
+        x, y = (jax.tree.map(lambda a: a[places], part) for part in (data.x, data.y))
         noise = jax.random.fold_in(key, number)
         updates, answer, scores = learning.updates(eqx.combine(params, rest), x, y, real, noise)
         steps, memory = optimiser.update(updates, memory, params)
@@ -240,7 +240,7 @@ def _evaluate(network, learning, data, size, key) -> dict[str, float]:
 def _test(network, learning, data, order, real, key):
     def one(batch):
         places, real, number = batch
-        x, y = (jax.tree.map(lambda a: a[places], part) for part in data)
+        x, y = (jax.tree.map(lambda a: a[places], part) for part in (data.x, data.y))
         answer = learning.infer(network, x, None if key is None else jax.random.fold_in(key, number))
         lost = ~finite(answer.state)
         scores = _scores(answer, y) | {"lost": lost.astype(jnp.float32)}
