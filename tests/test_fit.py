@@ -470,3 +470,17 @@ def test_files_keep_every_dtype_and_bit(tmp_path):
     assert files.load_facts(tmp_path / "tree") == {"epoch": 3}
     with pytest.raises(ValueError, match=r"'one'.* is int8\(\) in the file and float32\(\) here"):
         files.load_arrays(tmp_path / "tree", like | {"one": jnp.zeros(())})
+
+
+def test_the_memory_of_a_lesson_does_not_grow_with_its_passes():
+    def temporary(steps, settle):
+        phases = [
+            dx.Phase("clamped", steps=steps, settle=settle, clamp=["label"]),
+            dx.Phase("free", steps=steps, settle=settle, silence=["label"]),
+        ]
+        learning = dx.DynamicalLearning(RULES, phases)
+        lesson = eqx.filter_jit(lambda network, x, y: learning.updates(network, x, {"label": y}, jnp.ones(N, bool))[0])
+        return lesson.lower(small(), jnp.asarray(X), Y).compile().compiled.memory_analysis().temp_size_in_bytes
+
+    for settle in (True, False):
+        assert temporary(5, settle) == temporary(500, settle) > 0

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jraph
 import networkx as nx
 import numpy as np
 import optax
@@ -15,9 +16,15 @@ BATCH = 4
 
 
 def signal(rule, field, state):
-    """Perceptron and Hebbian signals in NumPy."""
-    if isinstance(rule, type(dx.hebbian())):
+    """Signals of a batch in NumPy."""
+    if rule == dx.hebbian():
         return -state
+    if rule == dx.covariance():
+        return state.mean(0) - state
+    if rule == dx.bcm():
+        return -state * (state - (state**2).mean(0))
+    if rule == dx.delta(dx.tanh):
+        return (np.tanh(field) - state) * (1 - np.tanh(field) ** 2)
     return np.where(state * field <= rule.margin, -state, 0)
 
 
@@ -90,24 +97,59 @@ def test_what_does_not_speak_does_not_learn():
     assert (field["x", "h"].weight != apart["x", "h"].weight).any()
 
 
-@pytest.mark.parametrize("case", ["tied", "windows", "parallel", "hub", "scalars"])
-def test_updates_sum_over_the_uses_of_a_parameter(case):
+def club():
+    """A graph layer in one node, and a graph network that learns a matrix."""
+
+    class Mix(eqx.Module):
+        matrix: jax.Array
+
+        def __call__(self, graph):
+            gather = jraph.GraphConvolution(lambda nodes: nodes @ self.matrix, symmetric_normalization=False)
+            return gather(graph)
+
+    ring = nx.cycle_graph(5, create_using=nx.DiGraph)
+    topology = dx.Topology(dx.topologies.graph_layer(ring, 3, whole=True))
+    mix = Mix(jax.random.normal(jax.random.key(0), (3, 3)))
+    return dx.Network(topology, {"lateral": dx.graph_conv(mix, ring)}, dx.sign, key=jax.random.key(0))
+
+
+def image():
+    """A convolution and its way back."""
+    graph = nx.DiGraph()
+    graph.add_node("image", shape=(4, 4, 2))
+    graph.add_node("map", shape=(2, 2, 3))
+    graph.add_edge("image", "map", kind="conv")
+    graph.add_edge("map", "image", kind="back")
+    kinds = {"conv": dx.conv(3, 2), "back": dx.conv_transpose(3, 2)}
+    return dx.Network(dx.Topology(graph), kinds, dx.sign, key=jax.random.key(0))
+
+
+USES = {name: CASES[name].network for name in ("tied", "windows", "parallel", "hub", "scalars")}
+
+
+@pytest.mark.parametrize("case", [*USES, "club", "image"])
+@pytest.mark.parametrize(
+    "rule", [dx.perceptron(1.5), dx.covariance(), dx.bcm(), dx.delta(dx.tanh)], ids=lambda rule: type(rule).__name__
+)
+def test_updates_sum_over_the_uses_of_a_parameter(case, rule):
     """Whatever the sharing: the sum over edges and samples of each edge's own product, divided by the batch."""
-    network = CASES[case].network()
+    network = (USES | {"club": club, "image": image})[case]()
     topology = network.topology
     state = random_state(topology, BATCH)
+    if rule == dx.bcm():  # of ±1 units every answer is at the threshold or minus it
+        state = jax.tree.map(lambda a: a * jnp.arange(1.0, BATCH + 1), state)
     fields = network.local_field(state)
-    rule = dx.perceptron(1.5)
     updates = dx.local_updates(network, state, dict.fromkeys(topology.edge_kinds, rule))
     expected = {}
     for edge in topology.edges:
         u, v = edge[:2]
-        total = jax.tree.map(jnp.zeros_like, network[edge])
+        arrays, static = eqx.partition(network[edge], eqx.is_inexact_array)
+        total = jax.tree.map(jnp.zeros_like, arrays)
+        signals = jnp.asarray(signal(rule, np.asarray(fields[v]), np.asarray(state[v], np.float32)), jnp.float32)
         for b in range(BATCH):
-            cotangent = jnp.asarray(signal(rule, np.asarray(fields[v][b]), np.asarray(state[v][b], np.float32)))
-            sender = state[u][b]
-            _, pull = jax.vjp(lambda module, sender=sender: module(sender.astype(jnp.float32)), network[edge])
-            total = jax.tree.map(lambda a, g: a + g / BATCH, total, pull(cotangent)[0])
+            sender = state[u][b].astype(jnp.float32)
+            _, pull = jax.vjp(lambda arrays, static=static, sender=sender: eqx.combine(arrays, static)(sender), arrays)
+            total = jax.tree.map(lambda a, g: a + g / BATCH, total, pull(signals[b])[0])
         kind, bundle, row = network._find(edge)
         name = (kind, bundle, row if topology.bundles[kind][bundle].tie is None else None)
         expected[name] = jax.tree.map(jnp.add, expected[name], total) if name in expected else total
