@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import darnax as dx
 from darnax import Topology
+from darnax.topologies.names import hashes
 
 QUICK = settings(max_examples=60, deadline=None)
 
@@ -196,9 +197,12 @@ def test_hashes_tell_nodes_and_edges_apart(graph):
 
 
 def test_names_that_look_alike_have_hashes_of_their_own():
-    names = [1, "1", (1,), ("1",), ((1,),), -1, 2**64 + 1, "", ("",), ()]
-    hashes = Topology(drawn(dict.fromkeys(names, 1))).node_hashes
-    assert len(set(hashes.tolist())) == len(names)
+    names = ["a", ("a",), (("a",),), ("a", "b"), (("a",), "b"), ("a", ("b",)), ("b", "a"), (), ((),), "", 1, (1,), "1"]
+    names += [("1",), -1, 2**63, -(2**63), (0,), 0, ((), ()), ("a", 0), (0, "a"), ((1,),), 2**64 + 1]
+    ours = hashes(names)
+    assert len(set(ours.tolist())) == len(names)
+    # and each is what it is by itself, whatever stands beside it
+    assert [int(hashes([name])[0]) for name in names] == ours.tolist()
 
 
 def layout_of_a_drawing():
