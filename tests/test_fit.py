@@ -6,6 +6,7 @@ import os
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as pyplot
 import networkx as nx
 import numpy as np
 import optax
@@ -432,7 +433,6 @@ def test_one_vs_all():
 
 
 def test_history_columns_rows_and_plot():
-    pyplot = pytest.importorskip("matplotlib.pyplot")
     pyplot.switch_backend("Agg")
     history = dx.History(
         [{"accuracy": 0.5, "steps": 3.0}, {"accuracy": 0.75, "steps": 2.0, "validation accuracy": 0.7}]

@@ -12,13 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
-from darnax import _text, files
+from darnax import files
 from darnax.dynamics import Solution
 from darnax.learning.data import Data, batches_of, in_order, is_batches, shuffled
 from darnax.learning.history import History
 from darnax.learning.phases import Learning, Targets, finite
+from darnax.learning.updates import check_rules
 from darnax.network.build import as_key
-from darnax.network.network import Network, known_rules, partition, trainable
+from darnax.network.network import Network, partition
 from darnax.topologies.arguments import whole
 from darnax.topologies.topology import Topology
 
@@ -167,11 +168,8 @@ def check_learning(network: Network, learning: Any):
     if not isinstance(learning, Learning):
         raise TypeError(f"`learning` is a way to teach such as dx.DynamicalLearning(rules), but got {learning!r}")
     learning.check(network.topology)
-    rules = known_rules(network.topology, learning.rules)
-    empty = [kind for kind in rules if not any(jax.tree.leaves(trainable(network.couplings.get(kind, ()))))]
-    if empty or not rules:
-        what = f"`rules` names {_text.names(empty)}, whose couplings have" if empty else "`rules` is empty: there is"
-        raise ValueError(f"{what} nothing to train; give rules to edge kinds whose couplings have parameters")
+    if not check_rules(network, learning.rules):
+        raise ValueError("`rules` is empty, and nothing would learn; give a rule to at least one edge kind")
 
 
 def check_signs(network: Network, learning: Learning, data: Data):

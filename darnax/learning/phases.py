@@ -52,7 +52,7 @@ class Phase:
 
     - `name`: what to call it.
     - `steps`: the number of passes, or the most there may be.
-    - `settle`: whether every sample stops where it comes to rest.
+    - `settle`: whether every sample stops where it comes to rest; if not, nobody looks, and none counts as settled.
     - `clamp`: nodes held besides the inputs; those that have a target are set to it first.
     - `silence`: nodes whose messages are dropped.
     - `kinds`: the edge kinds that speak; None for all.
@@ -101,7 +101,7 @@ class Phase:
         """Where it leads, and whether and when each sample came to rest there."""
         held = {node: target for node, target in targets.items() if node in self.clamp}
         state = state.replace(held) if held else state
-        drive = {node: Nudge(node, target, jnp.asarray(self.nudge, jnp.float32)) for node, target in targets.items()}
+        drive = {node: nudge(node, target, self.nudge) for node, target in targets.items()}
         said = {
             "schedule": self.schedule,
             "clamp": self.clamp,
@@ -113,12 +113,13 @@ class Phase:
         if self.settle:
             return relax(network, state, max_steps=self.steps, **said)
         state, _ = rollout(network, state, self.steps, **said)
-        same = jnp.zeros(state.batch_size, jnp.int32)
-        return Solution(state, same > 0, same + self.steps, jnp.full(state.batch_size, jnp.inf), same)
+        batch = (state.batch_size,)
+        unknown = jnp.zeros(batch, bool), jnp.full(batch, self.steps, jnp.int32), jnp.full(batch, jnp.inf)
+        return Solution(state, *unknown, jnp.zeros(batch, jnp.int32))
 
 
 def run(network: Network, state: GraphState, phases: Sequence[Phase], targets: Targets, key: Any) -> list[Solution]:
-    """Phase after phase, each from where the last one led; steps and noise count on."""
+    """Phase after phase, each from where the last one led, with noise of its own."""
     solutions = []
     for i, phase in enumerate(phases):
         own = None if key is None else jax.random.fold_in(key, i)

@@ -64,6 +64,21 @@ def local_updates(
     check_state(network, target)
     if target.batch_size != state.batch_size:
         raise ValueError(f"`target` has a batch of {target.batch_size}, but `state` one of {state.batch_size}")
+    rules = check_rules(network, rules)
+    if samples is not None:
+        samples = jnp.asarray(samples)
+        if samples.shape != (state.batch_size,) or samples.dtype != bool:
+            raise ValueError(
+                f"`samples` is a bool mask of shape ({state.batch_size},), but got {samples.dtype} of shape "
+                f"{samples.shape}; give one answer a sample"
+            )
+    kinds = None if kinds is None else as_names("kinds", kinds)
+    speakers = messages.speakers(network.topology, as_names("silence", silence), kinds)
+    return _local_updates(network, state, target, speakers, tuple(sorted(rules.items())), normalise, samples)
+
+
+def check_rules(network: Network, rules: Any) -> dict[str, Callable[..., Any]]:
+    """Rules by edge kind: all of the network, all of them functions, and all with something to train."""
     rules = known_rules(network.topology, rules)
     wrong = [kind for kind, rule in rules.items() if not callable(rule)]
     if wrong:
@@ -75,16 +90,7 @@ def local_updates(
     ]
     if empty:
         raise ValueError(f"`rules` names {_text.names(empty)}, whose couplings have nothing to train; drop them")
-    if samples is not None:
-        samples = jnp.asarray(samples)
-        if samples.shape != (state.batch_size,) or samples.dtype != bool:
-            raise ValueError(
-                f"`samples` is a bool mask of shape ({state.batch_size},), but got {samples.dtype} of shape "
-                f"{samples.shape}; give one answer a sample"
-            )
-    kinds = None if kinds is None else as_names("kinds", kinds)
-    speakers = messages.speakers(network.topology, as_names("silence", silence), kinds)
-    return _local_updates(network, state, target, speakers, tuple(sorted(rules.items())), normalise, samples)
+    return rules
 
 
 @eqx.filter_jit

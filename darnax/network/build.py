@@ -129,10 +129,10 @@ def _make(topology: Topology, factory: Factory, group: EdgeGroup, edges: np.ndar
         if "edges" not in inspect.signature(factory).parameters:
             return eqx.filter_vmap(lambda key: factory(*shapes, key))(keys)
         tied = group.tie is not None
-        columns, missing, differing = _columns(topology, edges)
+        columns, missing, differing = _columns(topology, edges, tied)
 
         def one(key, columns):
-            known = columns, missing, differing if tied else {}
+            known = columns, missing, differing
             return factory(*shapes, key, edges=Edges(group.self_loop, jnp.dtype(dtype), *known))
 
         return eqx.filter_vmap(one, in_axes=(0, None if tied else 0))(keys, columns)
@@ -140,13 +140,13 @@ def _make(topology: Topology, factory: Factory, group: EdgeGroup, edges: np.ndar
         raise _on_edge(topology, group, "cannot be made", error) from error
 
 
-def _columns(topology: Topology, edges: np.ndarray):
-    """The edges' numbers, a column each; by attribute, the edges that lack it, and those unlike the first."""
+def _columns(topology: Topology, edges: np.ndarray, tied: bool):
+    """The edges' numbers, a column each; by attribute, edges that lack it, and tied ones unlike the first."""
     columns, missing, differing = {}, {}, {}
     for attribute, (values, given) in topology.columns.attributes.items():
         values, given = values[edges], np.ones(len(edges), bool) if given is None else given[edges]
         columns[attribute] = jnp.asarray(values, float)
-        for which, found in (missing, ~given), (differing, values != values[0]):
+        for which, found in (missing, ~given), (differing, (values != values[0]) & tied):
             if found.any():
                 which[attribute] = _text.names(topology.edge(edge) for edge in edges[found].tolist())
     return columns, missing, differing

@@ -108,7 +108,7 @@ def to_networkx(columns: Columns) -> nx.DiGraph:
     graph.graph.update(
         inputs=[names[i] for i in columns.inputs],
         outputs=[names[i] for i in columns.outputs],
-        held=[names[i] for i in columns.held if i not in columns.inputs],
+        held=[names[i] for i in sorted({*columns.held} - {*columns.inputs})],
         arrays=dict(columns.arrays),
         node_kinds=columns.node_kinds,
         edge_kinds=columns.edge_kinds,

@@ -24,7 +24,7 @@ def _nodes(layout: Layout) -> str:
     role = np.zeros(len(columns.names), np.int64)
     role[list(columns.inputs)] += 1
     role[list(columns.outputs)] += 2
-    role[[at for at in columns.held if at not in columns.inputs]] += 4
+    role[list({*columns.held} - {*columns.inputs})] += 4
     sort = columns.node_class * len(ROLES) + role
     labels, first = np.unique(sort, return_index=True)
     rows = []
