@@ -394,7 +394,7 @@ def phased(**arguments):
         (
             {"learning": phased(clamp=["labels"])},
             ValueError,
-            r"phase 'odd': `clamp` names 'labels', which the topology",
+            r"`clamp of phase 'odd'` names 'labels', which the topology",
         ),
         ({"learning": phased(kinds=["up"])}, ValueError, r"phase 'odd': `kinds` names 'up', which no edge has"),
         ({"epochs": -1}, ValueError, r"`epochs` is an int of at least 0, but got -1"),

@@ -101,14 +101,8 @@ def fit(
             params, memory, scores = _train(params, rest, memory, optimiser, learning, part, order, real, noise)
             count += len(part)
             sums = {name: sums.get(name, 0.0) + float(value) for name, value in scores.items()}
-        row = {name: value / count for name, value in sums.items()}
-        if row["lost"] > 0:
-            warnings.warn(
-                f"epoch {epoch + 1}: {row['lost']:.2%} of the samples are not finite, in the data or after relaxing; "
-                "they taught nothing",
-                stacklevel=2,
-            )
-        now = eqx.combine(params, rest)
+        row, now = {name: value / count for name, value in sums.items()}, eqx.combine(params, rest)
+        _warn_of_lost(row["lost"], epoch)
         if tests is not None:
             scores = _evaluate(now, learning, tests, min(len(tests), 256), own)
             row |= {f"validation {name}": value for name, value in scores.items()}
@@ -118,6 +112,15 @@ def fit(
         if checkpoint is not None:
             files.save_arrays(checkpoint, (params, memory), facts | {"history": history.rows, "ended": ended})
     return eqx.combine(params, rest), history
+
+
+def _warn_of_lost(share: float, epoch: int):
+    if share > 0:
+        warnings.warn(
+            f"epoch {epoch + 1}: {share:.2%} of the samples are not finite, in the data or after relaxing; "
+            "they taught nothing",
+            stacklevel=3,
+        )
 
 
 def evaluate(

@@ -84,12 +84,7 @@ class Phase:
     def check(self, topology: Topology):
         """Its nodes and kinds are those of the topology; `ValueError` names the phase if not."""
         for field in ("clamp", "silence"):
-            unknown = [node for node in getattr(self, field) if node not in topology]
-            if unknown:
-                raise ValueError(
-                    f"phase {self.name!r}: `{field}` names {_text.names(unknown)}, which the topology does not have; "
-                    f"its nodes are {_text.listing(map(repr, topology.nodes), 12)}"
-                )
+            topology.indices(f"{field} of phase {self.name!r}", getattr(self, field))
         unknown = sorted(set(self.kinds or ()) - set(topology.edge_kinds))
         if unknown:
             raise ValueError(
