@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from darnax.dynamics.call import Call, setting
-from darnax.dynamics.passes import Arrays, arrays_of, one_pass, updated_cells, with_arrays
+from darnax.dynamics.passes import one_pass, updated_cells, with_arrays
 from darnax.dynamics.schedules import synchronous
+from darnax.network.messages import Arrays, arrays_of
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 
@@ -51,7 +52,7 @@ def attach(
     """`end`, bit for bit, with the derivatives of the fixed point that it is."""
     frame = eqx.tree_at(lambda frame: frame.sweep, call.frame, None, is_leaf=lambda leaf: leaf is None)
     call = Call(frame, call.masks, call.drives, synchronous(), call.masked, call.driven)
-    fixed = setting(network, call)
+    fixed = setting(network, call, start)
     free, found, point = updated_cells(fixed, start), arrays_of(end), arrays_of(start)
     point |= {at: jnp.where(mask, jax.lax.stop_gradient(found[at]), point[at]) for at, mask in free.items()}
     image, _ = one_pass(fixed, with_arrays(end, point), None)
@@ -89,7 +90,7 @@ def _backward(residuals, cotangent, perturbed, image, fixed):
 
     def image_of(moving: Arrays) -> Arrays:
         point = {at: jnp.where(free[at], a, rest[at]) for at, a in moving.items()}
-        after, _ = one_pass(setting(network, call), with_arrays(end, rest | point), None)
+        after, _ = one_pass(setting(network, call, end), with_arrays(end, rest | point), None)
         return {at: moved(at, array) for at, array in arrays_of(after).items() if at in moving}
 
     _, pull = jax.vjp(image_of, {at: rest[at] for at in free})

@@ -14,6 +14,7 @@ from darnax import _text
 from darnax.activations import name, needs
 from darnax.dynamics.schedules import Asynchronous, Schedule, UnitByUnit, block_of
 from darnax.dynamics.sweep import Sweep, sweep
+from darnax.network import messages
 from darnax.network.build import as_key, check_activations
 from darnax.network.messages import SILENT, SOME, Speakers, as_names, concrete, field_dtype, rows_of, speakers
 from darnax.network.network import Network, check_state
@@ -113,7 +114,7 @@ def _frame(
     if visits is not None:
         visits = [nodes[np.isin(block[nodes], block[movable])] for nodes in visits]
         visits = [nodes for nodes in visits if len(nodes)]
-        plan = sweep(topology, visits, speaking, isinstance(schedule, UnitByUnit), whole)
+        plan = sweep(topology, visits, speaking, moving, isinstance(schedule, UnitByUnit), whole)
     return Frame(speaking, plan, given, moving if visits is None or plan is not None else (), partly)
 
 
@@ -220,7 +221,9 @@ class Setting(NamedTuple):
 
     **Fields:**
 
-    - `couplings`: of the groups that speak.
+    - `couplings`: of the groups that speak and whose senders can change.
+    - `landed`: for every array that moves, what lands on it in every pass alike: messages of senders that cannot
+      change, and drives that are no functions.
     - `held`: for every array that moves, which cells are held, `(rows, *1 or item, 1 or B)`; None for none.
     - `biases`: for every array that moves, with an axis for the batch; None without.
     """
@@ -228,25 +231,38 @@ class Setting(NamedTuple):
     network: Network
     call: Call
     couplings: dict[int, Any]
+    landed: dict[int, list[messages.Landing]]
     held: dict[int, Bool[Array, "..."] | None]
     biases: dict[int, Float[Array, "..."] | None]
 
 
-def setting(network: Network, call: Call) -> Setting:
-    """Worked out once in a trace, before any loop."""
-    moving = call.frame.moving
+def setting(network: Network, call: Call, state: GraphState) -> Setting:
+    """Worked out once in a trace, before any loop that begins at `state`."""
+    moving, groups = call.frame.moving, network.topology.groups
+    couplings = {i: c for i, c in network.ready(call.frame.speakers).items() if groups[i].receiver_array in moving}
+    lasting = {i: c for i, c in couplings.items() if groups[i].sender_array not in moving}
+    landed = messages.landings(network, messages.arrays_of(state), call.frame.speakers, lasting)
     biases = {at: network.bias(at) for at in moving}
     return Setting(
         network,
         call,
-        {
-            i: c
-            for i, c in network.ready(call.frame.speakers).items()
-            if network.topology.groups[i].receiver_array in moving
-        },
+        {i: c for i, c in couplings.items() if i not in lasting},
+        joined(landed, drive_landings(network, call, state, callable_ones=False)),
         {at: _held(network, call, at) for at in moving},
         {at: None if bias is None else bias[..., None] for at, bias in biases.items()},
     )
+
+
+Landings = dict[int, list[messages.Landing]]
+
+
+def joined(first: Landings, *others: Landings) -> Landings:
+    """All that lands on every array, in this order."""
+    result = {at: list(found) for at, found in first.items()}
+    for other in others:
+        for at, found in other.items():
+            result.setdefault(at, []).extend(found)
+    return result
 
 
 def _held(network: Network, call: Call, at: int) -> Bool[Array, "..."] | None:
@@ -271,27 +287,24 @@ def _held(network: Network, call: Call, at: int) -> Bool[Array, "..."] | None:
     return cells if held is None else held | cells
 
 
-def drive_fields(
-    setting: Setting, state: GraphState
-) -> dict[int, tuple[Float[Array, "rows *item batch"], Bool[Array, " rows"]]]:
-    """For every array that is driven: what is added to the field of its rows, and which rows."""
-    network, call = setting.network, setting.call
-    topology = network.topology
-    result = {}
-    for at in sorted({int(topology.layout.node_array[node]) for node in call.driven}):
-        spec = topology.layout.arrays[at]
+def drive_landings(network: Network, call: Call, state: GraphState, callable_ones: bool) -> Landings:
+    """What drives add to the fields: those that are functions of the state, or the others."""
+    topology, layout = network.topology, network.topology.layout
+    found: dict[int, list[tuple[int, Any]]] = {}
+    for node, value in zip(call.driven, call.drives, strict=True):
+        if callable(value) == callable_ones:
+            found.setdefault(int(layout.node_array[node]), []).append((node, value))
+    result: Landings = {}
+    for at, drives in found.items():
+        spec = layout.arrays[at]
         field = jnp.zeros((*spec.shape, state.batch_size), field_dtype(spec))
-        driven = jnp.zeros(spec.lead, bool)
-        for node, value in zip(call.driven, call.drives, strict=True):
-            if topology.layout.node_array[node] != at:
-                continue
-            name = topology.nodes[node]
+        for node, value in drives:
             if callable(value):
-                what = f"`drive` for node {name!r}"
-                value = _batched(what, value(state), topology.node_class(node).shape, state.batch_size, "field")
+                what, shape = f"`drive` for node {topology.nodes[node]!r}", topology.node_class(node).shape
+                value = _batched(what, value(state), shape, state.batch_size, "field")
                 value = value.astype(_drive_dtype(what, value, topology, node))
-            view = topology.view(name).index
-            field = field.at[view].add(jnp.moveaxis(value, 0, -1))
-            driven = driven.at[view].set(True)
-        result[at] = (rows_of(spec, field), rows_of(spec, driven))
+            field = field.at[topology.view(topology.nodes[node]).index].add(jnp.moveaxis(value, 0, -1))
+        driven = np.zeros(spec.rows, bool)
+        driven[layout.rows_of(np.asarray([node for node, _ in drives]))[at]] = True
+        result[at] = [messages.Landing(0, spec.rows, rows_of(spec, field), None if driven.all() else concrete(driven))]
     return result

@@ -11,14 +11,13 @@ from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from darnax.activations import Leaky, described, name, needs
 from darnax.couplings.coupling import pick
-from darnax.dynamics.call import Setting, drive_fields
+from darnax.dynamics.call import Landings, Setting, drive_landings, joined
 from darnax.dynamics.schedules import Asynchronous
 from darnax.dynamics.sweep import Listing
 from darnax.network import messages
-from darnax.network.messages import field_dtype, outer, rows_of
+from darnax.network.messages import Arrays, arrays_of, field_dtype, outer, rows_of
 from darnax.states.graph import GraphState
 
-Arrays = dict[int, Array]
 Scales = dict[int, Float[Array, "rows batch"]]
 
 
@@ -37,11 +36,6 @@ class Cells(NamedTuple):
     rows: Any
     old: Shaped[Array, "rows *item batch"]
     field: Float[Array, "rows *item batch"]
-
-
-def arrays_of(state: GraphState) -> Arrays:
-    """The arrays of a state by position."""
-    return dict(enumerate(state.arrays.values()))
 
 
 def with_arrays(state: GraphState, arrays: Arrays) -> GraphState:
@@ -158,12 +152,11 @@ def updated_cells(setting: Setting, state: GraphState) -> dict[int, Bool[Array, 
     return result
 
 
-def _landings(setting: Setting, state: GraphState) -> dict[int, list[messages.Landing]]:
-    """All that lands on every array: messages, then drives."""
-    result = messages.landings(setting.network, arrays_of(state), setting.call.frame.speakers, setting.couplings)
-    for at, (field, driven) in drive_fields(setting, state).items():
-        result.setdefault(at, []).append(messages.Landing(0, len(field), field, driven))
-    return result
+def _landings(setting: Setting, state: GraphState) -> Landings:
+    """All that lands on every array."""
+    network, call = setting.network, setting.call
+    said = messages.landings(network, arrays_of(state), call.frame.speakers, setting.couplings)
+    return joined(setting.landed, said, drive_landings(network, call, state, callable_ones=True))
 
 
 def largest_of(setting: Setting, residuals: list, batch: int, scales: Scales | None) -> Float[Array, " batch"] | None:
@@ -322,11 +315,11 @@ def _visits(setting: Setting, state: GraphState, keys, active, scales):
     """The visits of a sweep, one after another; visits of like size share a branch."""
     sweep = setting.call.frame.sweep
     assert sweep is not None
-    start = arrays_of(state)
+    start, lasting = arrays_of(state), _whole(setting, setting.landed, state.batch_size)
     moving = {at: start[at] for at in setting.call.frame.moving}
     branches = [
         lambda carry, visit, size=size: _visit(
-            setting, with_arrays(state, start | carry[0]), carry[1], size, visit, keys, active, scales
+            setting, lasting, with_arrays(state, start | carry[0]), carry[1], size, visit, keys, active, scales
         )
         for size in sweep.sizes
     ]
@@ -349,7 +342,20 @@ def read(listing: Listing, visit: Array, size: int) -> tuple[Array, Bool[Array, 
     return positions, jnp.arange(size) < listing.count[visit]
 
 
-def _visit(setting: Setting, state: GraphState, residual, sizes, visit: Array, keys, active, scales):
+Fields = dict[int, tuple[Float[Array, "rows *item batch"], Bool[Array, " rows"]]]
+
+
+def _whole(setting: Setting, landings: Landings, batch: int) -> Fields:
+    """Landings added up over all rows of their arrays, and the rows that anything lands on."""
+    result = {}
+    for at, found in landings.items():
+        spec = setting.network.topology.layout.arrays[at]
+        parts = messages.runs(found, spec.rows)
+        result[at] = messages.fields(parts, spec, batch), messages.heard_rows(parts)
+    return result
+
+
+def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes, visit: Array, keys, active, scales):
     network, frame = setting.network, setting.call.frame
     sweep, topology, arrays = frame.sweep, network.topology, arrays_of(state)
     assert sweep is not None
@@ -357,11 +363,16 @@ def _visit(setting: Setting, state: GraphState, residual, sizes, visit: Array, k
     here = {at: read(sweep.rows[at], visit, size) for at, size in row_sizes.items()}
     # what only fills up a size lies outside, where reading is clamped and writing is dropped
     here = {at: (jnp.where(real, rows, topology.layout.arrays[at].rows), real) for at, (rows, real) in here.items()}
+    driven = _whole(setting, drive_landings(network, setting.call, state, callable_ones=True), state.batch_size)
     fields, heard = {}, {}
     for at, (rows, _) in here.items():
         spec = topology.layout.arrays[at]
         fields[at] = jnp.zeros((len(rows), *spec.item, state.batch_size), field_dtype(spec))
         heard[at] = jnp.zeros(len(rows), bool)
+        for given in (lasting, driven):
+            if at in given:
+                field, hears = given[at]
+                fields[at], heard[at] = fields[at] + field[rows], heard[at] | hears[rows]
     for i, size in edge_sizes.items():
         at = topology.groups[i].receiver_array
         sent, row, real = _say(setting, arrays, i, *read(sweep.edges[i], visit, size))
@@ -369,9 +380,6 @@ def _visit(setting: Setting, state: GraphState, residual, sizes, visit: Array, k
         slot = jnp.where(real & (here[at][0][slot] == row), slot, len(here[at][0]))
         fields[at] = fields[at].at[slot].add(jnp.where(outer(real, sent.ndim), sent, 0), mode="drop")
         heard[at] = heard[at].at[slot].set(True, mode="drop")
-    for at, (field, driven) in drive_fields(setting, state).items():
-        if at in here:
-            fields[at], heard[at] = fields[at] + field[here[at][0]], heard[at] | driven[here[at][0]]
     new = {at: arrays[at] for at in frame.moving}
     for at, (rows, real) in here.items():
         spec = topology.layout.arrays[at]

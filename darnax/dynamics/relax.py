@@ -12,10 +12,10 @@ from jaxtyping import Array, Bool, Float, Int
 from darnax.activations import Leaky, name
 from darnax.dynamics.adjoint import Adjoint, Unrolled, attach, implicit, without_gradient
 from darnax.dynamics.call import Setting, noisy_kinds, prepare, sample_keys, setting
-from darnax.dynamics.passes import arrays_of, block_scales, one_pass, relative, residual_dtype, within_one
+from darnax.dynamics.passes import block_scales, one_pass, relative, residual_dtype, within_one
 from darnax.dynamics.schedules import Asynchronous, synchronous
 from darnax.dynamics.step import _count, pass_keys
-from darnax.network.messages import field_dtype, rows_of
+from darnax.network.messages import arrays_of, field_dtype, rows_of
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 
@@ -113,7 +113,7 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
     given = network, call, state
     if not isinstance(adjoint, Unrolled):
         network, call, state = without_gradient(given)
-    fixed = setting(network, call)
+    fixed = setting(network, call, state)
     lost = ~_finite(state)
     tol = tol.astype(residual_dtype(fixed))
     cycles = not isinstance(call.schedule, Asynchronous)

@@ -105,7 +105,7 @@ def _count(argument: str, value: Any, lowest: int) -> int:
 
 @eqx.filter_jit
 def _rollout(network, state, call, keys, steps, observe):
-    fixed = setting(network, call)
+    fixed = setting(network, call, state)
 
     def body(state, t):
         state, _ = one_pass(fixed, state, pass_keys(keys, t))

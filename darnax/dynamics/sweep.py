@@ -48,12 +48,18 @@ class Sweep(eqx.Module):
 
 
 def sweep(
-    topology: Topology, visits: Sequence[np.ndarray], speakers: Speakers, units: bool, whole: Container[int]
+    topology: Topology,
+    visits: Sequence[np.ndarray],
+    speakers: Speakers,
+    moving: Container[int],
+    units: bool,
+    whole: Container[int],
 ) -> Sweep | None:
     """The index arrays of a sequence of visits to nodes; with `units` each is taken apart into its cells.
 
-    `whole` names the shared arrays on which the field of a node must be known as a whole to update one of its cells.
-    None where there is nothing to visit.
+    Edges from arrays that are not `moving` say the same at every visit and are left out. `whole` names the shared
+    arrays on which the field of a node must be known as a whole to update one of its cells. None where there is nothing
+    to visit.
     """
     specs = topology.layout.arrays
     rows = [topology.layout.rows_of(nodes) for nodes in visits]
@@ -78,7 +84,7 @@ def sweep(
         slots[at][joined] = np.arange(len(joined)) - np.repeat(np.cumsum(counts) - counts, counts)
     edge_lists = {}
     for i, group in enumerate(topology.groups):
-        if speakers.modes[i] != SILENT and group.receiver_array in arrays:
+        if speakers.modes[i] != SILENT and group.receiver_array in arrays and group.sender_array in moving:
             edge_lists[i] = _edges_of_visits(group.receivers, visit_of_row[group.receiver_array], len(rows))
     # rows of several cells are visited once for each of them, with the same edges
     repeats, cell = np.arange(len(rows)), None

@@ -100,7 +100,7 @@ def _local_updates(network, state, target, speakers, rules, normalise, samples) 
     if samples is not None:  # nothing times NaN is NaN: what does not count must not be there
         state, target = (jax.tree.map(lambda a: jnp.where(samples, a, 0), given) for given in (state, target))
     batch = state.batch_size if samples is None else jnp.maximum(jnp.sum(samples, dtype=jnp.float32), 1)
-    topology, arrays = network.topology, dict(enumerate(state.arrays.values()))
+    topology, arrays = network.topology, messages.arrays_of(state)
     learning = [i for i, group in enumerate(topology.groups) if group.kind in rules and speakers.modes[i] != SILENT]
     fields, goals = network.fields(state, speakers), list(target.arrays.values())
     lesson = _Lesson(network, speakers, fields, goals, rules, learning, samples)

@@ -20,11 +20,19 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from darnax import _text
 from darnax.couplings.coupling import per_edge, pick
 from darnax.network.plan import GroupIndex
+from darnax.states.graph import GraphState
 from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.layout import ArraySpec
 from darnax.topologies.topology import Topology
 
 SILENT, SOME, ALL = range(3)
+
+Arrays = dict[int, Array]
+
+
+def arrays_of(state: GraphState) -> Arrays:
+    """The arrays of a state by position."""
+    return dict(enumerate(state.arrays.values()))
 
 
 class Speakers(eqx.Module):
@@ -189,6 +197,15 @@ def runs(landings: Sequence[Landing], rows: int) -> list[Run]:
             heard = jnp.any(jnp.stack(masks), axis=0)
         result.append(Run(start, stop, sum(parts[1:], parts[0]), heard))
     return result
+
+
+def fields(runs: Sequence[Run], spec: ArraySpec, batch: int) -> Float[Array, "rows *item batch"]:
+    """The field of all rows of an array, zero where nothing lands."""
+    zeros = [
+        jnp.zeros((run.stop - run.start, *spec.item, batch), field_dtype(spec)) for run in runs if run.field is None
+    ]
+    parts = [zeros.pop(0) if run.field is None else run.field for run in runs]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
 def heard_rows(runs: Sequence[Run]) -> Bool[Array, " rows"]:

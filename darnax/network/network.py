@@ -109,16 +109,10 @@ class Network(eqx.Module):
 
     def fields(self, state: GraphState, speakers: messages.Speakers) -> dict[int, Float[Array, "rows *item batch"]]:
         """For every array that hears anybody the local field of its rows, bias included."""
-        arrays = dict(enumerate(state.arrays.values()))
-        result = {}
+        result, arrays = {}, messages.arrays_of(state)
         for at, landings in messages.landings(self, arrays, speakers, self.ready(speakers)).items():
             spec = self.topology.layout.arrays[at]
-            shape, dtype = (*spec.item, state.batch_size), messages.field_dtype(spec)
-            parts = messages.runs(landings, spec.rows)
-            field = jnp.concatenate(
-                [jnp.zeros((r.stop - r.start, *shape), dtype) if r.field is None else r.field for r in parts]
-            )
-            bias = self.bias(at)
+            field, bias = messages.fields(messages.runs(landings, spec.rows), spec, state.batch_size), self.bias(at)
             result[at] = field if bias is None else field + bias[..., None]
         return result
 
@@ -128,7 +122,7 @@ class Network(eqx.Module):
         """What every edge says of `state`: a mapping from edges to messages `(B, *receiver shape)`."""
         check_state(self, state)
         topology, result = self.topology, {}
-        arrays = dict(enumerate(state.arrays.values()))
+        arrays = messages.arrays_of(state)
         for i, group in enumerate(topology.groups):
             sent = jnp.moveaxis(messages.say(self, i, self.coupling(i), arrays), -1, 1)
             result |= {topology.edge(edge): sent[j] for j, edge in enumerate(group.edges.tolist())}
