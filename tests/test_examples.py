@@ -28,7 +28,7 @@ def test_digits_json_is_one_line_of_numbers_and_leaves_no_file(tmp_path):
     assert list(numbers) == ["accuracy", "settled", "steps", "seconds"]
     assert numbers["accuracy"] > 0.93
     assert numbers["settled"] > 0.99
-    assert 3 <= numbers["steps"] <= 30
+    assert numbers["steps"] == 2  # in order, and once more to see that nothing moves
     assert numbers["seconds"] > 0
     assert "3/3" in done.stderr
     assert not list(tmp_path.iterdir())
@@ -161,18 +161,15 @@ def test_image_patches_need_overlap_to_complete_an_image(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["image_patches.png"]
 
 
-def test_conv_digits_learns_to_clean_up(tmp_path):
+def test_conv_digits_learns_a_kernel_that_tells_digits_apart(tmp_path):
     done = run("conv_digits.py", "--small", cwd=tmp_path)
-    lines = [line.split() for line in done.stdout.splitlines() if "lateral" in line]
-    found = {" ".join(line[:-4]): [float(word) for word in line[-4:]] for line in lines}
-    assert len(found) == 6
-    for name, (accuracy, units, settled, passes) in found.items():
-        assert accuracy > (0.9 if name.endswith("clean") else 0.65)
-        assert units > 0.7
-        assert settled > 0.98
-        assert passes < 10
-    assert found["no lateral clean"][1] == 1
-    assert found["lateral learnt noisy"][1] > found["lateral as drawn noisy"][1] + 0.015
+    drawn, learnt = ([float(word) for word in line.split()[-4:]] for line in done.stdout.splitlines()[1:3])
+    for accuracy, settled, one_digit, two_digits in (drawn, learnt):
+        assert accuracy > 0.75
+        assert settled == 1
+        assert one_digit > two_digits
+    assert learnt[0] > drawn[0]
+    assert learnt[2] > drawn[2] + 0.1
     assert [path.name for path in tmp_path.iterdir()] == ["conv_digits.png"]
 
 

@@ -110,6 +110,8 @@ class _Progress(eqx.Module):
 
 @eqx.filter_jit
 def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
+    # a state made in the same program is full of constant zeros, which XLA would spend seconds on while compiling
+    state = jax.lax.optimization_barrier(state)
     given = network, call, state
     if not isinstance(adjoint, Unrolled):
         network, call, state = without_gradient(given)
@@ -187,8 +189,7 @@ def _solution(end: _Progress) -> Solution:
 def _finite(state: GraphState) -> Bool[Array, " batch"]:
     """Which samples hold finite numbers only, in all arrays, whoever reads them."""
     result = jnp.ones(state.batch_size, bool)
-    # a state made in the same program is full of constant zeros, which XLA would add up while compiling
-    for array in jax.lax.optimization_barrier(list(state.arrays.values())):
+    for array in state.arrays.values():
         if jnp.issubdtype(array.dtype, jnp.inexact):
             result = result & jnp.all(jnp.isfinite(array), axis=tuple(range(array.ndim - 1)))
     return result

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -80,6 +80,11 @@ class Phase:
     def teaches(self, nodes: Sequence[Name]) -> bool:
         """Whether it needs the targets of some nodes."""
         return bool(self.nudge) or bool(set(self.clamp) & set(nodes))
+
+    def rests_after(self, other: "Phase") -> bool:
+        """Whether where the other phase came to rest is a state of rest of this one."""
+        alike = (self.silence, self.kinds, self.nudge) == (other.silence, other.kinds, other.nudge)
+        return alike and self.settle and other.settle and set(other.clamp) <= set(self.clamp)
 
     def check(self, topology: Topology):
         """Its nodes and kinds are those of the topology; `ValueError` names the phase if not."""
@@ -219,7 +224,7 @@ class DynamicalLearning(Learning):
         return updates, answer, scores | {"lost": (~samples).astype(jnp.float32)}
 
     def _phases(self, topology: Topology, taught: bool = True) -> tuple[Phase, ...]:
-        """All phases; or those that do without targets, each once where it would only go on resting."""
+        """All phases; or those that do without targets, less those that would only go on resting."""
         outputs = topology.outputs
         phases = self.phases or (
             Phase("warm-up", steps=1, settle=False, silence=outputs),
@@ -229,8 +234,8 @@ class DynamicalLearning(Learning):
         if taught:
             return phases
         alone = [phase for phase in phases if not phase.teaches(outputs)]
-        again = [b.settle and replace(b, name=a.name) == a for a, b in pairwise(alone)]
-        return tuple(phase for phase, repeats in zip(alone, [False, *again], strict=True) if not repeats)
+        again = [b.rests_after(a) for a, b in pairwise(alone)]
+        return tuple(phase for phase, rests in zip(alone, [False, *again], strict=True) if not rests)
 
 
 class ContrastiveLearning(Learning):
