@@ -1,7 +1,7 @@
 """Digits by local learning against a kernel machine and backpropagation: five splits, three seeds, paired.
 
-The networks are those of examples/digits.py and examples/conv_digits.py, after the last epoch. Prints a table of
-docs/benchmarks.md. Usage:
+The networks are those of examples/digits.py, twice as large, and of examples/conv_digits.py, after the last epoch.
+Prints a table of docs/benchmarks.md. Usage:
 
     python benchmarks/learning.py                                # everything, in about an hour on two cores
     python benchmarks/learning.py --networks learnt              # one of them
@@ -33,9 +33,9 @@ def accuracies(score):
     return np.array([[score(digits.digits(split), seed) for seed in SEEDS] for split in SPLITS])
 
 
-def deep(rules, reads="deep", channels=digits.CHANNELS, epochs=20):
-    """The network of examples/digits.py."""
-    topology = digits.draw(reads, channels)
+def deep(rules, reads="deep", epochs=20):
+    """The network of examples/digits.py, twice as large."""
+    topology = digits.draw(reads, 2 * digits.CHANNELS, 2 * digits.UNITS)
     return lambda data, seed: digits.train(topology, rules, data, epochs, seed)[-1].accuracy
 
 
@@ -91,10 +91,7 @@ NETWORKS = {  # what is said of it, and its accuracy on a split from a seed
     "learnt": ("hidden couplings learnt", deep(digits.LEARNT)),
     "recurrent": ("the same, recurrent couplings learnt as well", deep(RECURRENT)),
     "drawn": ("the same, hidden couplings as drawn", deep(digits.READOUT)),
-    "features": (
-        "fixed features of 512 channels, read-out learnt",
-        deep(digits.READOUT, reads="pooled", channels=512, epochs=40),
-    ),
+    "features": ("fixed features, read-out learnt", deep(digits.READOUT, reads="pooled", epochs=40)),
     "conv": ("convolutional, hidden couplings learnt", convolutional(conv_digits.LEARNT)),
     "conv-drawn": ("the same, hidden couplings as drawn", convolutional(conv_digits.READOUT)),
     "dense": ("dense, 256 units, hidden couplings learnt", dense(digits.LEARNT)),

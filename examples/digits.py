@@ -74,13 +74,13 @@ def digits(split: int = 0):
     return train_test_split(images, data.target, test_size=0.2, stratify=data.target, random_state=split)
 
 
-def draw(reads: str = "deep", channels: int = CHANNELS) -> dx.Topology:
+def draw(reads: str = "deep", channels: int = CHANNELS, units: int = UNITS) -> dx.Topology:
     """The network as a graph; `reads` names the node that the label listens to."""
     g = nx.DiGraph()
     g.add_node("image", shape=(8, 8, 1))
     g.add_node("v1", shape=(8, 8, channels), kind="visual")
     g.add_node("pooled", shape=(4, 4, channels), kind="mean")
-    g.add_node("deep", shape=(UNITS,), kind="hidden")
+    g.add_node("deep", shape=(units,), kind="hidden")
     g.add_node("label", shape=(10,), kind="output")
     g.add_edge("image", "v1", kind="conv")
     g.add_edge("v1", "pooled", kind="pool")

@@ -255,7 +255,7 @@ def test_large_ones_compile_to_one_group():
     assert len(topology.groups) == 1
     small, large = (
         dx.Network(Topology(topologies.lattice((n, n))), {"lateral": dx.scale()}, dx.sign, key=jax.random.key(0))
-        for n in (4, 12)
+        for n in (20, 40)
     )
     counts = [compilations(lambda n=n: dx.step(n, dx.GraphState(n.topology))) for n in (small, large)]
     assert counts[0] == counts[1]

@@ -52,6 +52,17 @@ def pick(coupling: Any, tied: bool, edges: Any) -> Any:
     return jax.tree.map(lambda own, leaf: leaf[edges] if own else leaf, per_edge(coupling, tied), coupling)
 
 
+def prepared(coupling: Any, tied: bool) -> Any:
+    """The coupling of several edges as a loop wants it, if it says how, by a method `prepared()`."""
+    if not hasattr(coupling, "prepared"):
+        return coupling
+    if tied:
+        return coupling.prepared()
+    if len(jax.tree.leaves(eqx.filter(coupling, eqx.is_array))[0]) > 1:
+        return eqx.filter_vmap(lambda own: own.prepared())(coupling)
+    return jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, pick(coupling, False, 0).prepared())
+
+
 @dataclass(frozen=True)
 class Edges:
     """What a factory may read of the edge it makes a coupling for, if it takes `edges=`.

@@ -35,7 +35,7 @@ class Dense(eqx.Module):
         if self.self_coupling is None:
             return self
         diagonal = jnp.eye(self.weight.shape[-1], dtype=bool)
-        weight = jnp.where(diagonal, value(self.self_coupling)[..., None, None], self.weight)
+        weight = jnp.where(diagonal, value(self.self_coupling), self.weight)
         return Dense(weight, None, self.factor, self.receiver_shape)
 
 

@@ -6,26 +6,46 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Float, Key, Shaped
 
 from darnax.couplings.coupling import Edges, Factory
 from darnax.couplings.wiring import read_wiring
+from darnax.kernels import Ends, Sum, choose_sum
 
 
 class Sparse(eqx.Module):
-    """The message `y[receivers[k]] += weight[k] x[senders[k]]` over all entries k, both ends flattened."""
+    """The message `y[r] = Σ weight[k] x[s]` over all entries k from s to r, both ends flattened.
+
+    **Fields:**
+
+    - `weight`: a number an entry, sorted by receiver.
+    - `sum`: how the sums are found.
+    """
 
     weight: Float[Array, "*edges entries"]
-    senders: Int[Array, "*edges entries"]
-    receivers: Int[Array, "*edges entries"]
+    sum: Sum
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
-        terms = self.weight * x.reshape(-1)[self.senders]
-        units = math.prod(self.receiver_shape)
-        return jraph.segment_sum(terms, self.receivers, units, indices_are_sorted=True).reshape(self.receiver_shape)
+        return self.prepared().batched(x[..., None])[..., 0]
+
+    def prepared(self) -> "ArrangedSparse":
+        """The same coupling for use in a loop."""
+        return ArrangedSparse(self.sum.arrange(self.weight[:, None]), self.sum, self.receiver_shape)
+
+
+class ArrangedSparse(eqx.Module):
+    """A `Sparse` with its weights in the order of the sum."""
+
+    weights: Any
+    sum: Sum
+    receiver_shape: tuple[int, ...] = eqx.field(static=True)
+
+    def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
+        """The messages of a batch, which stands last."""
+        found = self.sum(self.weights, x.reshape(-1, 1, x.shape[-1]))
+        return found.reshape(*self.receiver_shape, x.shape[-1])
 
 
 def sparse(graph: Any, gain: float | int | None = None) -> Factory:
@@ -49,6 +69,8 @@ def sparse(graph: Any, gain: float | int | None = None) -> Factory:
         ```
     """
     wiring = read_wiring("graph", graph)
+    ends = Ends.of(wiring.senders, wiring.receivers, *wiring.shape)
+    way = choose_sum(wiring.senders, wiring.receivers, ends, scalar=True)
 
     def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
         units = math.prod(receiver_shape), math.prod(sender_shape)
@@ -62,6 +84,6 @@ def sparse(graph: Any, gain: float | int | None = None) -> Factory:
             weight = jax.random.normal(key, (count,), edges.dtype) * (gain * math.sqrt(units[0] / max(count, 1)))
         else:
             weight = jnp.asarray(np.ones(count) if wiring.weights is None else wiring.weights, edges.dtype)
-        return Sparse(weight, jnp.asarray(wiring.senders), jnp.asarray(wiring.receivers), receiver_shape)
+        return Sparse(weight, way, receiver_shape)
 
     return make

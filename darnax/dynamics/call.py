@@ -239,14 +239,16 @@ class Setting(NamedTuple):
 def setting(network: Network, call: Call, state: GraphState) -> Setting:
     """Worked out once in a trace, before any loop that begins at `state`."""
     moving, groups = call.frame.moving, network.topology.groups
-    couplings = {i: c for i, c in network.ready(call.frame.speakers).items() if groups[i].receiver_array in moving}
+    speaking = call.frame.speakers
+    couplings = {i: c for i, c in network.ready(speaking).items() if groups[i].receiver_array in moving}
     lasting = {i: c for i, c in couplings.items() if groups[i].sender_array not in moving}
-    landed = messages.landings(network, messages.arrays_of(state), call.frame.speakers, lasting)
+    landed = messages.landings(network, messages.arrays_of(state), speaking, lasting)
+    visited = couplings if call.frame.sweep is None else network.ready(speaking, plain=True)
     biases = {at: network.bias(at) for at in moving}
     return Setting(
         network,
         call,
-        {i: c for i, c in couplings.items() if i not in lasting},
+        {i: c for i, c in visited.items() if i in couplings and i not in lasting},
         joined(landed, drive_landings(network, call, state, callable_ones=False)),
         {at: _held(network, call, at) for at in moving},
         {at: None if bias is None else bias[..., None] for at, bias in biases.items()},

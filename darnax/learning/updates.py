@@ -104,20 +104,36 @@ def _local_updates(network, state, target, speakers, rules, normalise, samples) 
     learning = [i for i, group in enumerate(topology.groups) if group.kind in rules and speakers.modes[i] != SILENT]
     fields, goals = network.fields(state, speakers), list(target.arrays.values())
     lesson = _Lesson(network, speakers, fields, goals, rules, learning, samples)
-    senders = {i: messages.heard_from(network, i, arrays) for i in learning}
+    kernels, heard = {}, {}
     for i in learning:
-        if getattr(rules[topology.groups[i].kind], "residual", False):
-            senders[i] = senders[i] - _explained(lesson, i, senders[i])
+        residual = getattr(rules[topology.groups[i].kind], "residual", False)
+        kernels[i] = None if residual else network.kernel(i, speakers)
+        if kernels[i] is None:
+            heard[i] = messages.heard_from(network, i, arrays)
+        else:
+            sender = topology.groups[i].sender_array
+            heard[i] = rows_of(topology.layout.arrays[sender], arrays[sender])
+        if residual:
+            heard[i] = heard[i] - _explained(lesson, i, heard[i])
 
     def divide(fan_in: int) -> Any:
         return batch if normalise is None else normalise(batch, fan_in)
 
     def said(params: Network) -> list[Array]:
-        whole = eqx.combine(params, rest)
-        return [messages.said(network, i, whole.coupling(i), senders[i]) for i in learning]
+        whole, result = eqx.combine(params, rest), []
+        for i, kernel in kernels.items():
+            coupling, group = whole.coupling(i), topology.groups[i]
+            if kernel is None:
+                result.append(messages.said(network, i, coupling, heard[i]))
+            else:
+                dtype = field_dtype(topology.layout.arrays[group.receiver_array])
+                result.append(kernel(kernel.prepare(coupling, group.tie is not None), heard[i], dtype))
+        return result
 
     _, pull = jax.vjp(said, params)
-    (updates,) = pull([signal(lesson, i) / divide(math.prod(topology.groups[i].sender_shape)) for i in learning])
+    signals = [signal(lesson, i, summed=kernel is not None) for i, kernel in kernels.items()]
+    fan_ins = [math.prod(topology.groups[i].sender_shape) for i in kernels]
+    (updates,) = pull([told / divide(fan_in) for told, fan_in in zip(signals, fan_ins, strict=True)])
     biases = {
         kind: {
             name: None if leaf is None else bias_signal(lesson, kind, name) / divide(1) for name, leaf in leaves.items()
@@ -158,12 +174,13 @@ def _explained(lesson: _Lesson, i: int, senders: Array) -> Array:
     return pull(goal.astype(said.dtype))[0]
 
 
-def signal(lesson: _Lesson, i: int) -> Float[Array, "edges *receiver batch"]:
-    """What the receivers of group `i` tell its edges."""
-    group, rows = lesson.network.topology.groups[i], receiver_rows(lesson.network, i)
+def signal(lesson: _Lesson, i: int, summed: bool) -> Float[Array, "edges *receiver batch"]:
+    """What the receivers of group `i` tell its edges; or, to take back what a kernel summed, one signal a row."""
+    group, index = lesson.network.topology.groups[i], lesson.network.plan.groups[i]
+    rows = slice(index.start, index.stop) if summed else receiver_rows(lesson.network, i)
     at = group.receiver_array
     result = per_node(lesson.rules[group.kind], lesson.fields[at][rows], lesson.goal(at)[rows], lesson.samples)
-    speaks = lesson.speaks(i)
+    speaks = None if summed else lesson.speaks(i)
     return result if speaks is None else jnp.where(outer(speaks, result.ndim), result, 0)
 
 

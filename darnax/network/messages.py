@@ -135,7 +135,12 @@ def send(coupling: Any, tied: bool, x: Shaped[Array, "edges *sender batch"], dty
     leaves = [leaf for leaf in jax.tree.leaves(coupling) if eqx.is_inexact_array(leaf)]
     x = x.astype(leaves[0].dtype if leaves else dtype)
     arrays, static = eqx.partition(coupling, eqx.is_array)
-    over_batch = jax.vmap(lambda arrays, sender: eqx.combine(arrays, static)(sender), in_axes=(None, -1), out_axes=-1)
+    if hasattr(coupling, "batched"):
+
+        def over_batch(arrays, senders):
+            return eqx.combine(arrays, static).batched(senders)
+    else:
+        over_batch = jax.vmap(lambda arrays, x: eqx.combine(arrays, static)(x), in_axes=(None, -1), out_axes=-1)
     if len(x) == 1:
         return over_batch(pick(arrays, tied, 0), x[0])[None].astype(dtype)
     axes = jax.tree.map(lambda own: 0 if own else None, per_edge(arrays, tied))
@@ -233,16 +238,20 @@ def landings(
 ) -> dict[int, list[Landing]]:
     """For every array what lands on it, in the order of the groups.
 
-    `couplings` holds those of the groups to run, ready for use.
+    `couplings` holds those of the groups to run, as `Network.ready` gives them.
     """
     topology = network.topology
     specs = topology.layout.arrays
     result: dict[int, list[Landing]] = {}
     for i, coupling in couplings.items():
         group, index = topology.groups[i], network.plan.groups[i]
-        messages = say(network, i, coupling, arrays)
-        speaks = spoken(speakers, i, index, group, specs[group.sender_array])
-        landing = land(group, index, specs[group.receiver_array], messages, speaks)
+        kernel, sender, receiver = network.kernel(i, speakers), specs[group.sender_array], specs[group.receiver_array]
+        if kernel is None:
+            speaks = spoken(speakers, i, index, group, sender)
+            landing = land(group, index, receiver, say(network, i, coupling, arrays), speaks)
+        else:
+            field = kernel(coupling, rows_of(sender, arrays[group.sender_array]), field_dtype(receiver))
+            landing = Landing(index.start, index.stop, field, index.heard)
         result.setdefault(group.receiver_array, []).append(landing)
     return result
 

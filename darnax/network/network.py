@@ -12,8 +12,9 @@ from jaxtyping import Array, Float
 
 from darnax import _text
 from darnax.activations import described, name
-from darnax.couplings.coupling import Fixed, pick
+from darnax.couplings.coupling import Fixed, pick, prepared
 from darnax.network import build, messages
+from darnax.network.kernels import Kernel
 from darnax.network.plan import Plan, plan
 from darnax.states.graph import GraphState
 from darnax.topologies.names import Name
@@ -78,7 +79,9 @@ class Network(eqx.Module):
         self.couplings, self.structures = build.couplings(topology, couplings, key)
         self.activations = build.activations(topology, activations)
         self.biases = build.biases(topology, biases, key)
-        self.plan = plan(topology, {kind: described(fn).elementwise for kind, fn in self.activations.items()})
+        self.plan = plan(
+            topology, self.couplings, {kind: described(fn).elementwise for kind, fn in self.activations.items()}
+        )
 
     def coupling(self, i: int) -> Any:
         """The coupling of group `i`, ready for a loop, with a leading axis of its edges where `per_edge` says so."""
@@ -88,11 +91,20 @@ class Network(eqx.Module):
             module = jax.tree.unflatten(self.structures[i], jax.tree.leaves(module))
         if place.stop - place.start < place.size:
             module = pick(module, group.tie is not None, slice(place.start, place.stop))
-        return module.prepared() if hasattr(module, "prepared") else module
+        return prepared(module, group.tie is not None)
 
-    def ready(self, speakers: messages.Speakers) -> dict[int, Any]:
-        """The couplings of all groups that speak."""
-        return {i: self.coupling(i) for i, mode in enumerate(speakers.modes) if mode != messages.SILENT}
+    def ready(self, speakers: messages.Speakers, plain: bool = False) -> dict[int, Any]:
+        """The couplings of all groups that speak, as `messages.landings` takes them; `plain` is edge by edge."""
+        result = {}
+        for i, mode in enumerate(speakers.modes):
+            if mode != messages.SILENT:
+                kernel, tied = self.kernel(i, speakers), self.topology.groups[i].tie is not None
+                result[i] = self.coupling(i) if plain or kernel is None else kernel.prepare(self.coupling(i), tied)
+        return result
+
+    def kernel(self, i: int, speakers: messages.Speakers) -> Kernel | None:
+        """How all edges of group `i` are run; None for edge by edge, as where only some of them speak."""
+        return self.plan.groups[i].kernel if speakers.modes[i] == messages.ALL else None
 
     def bias(self, at: int) -> Float[Array, "rows *item"] | None:
         """The biases of array `at`, as its rows; None without any."""
@@ -237,7 +249,9 @@ class Network(eqx.Module):
             if group.tie is None:
                 count = count // place.size * (place.stop - place.start)
             shapes = f"{group.sender_shape} -> {group.receiver_shape}"
-            rows.append((group.kind, group.tie or "", len(group.edges), shapes, name(module), count, _kernel(group)))
+            kernel = self.plan.groups[i].kernel
+            how = _plain(group) if kernel is None else str(kernel)
+            rows.append((group.kind, group.tie or "", len(group.edges), shapes, name(module), count, how))
         units = [(kind, name(fn), "yes" if kind in self.biases else "") for kind, fn in self.activations.items()]
         parts = [f"Network on {topology!r}"]
         if rows:
@@ -246,7 +260,7 @@ class Network(eqx.Module):
         return "\n\n".join(parts)
 
 
-def _kernel(group: Any) -> str:
+def _plain(group: Any) -> str:
     receive = "rows in place" if group.receiver_index is not None else "segment sum"
     gather = "slice" if group.sender_index is not None else "gather"
     return f"{gather}, {'single' if len(group.edges) == 1 else 'batched'}, {receive}"

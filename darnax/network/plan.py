@@ -12,7 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
 
+from darnax.kernels import Ends
+from darnax.network.kernels import Kernel, choose
 from darnax.topologies import names as naming
+from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.topology import Topology
 
 
@@ -24,12 +27,14 @@ class GroupIndex(eqx.Module):
     - `senders`: rows to gather, or None where a static index does it.
     - `receivers`: the row of `start ... stop` that each message (or each of its cells) lands on, counted from `start`.
     - `heard`: which of the rows from `start` to `stop` anything lands on; None where it is all of them.
+    - `kernel`: how to run all edges faster; None for edge by edge.
     - `start`, `stop`: the rows that the messages are summed over.
     """
 
     senders: Int[Array, "edges *lead"] | None
     receivers: Int[Array, " landings"] | None
     heard: Bool[Array, " rows"] | None
+    kernel: Kernel | None
     start: int = eqx.field(static=True)
     stop: int = eqx.field(static=True)
 
@@ -64,19 +69,25 @@ class Plan(eqx.Module):
     arrays: tuple[ArrayIndex, ...]
 
 
-def plan(topology: Topology, elementwise: dict[str, bool]) -> Plan:
-    """The plan of a topology; `elementwise` says it of the activation of every node kind that has one."""
-    groups = tuple(_group_index(topology, group) for group in topology.groups)
+def plan(topology: Topology, couplings: dict[str, tuple[Any, ...]], elementwise: dict[str, bool]) -> Plan:
+    """The plan of a topology with these couplings.
+
+    `elementwise` says it of the activation of every node kind that has one.
+    """
+    groups = tuple(
+        _group_index(topology, group, couplings[group.kind][place.bundle])
+        for group, place in zip(topology.groups, topology.places, strict=True)
+    )
     arrays = tuple(_array_index(topology, at, elementwise) for at in range(len(topology.arrays)))
     return Plan(groups, arrays)
 
 
-def _group_index(topology: Topology, group: Any) -> GroupIndex:
-    spec = topology.layout.arrays[group.receiver_array]
+def _group_index(topology: Topology, group: EdgeGroup, coupling: Any) -> GroupIndex:
+    sender, spec = topology.layout.arrays[group.sender_array], topology.layout.arrays[group.receiver_array]
     senders = None if group.sender_index is not None else jnp.asarray(group.senders, jnp.int32)
     if group.receiver_index is not None:
         rows = slice(0, spec.rows) if spec.shared else group.receiver_index[0]
-        return GroupIndex(senders, None, None, rows.start, rows.stop)
+        return GroupIndex(senders, None, None, None, rows.start, rows.stop)
     rows = group.receivers.ravel()
     start, stop = int(rows.min()), int(rows.max()) + 1
     if spec.shared or 4 * (stop - start) > spec.rows:
@@ -84,10 +95,15 @@ def _group_index(topology: Topology, group: Any) -> GroupIndex:
         start, stop = 0, spec.rows
     heard = np.zeros(stop - start, bool)
     heard[rows - start] = True
+    receivers, kernel = jnp.asarray(rows - start, jnp.int32), None
+    if not sender.shared and not spec.shared:
+        sending = jnp.asarray(group.senders, jnp.int32) if senders is None else senders
+        kernel = choose(group, coupling, rows - start, Ends(sending, receivers, stop - start, sender.rows))
     return GroupIndex(
         senders=senders,
-        receivers=jnp.asarray(rows - start, jnp.int32),
+        receivers=receivers,
         heard=None if heard.all() else jnp.asarray(heard),
+        kernel=kernel,
         start=start,
         stop=stop,
     )

@@ -1,0 +1,112 @@
+"""Sums over an irregular graph: receivers of like in-degree together, slot after slot."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from darnax.kernels.sum import Ends, Sum, take, with_derivatives
+
+LARGEST, FEW, MANY = 32, 4096, 200_000
+
+
+class Class(eqx.Module):
+    """Receivers with up to so many edges: `edges[k]` and `senders[k]` are those of slot k.
+
+    Where a receiver has fewer, its first edge stands in with weight zero: its sender can tell it nothing it does not
+    hear anyway.
+    """
+
+    senders: Int[Array, "slots receivers"]
+    edges: Int[Array, "slots receivers"]
+    real: Bool[Array, "slots receivers"] | None
+
+
+class Slots(Sum):
+    """`y = w[0] x[s[0]] + w[1] x[s[1]] + ...`, written out for every class of in-degree.
+
+    A gather that stands in an elementwise loop becomes vector code. On large graphs classes are two apart, which pads a
+    few per cent; on small ones eight, because what counts there is the number of loops. Nodes with more than 32 edges
+    are cut into parts, which a short plain sum puts together.
+
+    **Fields:**
+
+    - `classes`: of receivers and parts.
+    - `place`: where among all classes the sum of a row is, after the last for rows that hear nobody.
+    - `parts`: of rows that were cut, the places of parts and which of these rows each belongs to; None without any.
+    """
+
+    ends: Ends
+    classes: tuple[Class, ...]
+    place: Int[Array, " heard"]
+    parts: Ends | None
+
+    @classmethod
+    def of(cls, senders, receivers, ends, scalar):
+        if len(senders) < FEW or jax.default_backend() != "cpu":
+            return None
+        hearing = ends.hearing
+        degree = np.bincount(receivers, minlength=hearing)
+        first = np.cumsum(degree) - degree
+        # every receiver is cut into parts of at most LARGEST edges
+        cuts = -(-degree // LARGEST)
+        owner = np.repeat(np.arange(hearing), cuts)
+        nth = np.arange(len(owner)) - np.repeat(np.cumsum(cuts) - cuts, cuts)
+        start, size = first[owner] + LARGEST * nth, np.minimum(degree[owner] - LARGEST * nth, LARGEST)
+        apart = 8 if len(senders) < MANY else 2
+        bound = np.where(size <= 2, size, np.minimum(-(-size // apart) * apart, LARGEST))
+        order = np.argsort(bound, kind="stable")
+        classes = tuple(
+            _class(senders, start[rows], size[rows], int(bound[rows[0]]))
+            for rows in np.split(order, np.flatnonzero(np.diff(bound[order])) + 1)
+        )
+        place, parts = np.full(hearing, len(order)), None
+        place[owner[order]] = np.arange(len(order))
+        cut = np.flatnonzero(cuts > 1)
+        if len(cut):
+            row = np.searchsorted(cut, owner[order])
+            pieces = np.flatnonzero(cuts[owner[order]] > 1)
+            pieces = pieces[np.argsort(row[pieces], kind="stable")]
+            place[cut] = len(order) + 1 + np.arange(len(cut))
+            parts = Ends.of(pieces, row[pieces], len(cut), len(order))
+        return cls(
+            ends=ends,
+            classes=classes,
+            place=jnp.asarray(place, jnp.int32),
+            parts=parts,
+        )
+
+    def arrange(self, w):
+        still = jax.lax.stop_gradient(w)
+        slots = [(c.real, take(still, c.edges)) for c in self.classes]
+        return w, [own if real is None else jnp.where(real[..., None], own, 0) for real, own in slots]
+
+    def __call__(self, arranged, x):
+        w, slots = arranged
+        still = jax.lax.stop_gradient(x)
+        sums = []
+        for c, own in zip(self.classes, slots, strict=True):
+            terms = [own[k][..., None] * take(still, c.senders[k]).astype(w.dtype) for k in range(len(own))]
+            sums.append(sum(terms[1:], terms[0]))
+        sums.append(jnp.zeros((1, *sums[0].shape[1:]), w.dtype))
+        if self.parts is not None:
+            joined = jnp.concatenate(sums)
+            pieces = take(joined, self.parts.senders)
+            sums.append(jraph.segment_sum(pieces, self.parts.receivers, self.parts.hearing, indices_are_sorted=True))
+        return with_derivatives(take(jnp.concatenate(sums), self.place), self.ends, w, x)
+
+    def __str__(self):
+        return f"slots, {len(self.classes)} classes of in-degree"
+
+
+def _class(senders: np.ndarray, start: np.ndarray, size: np.ndarray, bound: int) -> Class:
+    slot = np.arange(bound)[:, None]
+    real = slot < size
+    edges = np.where(real, start + slot, start)
+    return Class(
+        jnp.asarray(senders[edges], jnp.int32),
+        jnp.asarray(edges, jnp.int32),
+        None if real.all() else jnp.asarray(real),
+    )

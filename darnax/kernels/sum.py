@@ -1,0 +1,115 @@
+"""Weighted sums over the edges of a graph, `y[r] = Σ_e w[e] x[s[e]]`."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float, Int, Shaped
+
+COLUMNS, DENSITY, LARGEST = 16, 0.004, 2**24
+
+
+class Ends(eqx.Module):
+    """Who sends and who hears, of every edge, sorted by receiver; and how many could."""
+
+    senders: Int[Array, " edges"]
+    receivers: Int[Array, " edges"]
+    hearing: int = eqx.field(static=True)
+    sending: int = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, senders: np.ndarray, receivers: np.ndarray, hearing: int, sending: int) -> "Ends":
+        return cls(jnp.asarray(senders, jnp.int32), jnp.asarray(receivers, jnp.int32), hearing, sending)
+
+    def sum(self, w: Float[Array, "edges item"], x: Shaped[Array, "rows units *batch"]) -> Float[Array, "..."]:
+        """The sums, the plain way."""
+        w = w.reshape(*w.shape, *[1] * (x.ndim - w.ndim))
+        terms = w * take(x, self.senders).astype(w.dtype)
+        return jraph.segment_sum(terms, self.receivers, self.hearing, indices_are_sorted=True)
+
+    def matrix(self, w: Float[Array, "edges 1"]) -> Float[Array, "heard rows"]:
+        """The matrix whose product with `x` is the sum."""
+        flat = jnp.zeros(self.hearing * self.sending, w.dtype)
+        return flat.at[self.receivers * self.sending + self.senders].add(w[:, 0]).reshape(self.hearing, self.sending)
+
+
+class Sum(eqx.Module):
+    """A way to sum over one graph, with its index arrays.
+
+    What is sent is `(rows, units, B)`, weights are `(E, units)`, or `(E, 1)` where one serves all units of a node.
+    """
+
+    ends: eqx.AbstractVar[Ends]
+
+    @classmethod
+    @abc.abstractmethod
+    def of(cls, senders: np.ndarray, receivers: np.ndarray, ends: Ends, scalar: bool) -> "Sum | None":
+        """A sum over this graph, its edges sorted by receiver; None where it does not suit."""
+
+    @abc.abstractmethod
+    def arrange(self, w: Float[Array, "edges item"]) -> Any:
+        """The weights in the order of the loop."""
+
+    @abc.abstractmethod
+    def __call__(self, arranged: Any, x: Shaped[Array, "rows units batch"]) -> Float[Array, "heard units batch"]:
+        """The sums."""
+
+    @abc.abstractmethod
+    def __str__(self) -> str:
+        """What it is, and what spoke for it."""
+
+
+def take(x: Shaped[Array, "rows ..."], index: Int[Array, "..."]) -> Shaped[Array, "..."]:
+    """Rows by position; all of them must exist."""
+    return x.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+@jax.custom_jvp
+def with_derivatives(y: Array, ends: Ends, w: Array, x: Array) -> Array:
+    """`y`, which is `ends.sum(w, x)` found in some other way, with the derivatives that the plain way has.
+
+    Those of gathers in a fast loop are slow, and slow to compile.
+    """
+    return y
+
+
+def _tangent(primals, tangents):
+    y, ends, w, x = primals
+    _, _, dw, dx = tangents
+    change = jnp.zeros_like(y)
+    if not isinstance(dx, SymbolicZero) and dx.dtype == x.dtype:
+        change = change + ends.sum(w, dx)
+    if not isinstance(dw, SymbolicZero):
+        change = change + _change(ends, dw, x)
+    return y, change
+
+
+with_derivatives.defjvp(_tangent, symbolic_zeros=True)
+
+
+def _change(ends: Ends, dw: Array, x: Array) -> Array:
+    """`ends.sum(dw, x)`, so that its transpose, what weights learn, is fast.
+
+    Above a small density the transpose of a matrix product is, of which the edges pick their entries. Below it goes a
+    few samples at a time: it then adds them up in an elementwise loop, where gathers become vector code.
+    """
+    pairs = ends.hearing * ends.sending
+    if dw.shape[1] == 1 and DENSITY * pairs <= len(dw) and pairs <= LARGEST:
+        return jnp.tensordot(ends.matrix(dw), x.astype(dw.dtype), 1)
+
+    def some(x: Array) -> list[Array]:
+        return [ends.sum(dw, x[..., b])[..., None] for b in range(x.shape[-1])]
+
+    blocks = x.shape[-1] // COLUMNS
+    if blocks < 2:
+        return jnp.concatenate(some(x), axis=-1)
+    stacked = jnp.moveaxis(x[..., : blocks * COLUMNS].reshape(*x.shape[:-1], blocks, COLUMNS), -2, 0)
+    found = jax.lax.map(lambda block: jnp.concatenate(some(block), axis=-1), stacked)
+    found = jnp.moveaxis(found, 0, -2)
+    parts = [found.reshape(*found.shape[:-2], blocks * COLUMNS), *some(x[..., blocks * COLUMNS :])]
+    return jnp.concatenate(parts, axis=-1)
