@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from darnax import _text
 from darnax.activations import name, needs
 from darnax.dynamics.schedules import Asynchronous, Schedule, UnitByUnit, block_of
-from darnax.dynamics.sweep import Sweep, sweep
+from darnax.dynamics.sweep import InTurn, Sweep, in_turn, sweep
 from darnax.network import messages
 from darnax.network.build import as_key, check_activations
 from darnax.network.messages import SILENT, SOME, Speakers, as_names, concrete, field_dtype, rows_of, speakers
@@ -36,7 +36,7 @@ class Frame(eqx.Module):
     """
 
     speakers: Speakers
-    sweep: Sweep | None
+    sweep: Sweep | InTurn | None
     held: dict[int, Int[Array, " rows"]]
     moving: tuple[int, ...] = eqx.field(static=True)
     partly_held: tuple[int, ...] = eqx.field(static=True)
@@ -114,7 +114,9 @@ def _frame(
     if visits is not None:
         visits = [nodes[np.isin(block[nodes], block[movable])] for nodes in visits]
         visits = [nodes for nodes in visits if len(nodes)]
-        plan = sweep(topology, visits, speaking, moving, isinstance(schedule, UnitByUnit), whole)
+        units = isinstance(schedule, UnitByUnit)
+        plan = None if units else in_turn(topology, visits)
+        plan = plan or sweep(topology, visits, speaking, moving, units, whole)
     return Frame(speaking, plan, given, moving if visits is None or plan is not None else (), partly)
 
 
@@ -243,7 +245,7 @@ def setting(network: Network, call: Call, state: GraphState) -> Setting:
     couplings = {i: c for i, c in network.ready(speaking).items() if groups[i].receiver_array in moving}
     lasting = {i: c for i, c in couplings.items() if groups[i].sender_array not in moving}
     landed = messages.landings(network, messages.arrays_of(state), speaking, lasting)
-    visited = couplings if call.frame.sweep is None else network.ready(speaking, plain=True)
+    visited = network.ready(speaking, plain=True) if isinstance(call.frame.sweep, Sweep) else couplings
     biases = {at: network.bias(at) for at in moving}
     return Setting(
         network,

@@ -13,7 +13,7 @@ from darnax.activations import Leaky, described, name, needs
 from darnax.couplings.coupling import pick
 from darnax.dynamics.call import Landings, Setting, drive_landings, joined
 from darnax.dynamics.schedules import Asynchronous
-from darnax.dynamics.sweep import Listing
+from darnax.dynamics.sweep import InTurn, Listing, Sweep
 from darnax.network import messages
 from darnax.network.messages import Arrays, arrays_of, field_dtype, outer, rows_of
 from darnax.states.graph import GraphState
@@ -54,8 +54,15 @@ def one_pass(
 
     Samples that are not `active` stay as they are; None means all are.
     """
-    if setting.call.frame.sweep is None:
+    sweep = setting.call.frame.sweep
+    if sweep is None:
         return _at_once(setting, state, keys, active, scales)
+    if isinstance(sweep, InTurn):
+        residuals = []
+        for visit in sweep.visits:
+            state, residual = _at_once(setting, state, keys, active, scales, visit)
+            residuals += [] if residual is None else [residual]
+        return state, largest_of(setting, residuals, state.batch_size, scales)
     return _visits(setting, state, keys, active, scales)
 
 
@@ -102,12 +109,14 @@ def relative(scale: Float[Array, "rows batch"], change: Float[Array, "rows *item
     return jnp.max(largest / scale, axis=0)
 
 
-def _at_once(setting: Setting, state: GraphState, keys, active, scales):
+def _at_once(setting: Setting, state: GraphState, keys, active, scales, visit=None):
+    """All cells updated from one snapshot, or those of the rows that a visit names, array by array."""
     network, call = setting.network, setting.call
     topology, arrays = network.topology, arrays_of(state)
-    landings = _landings(setting, state)
+    visit = dict.fromkeys(call.frame.moving) if visit is None else visit
+    landings = _landings(setting, state, visit)
     residuals, new = [], dict(arrays)
-    for at in call.frame.moving:
+    for at, visited in visit.items():
         spec = topology.layout.arrays[at]
         rows = rows_of(spec, arrays[at])
         moves = None
@@ -124,6 +133,7 @@ def _at_once(setting: Setting, state: GraphState, keys, active, scales):
             cells = Cells(at, here, old, run.field)
             value, target = respond(setting, cells, keys)
             free = both(None if run.heard is None else outer(run.heard, old.ndim), held_out(setting, at, here))
+            free = both(free, None if visited is None else outer(visited[here], old.ndim))
             if scales is not None and not shows(setting, at):
                 residuals.append(relative(scales[at][here], change_of(target, cells, free)))
             parts.append(
@@ -143,7 +153,7 @@ def _at_once(setting: Setting, state: GraphState, keys, active, scales):
 def updated_cells(setting: Setting, state: GraphState) -> dict[int, Bool[Array, "..."]]:
     """For every array that moves, in its shape, the cells that an update at once changes."""
     arrays, result = arrays_of(state), {}
-    landings = _landings(setting, state)
+    landings = _landings(setting, state, setting.call.frame.moving)
     for at in setting.call.frame.moving:
         spec = setting.network.topology.layout.arrays[at]
         free = outer(messages.heard_rows(messages.runs(landings[at], spec.rows)), len(spec.item) + 2)
@@ -152,10 +162,11 @@ def updated_cells(setting: Setting, state: GraphState) -> dict[int, Bool[Array, 
     return result
 
 
-def _landings(setting: Setting, state: GraphState) -> Landings:
-    """All that lands on every array."""
+def _landings(setting: Setting, state: GraphState, on: Container[int]) -> Landings:
+    """All that lands on some arrays."""
     network, call = setting.network, setting.call
-    said = messages.landings(network, arrays_of(state), call.frame.speakers, setting.couplings)
+    couplings = {i: c for i, c in setting.couplings.items() if network.topology.groups[i].receiver_array in on}
+    said = messages.landings(network, arrays_of(state), call.frame.speakers, couplings)
     return joined(setting.landed, said, drive_landings(network, call, state, callable_ones=True))
 
 
@@ -281,12 +292,13 @@ def activate(network: Any, kind: str, dtype: str, field: Array, old: Array, ids:
 
 
 def node_keys(ids: Array, keys: Key[Array, " batch"]) -> Key[Array, "nodes batch"]:
-    """A key for every node and sample, from the node's name and the sample's key."""
+    """A key for every node and sample: the sample's, its first two words mixed with those that name the node.
 
-    def one(pair, key):
-        return jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1])
-
-    return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(ids, keys)
+    Both are as good as random, so their bits may be added; to hash them would cost as much as the noise itself.
+    """
+    data = jax.random.key_data(keys)
+    data = jnp.broadcast_to(data, (len(ids), *data.shape)).at[..., :2].set(data[:, :2] ^ ids[:, None])
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))
 
 
 def chosen(
@@ -314,7 +326,7 @@ def no_gradient(message: str, field: Array) -> Array:
 def _visits(setting: Setting, state: GraphState, keys, active, scales):
     """The visits of a sweep, one after another; visits of like size share a branch."""
     sweep = setting.call.frame.sweep
-    assert sweep is not None
+    assert isinstance(sweep, Sweep)
     start, lasting = arrays_of(state), _whole(setting, setting.landed, state.batch_size)
     moving = {at: start[at] for at in setting.call.frame.moving}
     branches = [
@@ -358,7 +370,7 @@ def _whole(setting: Setting, landings: Landings, batch: int) -> Fields:
 def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes, visit: Array, keys, active, scales):
     network, frame = setting.network, setting.call.frame
     sweep, topology, arrays = frame.sweep, network.topology, arrays_of(state)
-    assert sweep is not None
+    assert isinstance(sweep, Sweep)
     edge_sizes, row_sizes = dict(sizes[0]), dict(sizes[1])
     here = {at: read(sweep.rows[at], visit, size) for at, size in row_sizes.items()}
     # what only fills up a size lies outside, where reading is clamped and writing is dropped

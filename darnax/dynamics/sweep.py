@@ -1,8 +1,8 @@
 """A pass of several visits, as index arrays.
 
-Visits that need arrays of like size share one compiled branch, and a scan goes through them, so that compile time
-follows the number of sizes and not of nodes. A visit touches its own incoming edges only; sizes are rounded up and the
-surplus is masked.
+A few visits to large parts of arrays are made one by one, each like an update at once. Otherwise visits that need
+arrays of like size share one compiled branch, and a scan goes through them, so that compile time follows the number of
+sizes and not of nodes. A visit then touches its own incoming edges only; sizes are rounded up and the surplus is masked.
 """
 
 import math
@@ -10,12 +10,12 @@ from collections.abc import Container, Sequence
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from darnax.network.messages import SILENT, Speakers, concrete
 from darnax.topologies.topology import Topology
 
-MAX_BRANCHES = 12
+MAX_BRANCHES, MAX_IN_TURN = 12, 8
 
 
 class Listing(eqx.Module):
@@ -45,6 +45,29 @@ class Sweep(eqx.Module):
     cell: Int[Array, " visits"] | None
     branch: Int[Array, " visits"]
     sizes: tuple[tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]], ...] = eqx.field(static=True)
+
+
+class InTurn(eqx.Module):
+    """A few visits, each of whole arrays (None) or of some of their rows."""
+
+    visits: tuple[dict[int, Bool[Array, " rows"] | None], ...]
+
+
+def in_turn(topology: Topology, visits: Sequence[np.ndarray]) -> InTurn | None:
+    """The visits of a pass, if they are few and leave little out of the arrays that they touch."""
+    if not 0 < len(visits) <= MAX_IN_TURN:
+        return None
+    specs, rows = topology.layout.arrays, [topology.layout.rows_of(nodes) for nodes in visits]
+    touched = sum(specs[at].rows for visit in rows for at in visit)
+    if touched > 2 * sum(len(found) for visit in rows for found in visit.values()):
+        return None
+    return InTurn(tuple({at: _mask(found, specs[at].rows) for at, found in visit.items()} for visit in rows))
+
+
+def _mask(found: np.ndarray, rows: int) -> Array | None:
+    mask = np.zeros(rows, bool)
+    mask[found] = True
+    return None if mask.all() else concrete(mask)
 
 
 def sweep(
