@@ -121,10 +121,14 @@ class Glauber(eqx.Module):
     differentiable = False
 
     def __call__(self, field: Field, *, key: Key[Array, ""]) -> Field:
+        return self.spins(field, jax.random.uniform(key, field.shape, field.dtype))
+
+    def spins(self, field: Field, uniform: Field) -> Field:
+        """The new state of units from a random number in [0, 1) for each."""
         temperature = self.temperature.astype(field.dtype)
         warm = jax.nn.sigmoid(2 * field / jnp.where(temperature > 0, temperature, 1))
         up = jnp.where(temperature > 0, warm, (field >= 0).astype(field.dtype))
-        spin = jnp.where(jax.random.uniform(key, field.shape, field.dtype) < up, 1, -1).astype(field.dtype)
+        spin = jnp.where(uniform < up, 1, -1).astype(field.dtype)
         return jnp.where(jnp.isnan(field), field, spin)
 
 

@@ -6,11 +6,15 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Key, Shaped
 
 from darnax.couplings.coupling import Edges, Factory
 from darnax.topologies.arguments import per_axis
 
+FEW = 32
 Padding = str | tuple[tuple[int, ...], ...]
 
 
@@ -30,6 +34,58 @@ class Conv(eqx.Module):
         numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
         message = jax.lax.conv_general_dilated(x[None], self.weight, self.stride, padding, dimension_numbers=numbers)
         return message[0]
+
+    def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
+        """The messages of a batch, which stands last.
+
+        Windows of few numbers are shifted copies of the image, weighted and added in one loop; a library call would
+        first move the batch to where it wants it.
+        """
+        if math.prod(self.weight.shape[:-1]) > FEW:
+            return _over_batch(self, x)
+        still = jax.lax.stop_gradient((self, x))
+        return _with_derivatives(_shifted(*still), self, x)
+
+
+def _over_batch(coupling: Conv, x: Array) -> Array:
+    return jax.vmap(coupling, in_axes=-1, out_axes=-1)(x)
+
+
+def _shifted(coupling: Conv, x: Array) -> Array:
+    *kernel, channels, _ = coupling.weight.shape
+    size, pads, strides = x.shape[: len(kernel)], coupling.padding, coupling.stride
+    if isinstance(pads, str):
+        pads = jax.lax.padtype_to_pads(size, kernel, strides, pads)
+    # without the barrier XLA would look up in every copy where the image ends
+    x = jax.lax.optimization_barrier(jnp.pad(x, [*pads, (0, 0), (0, 0)]))
+    lasts = [n + sum(pad) - k for n, pad, k in zip(size, pads, kernel, strict=True)]
+    total = jnp.zeros((), x.dtype)
+    for place in np.ndindex(*kernel):
+        cut = (slice(p, p + last + 1, step) for p, last, step in zip(place, lasts, strides, strict=True))
+        window = x[tuple(cut)]
+        for channel in range(channels):
+            total = total + coupling.weight[place][channel, :, None] * window[..., channel, None, :]
+    return total
+
+
+@jax.custom_jvp
+def _with_derivatives(y: Array, coupling: Conv, x: Array) -> Array:
+    """`y`, with the derivatives of the library's convolution, which are faster than those of shifted copies."""
+    return y
+
+
+def _tangent(primals, tangents):
+    y, coupling, x = primals
+    _, d_coupling, dx = tangents
+    change = jnp.zeros_like(y)
+    if not isinstance(d_coupling.weight, SymbolicZero):
+        change = change + _over_batch(d_coupling, x)
+    if not isinstance(dx, SymbolicZero):
+        change = change + _over_batch(coupling, dx)
+    return y, change
+
+
+_with_derivatives.defjvp(_tangent, symbolic_zeros=True)
 
 
 def conv(

@@ -14,6 +14,7 @@ from darnax import _text
 from darnax.activations import name, needs
 from darnax.dynamics.schedules import Asynchronous, Schedule, UnitByUnit, block_of
 from darnax.dynamics.sweep import InTurn, Sweep, in_turn, sweep
+from darnax.dynamics.units import can_step
 from darnax.network import messages
 from darnax.network.build import as_key, check_activations
 from darnax.network.messages import SILENT, SOME, Speakers, as_names, concrete, field_dtype, rows_of, speakers
@@ -71,6 +72,7 @@ def prepare(
         None if kinds is None else as_names("kinds", kinds),
         tuple(drives),
         tuple(at for at, index in enumerate(network.plan.arrays) if index.nodes),
+        _stepped(network, schedule, drives),
     )
     _check_driven(network, tuple(drives))
     return Call(frame, tuple(masks.values()), tuple(drives.values()), schedule, tuple(masks), tuple(drives))
@@ -85,6 +87,7 @@ def _frame(
     kinds: tuple | None,
     driven: tuple[int, ...],
     whole: tuple[int, ...],
+    stepped: tuple[int, ...],
 ) -> Frame:
     speaking = speakers(topology, silence, kinds)
     hears = np.zeros(len(topology), bool)
@@ -116,8 +119,16 @@ def _frame(
         visits = [nodes for nodes in visits if len(nodes)]
         units = isinstance(schedule, UnitByUnit)
         plan = None if units else in_turn(topology, visits)
-        plan = plan or sweep(topology, visits, speaking, moving, units, whole)
+        plan = plan or sweep(topology, visits, speaking, moving, units, whole, stepped)
     return Frame(speaking, plan, given, moving if visits is None or plan is not None else (), partly)
+
+
+def _stepped(network: Network, schedule: Schedule, drives: Mapping[int, Any]) -> tuple[int, ...]:
+    """Arrays whose nodes are swept unit by unit at the cost of a pass."""
+    if not isinstance(schedule, UnitByUnit):
+        return ()
+    moved = {int(network.topology.layout.node_array[node]) for node, drive in drives.items() if callable(drive)}
+    return tuple(at for at in can_step(network) if at not in moved)
 
 
 def _clamps(topology: Topology, batch: int, clamp: Any) -> tuple[tuple[int, ...], dict[int, Array]]:

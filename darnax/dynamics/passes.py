@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Bool, Float, Key, Shaped
 
-from darnax.activations import Leaky, described, name, needs
+from darnax.activations import Glauber, Leaky, described, name, needs
 from darnax.couplings.coupling import pick
 from darnax.dynamics.call import Landings, Setting, drive_landings, joined
+from darnax.dynamics.noise import chosen, node_keys, uniform
 from darnax.dynamics.schedules import Asynchronous
 from darnax.dynamics.sweep import InTurn, Listing, Sweep
+from darnax.dynamics.units import matrix_of, sweep_units
 from darnax.network import messages
 from darnax.network.messages import Arrays, arrays_of, field_dtype, outer, rows_of
 from darnax.states.graph import GraphState
@@ -276,9 +278,10 @@ def activate(network: Any, kind: str, dtype: str, field: Array, old: Array, ids:
     arguments = {"state": old.astype(field.dtype)} if "state" in needed else {}
     axes = dict.fromkeys(arguments, 0)
     if "key" in needed:
-        assert keys is not None
         arguments["key"], axes["key"] = node_keys(ids, keys), 0
-    if known.elementwise and "key" not in needed:
+    if isinstance(inner, Glauber):
+        target = inner.spins(field, uniform(ids, keys, field.shape[1:-1]).astype(field.dtype))
+    elif known.elementwise and "key" not in needed:
         target = inner(field, **arguments)
     else:
 
@@ -289,24 +292,6 @@ def activate(network: Any, kind: str, dtype: str, field: Array, old: Array, ids:
         target = jax.vmap(batch, in_axes=(0, axes))(field, arguments)
     target = target.astype(field.dtype)
     return (activation.leak(target, arguments["state"]) if isinstance(activation, Leaky) else target), target
-
-
-def node_keys(ids: Array, keys: Key[Array, " batch"]) -> Key[Array, "nodes batch"]:
-    """A key for every node and sample: the sample's, its first two words mixed with those that name the node.
-
-    Both are as good as random, so their bits may be added; to hash them would cost as much as the noise itself.
-    """
-    data = jax.random.key_data(keys)
-    data = jnp.broadcast_to(data, (len(ids), *data.shape)).at[..., :2].set(data[:, :2] ^ ids[:, None])
-    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))
-
-
-def chosen(
-    ids: Array, keys: Key[Array, " batch"], item: tuple[int, ...], fraction: float
-) -> Bool[Array, "rows *item batch"]:
-    """A random share of the cells, drawn apart from the noise of the units."""
-    own = node_keys(ids, jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
-    return jax.vmap(jax.vmap(lambda key: jax.random.bernoulli(key, fraction, item), out_axes=-1))(own)
 
 
 def no_gradient(message: str, field: Array) -> Array:
@@ -385,9 +370,16 @@ def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes
             if at in given:
                 field, hears = given[at]
                 fields[at], heard[at] = fields[at] + field[rows], heard[at] | hears[rows]
+    loops: dict[int, list] = {at: [] for at in sweep.stepped}
     for i, size in edge_sizes.items():
         at = topology.groups[i].receiver_array
-        sent, row, real = _say(setting, arrays, i, *read(sweep.edges[i], visit, size))
+        edges, real = read(sweep.edges[i], visit, size)
+        if at in sweep.stepped and topology.groups[i].self_loop:
+            tied = topology.groups[i].tie is not None
+            speaks = _spoken(setting, i, edges, real)
+            places = [0] if len(topology.groups[i].edges) == 1 else list(edges)
+            loops[at] += [(matrix_of(setting.couplings[i], tied, k), on) for k, on in zip(places, speaks, strict=True)]
+        sent, row, real = _say(setting, arrays, i, edges, real)
         slot = sweep.slots[at][row]
         slot = jnp.where(real & (here[at][0][slot] == row), slot, len(here[at][0]))
         fields[at] = fields[at].at[slot].add(jnp.where(outer(real, sent.ndim), sent, 0), mode="drop")
@@ -397,9 +389,12 @@ def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes
         spec = topology.layout.arrays[at]
         whole = rows_of(spec, arrays[at])
         cells = Cells(at, rows, whole[rows], fields[at])
-        value, target = respond(setting, cells, keys)
-        free = both(outer(heard[at] & real, value.ndim), held_out(setting, at, rows))
-        if sweep.cell is not None:
+        free = both(outer(heard[at] & real, cells.field.ndim), held_out(setting, at, rows))
+        if at in sweep.stepped:
+            value, target = _one_by_one(setting, cells, loops[at], both(free, active), keys)
+        else:
+            value, target = respond(setting, cells, keys)
+        if sweep.cell is not None and at not in sweep.stepped:
             place = jnp.arange(len(rows) * math.prod(spec.item)).reshape(len(rows), *spec.item, 1)
             free = both(free, place == sweep.cell[visit])
         if scales is not None:
@@ -411,6 +406,38 @@ def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes
     return new, residual
 
 
+def _spoken(setting: Setting, i: int, edges: Array, real: Array) -> Array:
+    """Which of some edges of group `i` are real and speak."""
+    group, network = setting.network.topology.groups[i], setting.network
+    sender = network.topology.layout.arrays[group.sender_array]
+    spoken = messages.spoken(setting.call.frame.speakers, i, network.plan.groups[i], group, sender)
+    return real if spoken is None else real & spoken[edges]
+
+
+def _one_by_one(setting: Setting, cells: Cells, loops: list, free: Array | None, keys) -> tuple[Array, Array]:
+    """The units of one node updated one after another, in their new state and the target of each."""
+    network, at = setting.network, cells.at
+    spec, ids = network.topology.layout.arrays[at], network.plan.arrays[at].ids[cells.rows]
+    (kind,) = network.plan.arrays[at].kinds
+    fn, bias, units = network.activations[kind], setting.biases[at], math.prod(spec.item)
+    field = cells.field if bias is None else cells.field + bias[cells.rows]
+
+    def respond(field, old, noise):
+        if noise is not None:
+            return fn.spins(field, noise)
+        return activate(network, kind, spec.dtype, field[None, None], old[None, None], ids, None)[1][0, 0]
+
+    def settle(target, old):
+        value = fn.leak(target, old.astype(target.dtype)) if isinstance(fn, Leaky) else target
+        return value.astype(old.dtype)
+
+    old, shape = cells.old.reshape(units, -1), cells.old.shape
+    moves = jnp.broadcast_to(True if free is None else free, shape).reshape(old.shape)
+    noise = uniform(ids, keys, (units,))[0].astype(field.dtype) if isinstance(fn, Glauber) else None
+    target = sweep_units(respond, settle, old, field.reshape(old.shape), noise, loops, moves)
+    return settle(target, old).reshape(shape), target.reshape(shape)
+
+
 def _say(setting: Setting, arrays: Arrays, i: int, edges: Array, real: Array):
     """What some edges of group `i` say: messages by row, the rows they land on, and which of them are real."""
     network = setting.network
@@ -420,9 +447,7 @@ def _say(setting: Setting, arrays: Arrays, i: int, edges: Array, real: Array):
         topology.layout.arrays[group.sender_array],
         topology.layout.arrays[group.receiver_array],
     )
-    spoken = messages.spoken(setting.call.frame.speakers, i, index, group, sender)
-    if spoken is not None:
-        real = real & spoken[edges]
+    real = _spoken(setting, i, edges, real)
     if len(group.edges) == 1 or (index.senders is None and sender.shared):
         x = messages.gather(group, index, sender, arrays[group.sender_array])
     else:

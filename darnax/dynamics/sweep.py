@@ -2,7 +2,7 @@
 
 A few visits to large parts of arrays are made one by one, each like an update at once. Otherwise visits that need
 arrays of like size share one compiled branch, and a scan goes through them, so that compile time follows the number of
-sizes and not of nodes. A visit then touches its own incoming edges only; sizes are rounded up and the surplus is masked.
+sizes and not of nodes. A visit then touches its own incoming edges only; sizes are rounded up and the rest is masked.
 """
 
 import math
@@ -35,6 +35,7 @@ class Sweep(eqx.Module):
     - `rows`: for every array that takes part, the visited rows.
     - `slots`: for every such array, the place of each row in its visit.
     - `cell`: for `unit_by_unit`, which of the cells of its rows the visit updates; else None.
+    - `stepped`: for `unit_by_unit`, arrays whose nodes are visited once, their units swept inside; see `units.py`.
     - `branch`: which of the `sizes` each visit needs.
     - `sizes`: pairs of `(group, edges)` and `(array, rows)`, rounded up.
     """
@@ -43,6 +44,7 @@ class Sweep(eqx.Module):
     rows: dict[int, Listing]
     slots: dict[int, Int[Array, " rows"]]
     cell: Int[Array, " visits"] | None
+    stepped: tuple[int, ...] = eqx.field(static=True)
     branch: Int[Array, " visits"]
     sizes: tuple[tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]], ...] = eqx.field(static=True)
 
@@ -50,7 +52,7 @@ class Sweep(eqx.Module):
 class InTurn(eqx.Module):
     """A few visits, each of whole arrays (None) or of some of their rows."""
 
-    visits: tuple[dict[int, Bool[Array, " rows"] | None], ...]
+    visits: tuple[dict[int, Bool[Array, " _"] | None], ...]
 
 
 def in_turn(topology: Topology, visits: Sequence[np.ndarray]) -> InTurn | None:
@@ -77,6 +79,7 @@ def sweep(
     moving: Container[int],
     units: bool,
     whole: Container[int],
+    stepped: tuple[int, ...],
 ) -> Sweep | None:
     """The index arrays of a sequence of visits to nodes; with `units` each is taken apart into its cells.
 
@@ -112,7 +115,8 @@ def sweep(
     # rows of several cells are visited once for each of them, with the same edges
     repeats, cell = np.arange(len(rows)), None
     if units:
-        sizes = [len(part) * math.prod(specs[at].item) for visit in rows for at, part in visit.items()]
+        cells = [1 if at in stepped else math.prod(spec.item) for at, spec in enumerate(specs)]
+        sizes = [len(part) * cells[at] for visit in rows for at, part in visit.items()]
         repeats = np.repeat(np.arange(len(rows)), sizes)
         cell = concrete(np.concatenate([np.arange(size) for size in sizes]).astype(np.int32))
     edges = {i: _listing(positions, count, repeats) for i, (positions, count) in edge_lists.items()}
@@ -133,6 +137,7 @@ def sweep(
         rows=listed,
         slots={at: concrete(slot) for at, slot in slots.items()},
         cell=cell,
+        stepped=stepped,
         branch=concrete(branch.astype(np.int32)),
         sizes=sizes,
     )
