@@ -111,7 +111,7 @@ class Matrices(Kernel):
     """
 
     order: Int[Array, " edges"]
-    senders: tuple[Int[Array, "receivers degree"], ...]
+    senders: tuple[Int[Array, "_ _"], ...]
     place: Int[Array, " heard"]
     shape: tuple[int, ...] = eqx.field(static=True)
 

@@ -1,0 +1,261 @@
+"""Every fast way gives what the plain one gives: values, derivatives, under vmap, with NaN and infinity."""
+
+import equinox as eqx
+import jax
+import jax.extend
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+
+import darnax as dx
+from darnax import topologies
+from darnax.couplings.conv import Conv
+from darnax.dynamics import noise
+from darnax.kernels import SUMS, AllToAll, Diagonals, Ends, Segments, Slots, choose_sum
+from darnax.topologies import Topology
+
+KEY = jax.random.key(0)
+
+
+def shifts(sides, periodic):
+    """Neighbours on a square lattice, senders and receivers."""
+    rows = np.arange(sides * sides)
+    x, y = rows // sides, rows % sides
+    ends = []
+    for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        inside = np.full(len(rows), True) if periodic else ((x + a) // sides == 0) & ((y + b) // sides == 0)
+        ends.append(np.stack([((x + a) % sides * sides + (y + b) % sides)[inside], rows[inside]]))
+    return (*np.concatenate(ends, axis=1), sides * sides, sides * sides)
+
+
+def drawn(sending, hearing, edges, hub=None):
+    """A random graph in which the last tenth of nodes hear nobody, with parallel edges; half of them lead to `hub`."""
+    rng = np.random.default_rng(0)
+    senders, receivers = rng.integers(0, sending, edges), rng.integers(0, hearing - hearing // 10, edges)
+    if hub is not None:
+        receivers[::2] = hub
+    return senders, receivers, sending, hearing
+
+
+GRAPHS = {
+    "irregular": (drawn(500, 400, 6000), Slots),
+    "hub": (drawn(300, 300, 5000, hub=7), Slots),
+    "two hundred thousand": (drawn(30_000, 30_000, 210_000), Slots),
+    "torus": (shifts(20, periodic=True), Diagonals),
+    "open lattice": (shifts(20, periodic=False), Diagonals),
+    "dense": (drawn(250, 220, 12_000), AllToAll),
+    "small": (drawn(9, 30, 20), AllToAll),
+    "few": (drawn(1000, 1000, 300), Segments),
+    "none": (drawn(300, 300, 0), Segments),
+}
+
+
+def sorted_ends(senders, receivers, sending, hearing):
+    order = np.argsort(receivers, kind="stable")
+    senders, receivers = senders[order], receivers[order]
+    return senders, receivers, Ends.of(senders, receivers, hearing, sending)
+
+
+def both(name):
+    """The way chosen for a graph and the plain one, as functions of weights and states."""
+    graph, kind = GRAPHS[name]
+    senders, receivers, ends = sorted_ends(*graph)
+    fast = choose_sum(senders, receivers, ends, scalar=True)
+    assert type(fast) is kind
+    return ends, lambda w, x: fast(fast.arrange(w), x), ends.sum
+
+
+def numbers(ends, batch, units=1):
+    keys = jax.random.split(KEY, 2)
+    w = jax.random.normal(keys[0], (len(ends.senders), units))
+    return w, jax.random.normal(keys[1], (ends.sending, units, batch))
+
+
+def close(a, b, scale=1e-5):
+    for one, two in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=scale * (1 + np.abs(np.nan_to_num(two)).max(initial=0)))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_sums_and_derivatives_are_those_of_the_plain_way(name):
+    ends, fast, plain = both(name)
+    w, x = numbers(ends, 3)
+    found, pull = jax.vjp(fast, w, x)
+    expected, pull_plain = jax.vjp(plain, w, x)
+    close(found, expected)
+    close(pull(jnp.sin(expected)), pull_plain(jnp.sin(expected)))
+    tangents = jnp.cos(w), jnp.cos(x)
+    close(jax.jvp(fast, (w, x), tangents), jax.jvp(plain, (w, x), tangents))
+
+
+@pytest.mark.parametrize("batch", [1, 16, 35])
+@pytest.mark.parametrize("name", ["irregular", "torus", "two hundred thousand"])
+def test_weights_learn_the_same_from_any_batch(name, batch):
+    ends, fast, plain = both(name)
+    w, x = numbers(ends, batch)
+    signal = jnp.sin(plain(w, x))
+    found, expected = (
+        jax.jit(lambda w, x, way=way: jax.vjp(lambda w: way(w, x), w)[1](signal)) for way in (fast, plain)
+    )
+    close(found(w, x), expected(w, x))
+
+
+@pytest.mark.parametrize("name", ["irregular", "hub", "torus"])
+def test_a_weight_for_every_unit(name):
+    graph, kind = GRAPHS[name]
+    senders, receivers, ends = sorted_ends(*graph)
+    fast = choose_sum(senders, receivers, ends, scalar=False)
+    assert type(fast) is kind
+    w, x = numbers(ends, 2, units=3)
+    found, pull = jax.vjp(lambda w, x: fast(fast.arrange(w), x), w, x)
+    expected, pull_plain = jax.vjp(ends.sum, w, x)
+    close(found, expected)
+    close(pull(expected), pull_plain(expected))
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("name", [name for name in GRAPHS if name != "none"])
+def test_what_is_not_finite_reaches_those_who_hear_it_and_nobody_else(name, value):
+    ends, fast, plain = both(name)
+    w, x = numbers(ends, 2)
+    x = x.at[int(ends.senders[3]), 0, 1].set(value)
+    found, expected = (np.isfinite(way(w, x)) for way in (fast, plain))
+    np.testing.assert_array_equal(found, expected)
+    assert not expected[:, 0, 1].all()
+    assert expected[:, 0, 0].all()
+
+
+@pytest.mark.parametrize("name", ["irregular", "torus", "dense"])
+def test_under_vmap_and_in_other_dtypes(name):
+    ends, fast, plain = both(name)
+    w, x = numbers(ends, 2)
+    stacked = jnp.stack([w, 2 * w]), jnp.stack([x, jnp.sin(x)])
+    close(jax.vmap(fast)(*stacked), jax.vmap(plain)(*stacked))
+    spins = jnp.where(x > 0, 1, -1).astype(jnp.int8)
+    close(fast(w, spins), plain(w, spins))
+    half = w.astype(jnp.bfloat16)
+    assert fast(half, x).dtype == jnp.bfloat16
+    close(fast(half, x).astype(jnp.float32), plain(half.astype(jnp.float32), x), scale=0.1)
+
+
+def test_the_table_ends_with_a_way_that_always_fits():
+    assert SUMS[-1] is Segments
+
+
+def in_plain_way(network):
+    """The network with its kernels taken out."""
+    return eqx.tree_at(
+        lambda n: [group.kernel for group in n.plan.groups],
+        network,
+        replace=[None] * len(network.plan.groups),
+        is_leaf=lambda leaf: leaf is None,
+    )
+
+
+def gnp(nodes, degree, **attributes):
+    g = nx.gnp_random_graph(nodes, degree / nodes, seed=1, directed=True)
+    nx.set_node_attributes(g, {v: {"shape": attributes.get("shape", ())} for v in g})
+    for u, v in g.edges:
+        g.edges[u, v].update(weight=float(np.cos(3 * u + v)), **attributes.get("edge", {}))
+    g.graph["inputs"] = attributes.get("inputs", ())
+    return g
+
+
+def linear(sender, receiver, key):
+    return eqx.nn.Linear(sender[0], receiver[0], key=key)
+
+
+NETWORKS = {
+    "strengths": (gnp(700, 9), dx.scale(weight="weight"), "slots"),
+    "fixed strengths": (gnp(700, 9), dx.scale(weight="weight", fixed=True), "slots"),
+    "strengths of units": (gnp(700, 9, shape=(3,)), dx.scale(0.5), "slots"),
+    "tied strengths": (gnp(700, 9, edge={"tie": "t"}), dx.scale(0.5), "slots"),
+    "tied, own strengths": (gnp(700, 9, edge={"tie": "t"}), dx.scale(weight="weight", fixed=True), "slots"),
+    "lattice": (topologies.lattice((20, 20), periodic=True), dx.scale(0.5), "4 diagonals"),
+    "small": (gnp(40, 5), dx.scale(weight="weight"), "matrix"),
+    "matrices": (gnp(60, 5, shape=(4,)), dx.dense(), "side by side"),
+    "matrices with factors": (gnp(60, 5, shape=(4,)), dx.dense(factor="weight"), "side by side"),
+    "linear": (gnp(60, 5, shape=(4,)), linear, "side by side"),
+    "one matrix": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), dx.dense(), "nodes first"),
+    "one matrix with factors": (gnp(700, 9, shape=(2,), edge={"tie": "t"}), dx.dense(factor="weight"), "nodes first"),
+    "one linear": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), linear, "nodes first"),
+    "inputs": (gnp(60, 5, shape=(4,), inputs=(0, 3)), dx.dense(), "side by side"),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    graph, coupling, kernel = NETWORKS[request.param]
+    topology = Topology(graph)
+    (kind,) = topology.edge_kinds
+    network = dx.Network(topology, {kind: coupling}, dx.tanh, key=KEY)
+    assert kernel in network.summary()
+    return network
+
+
+def test_networks_step_and_learn_as_edge_by_edge(network):
+    plain, (kind,) = in_plain_way(network), network.topology.edge_kinds
+    state = dx.GraphState(network.topology, 2)
+    state = state.replace(jax.tree.map(lambda a: jax.random.normal(KEY, a.shape), state.arrays))
+    close(dx.step(network, state).arrays, dx.step(plain, state).arrays)
+    quiet = {"silence": network.topology.nodes[:5]}
+    close(dx.step(network, state, **quiet).arrays, dx.step(plain, state, **quiet).arrays)
+    rules = {kind: dx.hebbian()}
+    if jax.tree.leaves(dx.partition(network, rules)[0]):
+        close(*(dx.local_updates(n, state, rules).couplings for n in (network, plain)))
+
+
+def test_gradients_through_rest_are_those_of_the_plain_way():
+    network = dx.Network(Topology(gnp(60, 3, shape=(2,), inputs=(0,))), {"edge": dx.dense(gain=0.3)}, dx.tanh, key=KEY)
+
+    def loss(network, x):
+        return jnp.sum(
+            dx.relax(network, dx.GraphState(network.topology).init(x), max_steps=200).state.arrays["node(2,)"] ** 2
+        )
+
+    x = jnp.ones((1, 2))
+    found, expected = (eqx.filter_grad(loss)(n, x) for n in (network, in_plain_way(network)))
+    close(found.couplings, expected.couplings, scale=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "channels"), [((1, 1), "SAME", 1), ((2, 1), "VALID", 2), ((1, 2), ((1, 0), (2, 2)), 3)]
+)
+def test_small_convolutions_are_those_of_the_library(stride, padding, channels):
+    weight = jax.random.normal(KEY, (3, 2, channels, 4))
+    conv, x = Conv(weight, stride, padding), jax.random.normal(KEY, (7, 6, channels, 5))
+
+    def plain(conv, x):
+        return jax.vmap(conv, in_axes=-1, out_axes=-1)(x)
+
+    found, pull = jax.vjp(lambda conv, x: conv.batched(x), conv, x)
+    expected, pull_plain = jax.vjp(plain, conv, x)
+    close(found, expected)
+    close(pull(expected), pull_plain(expected))
+
+
+def test_noise_is_threefry(monkeypatch):
+    """With the 20 rounds of JAX it gives what JAX gives, and any two units draw apart."""
+    monkeypatch.setattr(noise, "ROUNDS", 20)
+    ids = jnp.asarray([[3, 9], [2**31, 7]], jnp.uint32)
+    found = noise.uniform(ids, KEY[None], (2,))
+    words = jax.random.key_data(KEY)
+    for node in range(2):
+        counts = jnp.stack([ids[node, 0], ids[node, 0], ids[node, 1], ids[node, 1] + jnp.uint32(1)])
+        bits = jax.extend.random.threefry_2x32((words[0], words[1]), counts)[:2]
+        np.testing.assert_array_equal(
+            found[node, :, 0], (bits >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
+        )
+
+
+def test_noise_is_even_and_apart():
+    ids = jnp.asarray(np.random.default_rng(0).integers(0, 2**32, (500, 2)), jnp.uint32)
+    keys = jax.random.split(KEY, 20)
+    draws = np.asarray(noise.uniform(ids, keys, (3,)))
+    assert draws.shape == (500, 3, 20)
+    assert abs(draws.mean() - 0.5) < 4 * (1 / 12 / draws.size) ** 0.5
+    flat = draws.reshape(-1, 20) - 0.5
+    correlation = np.corrcoef(flat.T) - np.eye(20)
+    assert np.abs(correlation).max() < 5 / len(flat) ** 0.5
+    np.testing.assert_array_equal(draws[[4, 2]], noise.uniform(ids[jnp.asarray([4, 2])], keys, (3,)))
