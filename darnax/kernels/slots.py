@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Int
 
 from darnax.kernels.sum import Ends, Sum, take, with_derivatives
 
-LARGEST, FEW, MANY = 32, 4096, 200_000
+LARGEST, FEW = 32, 4096
 
 
 class Class(eqx.Module):
@@ -28,8 +28,8 @@ class Slots(Sum):
     """`y = w[0] x[s[0]] + w[1] x[s[1]] + ...`, written out for every class of in-degree.
 
     A gather that stands in an elementwise loop becomes vector code. On large graphs classes are two apart, which pads a
-    few per cent; on small ones eight, because what counts there is the number of loops. Nodes with more than 32 edges
-    are cut into parts, which a short plain sum puts together.
+    few per cent; on small ones up to eight, because what counts there is the number of loops. Nodes with more than 32
+    edges are cut into parts, which a short plain sum puts together.
 
     **Fields:**
 
@@ -55,7 +55,7 @@ class Slots(Sum):
         owner = np.repeat(np.arange(hearing), cuts)
         nth = np.arange(len(owner)) - np.repeat(np.cumsum(cuts) - cuts, cuts)
         start, size = first[owner] + LARGEST * nth, np.minimum(degree[owner] - LARGEST * nth, LARGEST)
-        apart = 8 if len(senders) < MANY else 2
+        apart = 8 if len(senders) < 2**16 else 4 if len(senders) < 2**18 else 2
         bound = np.where(size <= 2, size, np.minimum(-(-size // apart) * apart, LARGEST))
         order = np.argsort(bound, kind="stable")
         classes = tuple(

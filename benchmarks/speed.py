@@ -1,0 +1,330 @@
+"""Passes, sweeps and training steps beside what else one could use, and beside what the machine allows.
+
+Every row is timed in interleaved rounds of one run. Peers that are not installed are left out; thrml can stand in an
+environment of its own, named by `--thrml PYTHON`. Prints a table of docs/benchmarks.md. Usage:
+
+    python benchmarks/speed.py
+    python benchmarks/speed.py --only lattice ising
+"""
+
+import argparse
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jraph
+import networkx as nx
+import numpy as np
+import optax
+import scipy.sparse as sp
+from timing import interleaved, ratio, timed
+
+import darnax as dx
+
+PASSES, KEY = 20, jax.random.key(0)
+RNG = np.random.default_rng(0)
+
+
+def clip(x):
+    return jnp.clip(x, -1, 1)
+
+
+CLIP = dx.elementwise(clip)
+
+
+def loop(one_pass, passes=PASSES):
+    """That many passes as one compiled call."""
+    return jax.jit(lambda w, x: jax.lax.fori_loop(0, passes, lambda _, x: one_pass(w, x), x))
+
+
+def random_ends(units, edges):
+    """About so many different edges between random units."""
+    pairs = np.unique(RNG.integers(0, units, edges) * units + RNG.integers(0, units, edges))
+    return pairs // units, pairs % units
+
+
+def random_state(topology, batch):
+    state = dx.GraphState(topology, batch)
+    return state.replace(jax.tree.map(lambda a: jnp.asarray(RNG.standard_normal(a.shape), a.dtype), state.arrays))
+
+
+def report(name, ours, peers, passes=PASSES, limit=None):
+    """A row: milliseconds a pass of ours, how many times longer each peer takes, and which share of the limit it is."""
+    times = interleaved(ours, *peers.values(), *([] if limit is None else [limit]), rounds=9)
+    cells = [f"{peer} {ratio(column, times[0]):.1f}" for peer, column in zip(peers, times[1:], strict=False)]
+    share = "" if limit is None else f"{ratio(times[-1], times[0]):.0%}"
+    print(f"| {name} | {statistics.median(times[0]) / passes * 1e3:.3f} | {', '.join(cells)} | {share} |", flush=True)
+
+
+def strengths(name, senders, receivers, units, batch, activation=CLIP, dtype="float32"):
+    """Weights on the edges of a graph of single units."""
+    topology = dx.Topology.from_edges(senders, receivers, n=units, dtype=dtype)
+    network = dx.Network(topology, {"edge": dx.scale(0.1)}, activation, key=KEY)
+    state = random_state(topology, batch)
+    (spec,) = state.arrays
+    group = topology.groups[0]
+    s, r, w = jnp.asarray(group.senders), jnp.asarray(group.receivers), network.couplings["edge"][0].strength
+    matrix = sp.csr_matrix((np.asarray(w), (group.receivers, group.senders)), shape=(units, units))
+    x = state.arrays[spec].astype(jnp.float32)
+    by_hand = np.asarray(x) if batch > 1 else np.asarray(x[:, 0])
+
+    def segments(w, x):
+        return clip(jraph.segment_sum(w[2][:, None] * x[w[0]], w[1], units, indices_are_sorted=True))
+
+    def scipy_passes():
+        y = by_hand
+        for _ in range(PASSES):
+            y = np.clip(matrix @ y, -1, 1)
+
+    slots = jnp.asarray(RNG.integers(0, units, (max(len(senders) // units, 1), units)), jnp.int32)
+
+    def gathers(slots, x):
+        return 0.1 * sum(x.at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False) for rows in slots)
+
+    jraph_loop, limit = loop(segments), loop(gathers)
+    report(
+        name,
+        lambda: dx.rollout(network, state, PASSES)[0].arrays,
+        {"jraph": lambda: jraph_loop((s, r, w), x), "scipy": scipy_passes},
+        limit=lambda: limit(slots, x),
+    )
+
+
+def irregular():
+    for units, edges, batch in (
+        (2000, 40_000, 16),
+        (2000, 40_000, 256),
+        (100_000, 1_600_000, 1),
+        (100_000, 1_600_000, 16),
+    ):
+        ends = random_ends(units, edges)
+        strengths(f"random graph, {units:,} units, {edges:,} edges, B = {batch}", *ends, units, batch)
+    pairs = np.asarray(nx.barabasi_albert_graph(100_000, 8, seed=0).edges).T
+    ends = np.concatenate([pairs, pairs[::-1]], axis=1)
+    strengths(f"scale-free, 100,000 units, {ends.shape[1]:,} edges, B = 16", *ends, 100_000, 16)
+
+
+def torus(side):
+    rows = np.arange(side * side)
+    x, y = rows // side, rows % side
+    near = [((x + a) % side) * side + (y + b) % side for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+    return np.concatenate(near), np.tile(rows, 4), side * side
+
+
+def lattice():
+    for batch in (1, 8):
+        strengths(f"torus 512 × 512, a weight an edge, B = {batch}", *torus(512), batch)
+    strengths("the same, int8 spins, B = 8", *torus(512), 8, activation=dx.sign, dtype="int8")
+
+
+def graph_layer():
+    vertices, edges, features = 10_000, 160_000, 64
+    senders, receivers = random_ends(vertices, edges)
+    topology = dx.Topology.from_edges(senders, receivers, n=vertices, shape=(features,), tie="shared")
+    network = dx.Network(topology, {"edge": dx.dense(gain=0.1)}, CLIP, key=KEY)
+    state = random_state(topology, 1)
+    x = next(iter(state.arrays.values()))[..., 0]
+    weight = network.couplings["edge"][0].weight
+    graph = jraph.GraphsTuple(
+        x,
+        None,
+        jnp.asarray(receivers),
+        jnp.asarray(senders),
+        None,
+        jnp.asarray([vertices]),
+        jnp.asarray([len(senders)]),
+    )
+
+    def convolve(given, x):
+        weight, graph = given
+        layer = jraph.GraphConvolution(
+            lambda nodes: nodes @ weight.T, add_self_edges=False, symmetric_normalization=False
+        )
+        return clip(layer(graph._replace(nodes=x)).nodes)
+
+    peer = loop(convolve)
+    report(
+        "graph layer, 10,000 vertices, 160,000 edges, 64 features, one matrix",
+        lambda: dx.rollout(network, state, PASSES)[0].arrays,
+        {"jraph.GraphConvolution": lambda: peer((weight, graph), x)},
+    )
+
+
+def matrices():
+    nodes, edges, units, batch = 512, 2048, 32, 32
+    senders, receivers = random_ends(nodes, edges)
+    topology = dx.Topology.from_edges(senders, receivers, n=nodes, shape=(units,))
+    network = dx.Network(topology, {"edge": dx.dense(gain=0.3)}, CLIP, key=KEY)
+    state, group = random_state(topology, batch), topology.groups[0]
+    x = next(iter(state.arrays.values()))
+    given = network.couplings["edge"][0].weight, jnp.asarray(group.senders), jnp.asarray(group.receivers)
+
+    def einsum(given, x):
+        weight, senders, receivers = given
+        return clip(jraph.segment_sum(jnp.einsum("eij,ejb->eib", weight, x[senders]), receivers, nodes))
+
+    peer = loop(einsum)
+    report(
+        "512 nodes of 32 units, 2,048 matrices, B = 32",
+        lambda: dx.rollout(network, state, PASSES)[0].arrays,
+        {"einsum and segment_sum": lambda: peer(given, x)},
+    )
+
+
+def windows():
+    g = nx.DiGraph()
+    g.add_node("image", shape=(28, 28, 1))
+    g.add_node("v1", shape=(24, 24, 16))
+    g.add_edge("image", "v1")
+    network = dx.Network(dx.Topology(g), {"edge": dx.conv(5, padding="VALID")}, dx.identity, key=KEY)
+    state = random_state(network.topology, 64)
+    kernel, image = network.couplings["edge"][0].weight[0], state["image"]
+    step, numbers = eqx.filter_jit(dx.step), ("NHWC", "HWIO", "NHWC")
+    library = jax.jit(lambda x: jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=numbers))
+    peers = {"lax.conv": lambda: library(image)}
+    try:
+        import torch
+    except ImportError:
+        pass
+    else:
+        here, there = (
+            torch.tensor(np.asarray(image)).permute(0, 3, 1, 2),
+            torch.tensor(np.asarray(kernel)).permute(3, 2, 0, 1),
+        )
+        peers["torch conv2d"] = lambda: torch.nn.functional.conv2d(here, there).numpy()
+    report("5 × 5 windows on 28 × 28, 16 filters, B = 64", lambda: step(network, state).arrays, peers, passes=1)
+
+
+def ising(thrml=None):
+    for side, batch, sweeps in ((64, 1, 200), (64, 32, 50), (512, 1, 20)):
+        begin = time.perf_counter()
+        senders, receivers, units = torus(side)
+        topology = dx.Topology.from_edges(senders, receivers, n=units)
+        network = dx.Network(topology, {"edge": dx.scale(1.0)}, dx.glauber(2.27), key=KEY)
+        state = dx.GraphState(topology, batch)
+
+        def chain(network=network, state=state, sweeps=sweeps):
+            return dx.rollout(network, state, sweeps, schedule=dx.coloured(), key=KEY)[0].arrays
+
+        timed(chain)
+        built = time.perf_counter() - begin
+        ours = units * batch * sweeps / min(timed(chain) for _ in range(5)) / 1e6
+        line = f"| heat bath on a torus {side} × {side}, two colours, {batch} chains | {ours:.0f} M updates/s"
+        line += f", {built:.1f} s to the first sample | "
+        if thrml is not None:
+            script = Path(__file__).with_name("thrml_ising.py")
+            done = subprocess.run([thrml, script, str(side), str(batch)], capture_output=True, text=True, check=True)
+            theirs, first = map(float, done.stdout.split())
+            line += f"thrml {ours / theirs:.1f}, to the first sample {first / built:.1f}"
+        print(line + " | |", flush=True)
+
+
+def training():
+    """The 784-2000-10 network of sparse couplings, 1 + 5 + 5 passes, perceptron rule, plain descent, batch 16."""
+
+    def wiring(receivers, senders, density):
+        return sp.random(receivers, senders, density, random_state=0, data_rvs=lambda n: RNG.standard_normal(n) * 0.1)
+
+    g = nx.DiGraph()
+    g.add_node("x", shape=(784,))
+    g.add_node("h", shape=(2000,), kind="hidden")
+    g.add_node("y", shape=(10,), kind="output")
+    for u, v, kind in (("x", "h", "input"), ("h", "h", "recurrent"), ("h", "y", "readout"), ("y", "h", "feedback")):
+        g.add_edge(u, v, kind=kind)
+    couplings = {
+        "input": dx.sparse(wiring(2000, 784, 0.1)),
+        "recurrent": dx.sparse(wiring(2000, 2000, 0.01)),
+        "readout": dx.dense(),
+        "feedback": dx.dense(),
+    }
+    network = dx.Network(dx.Topology(g, inputs=["x"], outputs=["y"]), couplings, dx.sign, key=KEY)
+    rules = {kind: dx.perceptron(1.0) for kind in ("input", "recurrent", "readout")}
+    phases = [
+        dx.Phase("warm-up", steps=1, settle=False, silence=["y"]),
+        dx.Phase("clamped", steps=5, settle=False, clamp=["y"]),
+        dx.Phase("free", steps=5, settle=False, silence=["y"]),
+    ]
+    learning, optimiser = dx.DynamicalLearning(rules, phases), optax.sgd(0.01)
+    x = jnp.asarray(RNG.standard_normal((16, 784)), jnp.float32)
+    y = {"y": dx.one_vs_all(RNG.integers(0, 10, 16), 10)}
+    params, rest = dx.partition(network, rules)
+    matrix = jnp.asarray(RNG.standard_normal((2000, 2000)), jnp.float32)
+    columns = jnp.asarray(RNG.standard_normal((2000, 16)), jnp.float32)
+
+    @eqx.filter_jit
+    def steps(params, memory):
+        def one(now, _):
+            params, memory = now
+            updates, *_ = learning.updates(eqx.combine(params, rest), x, y, jnp.ones(16, bool))
+            change, memory = optimiser.update(updates, memory, params)
+            return (optax.apply_updates(params, change), memory), None
+
+        return jax.lax.scan(one, (params, memory), length=PASSES)[0]
+
+    memory, peer = optimiser.init(params), loop(lambda w, x: clip(w @ x))
+    first = timed(lambda: steps(params, memory))
+    ours, theirs = interleaved(lambda: steps(params, memory), lambda: peer(matrix, columns), rounds=9)
+    print(
+        f"| training step, 784-2000-10, sparse | {statistics.median(ours) / PASSES * 1e3:.2f} | "
+        f"a dense product 2000 × 2000 at B = 16: {ratio(theirs, ours):.2f}; {first:.1f} s to compile | |",
+        flush=True,
+    )
+
+
+def units():
+    g = nx.DiGraph()
+    g.add_node("spins", shape=(1000,))
+    g.add_edge("spins", "spins")
+    network = dx.Network(dx.Topology(g), {"edge": dx.dense(self_coupling=0.0)}, dx.sign, key=KEY)
+    state = random_state(network.topology, 16)
+    report(
+        "unit by unit, one dense population of 1,000 units, B = 16",
+        lambda: dx.rollout(network, state, PASSES, schedule=dx.unit_by_unit())[0].arrays,
+        {"a synchronous pass": lambda: dx.rollout(network, state, PASSES)[0].arrays},
+    )
+
+
+def million():
+    count, degree = 10**6, 8
+    ends = random_ends(count, count * degree)
+    begin = time.perf_counter()
+    topology = dx.Topology.from_edges(*ends, n=count)
+    network = dx.Network(topology, {"edge": dx.scale(0.1)}, dx.tanh, key=KEY)
+    jax.block_until_ready(jax.tree.leaves(eqx.filter(network, eqx.is_array)))
+    built = time.perf_counter() - begin
+    held = sum(
+        leaf.nbytes for leaf in {id(leaf): leaf for leaf in jax.tree.leaves(network) if eqx.is_array(leaf)}.values()
+    )
+    print(f"| one million units of degree 8: topology and network | {built:.1f} s, {held / 1e6:.0f} MB | | |")
+    strengths("one million units of degree 8, B = 1", *ends, count, 1)
+
+
+ROWS = {
+    "irregular": irregular,
+    "lattice": lattice,
+    "graph_layer": graph_layer,
+    "matrices": matrices,
+    "windows": windows,
+    "ising": ising,
+    "training": training,
+    "units": units,
+    "million": million,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--thrml", help="the Python of an environment that has thrml")
+    options = parser.parse_args()
+    print("| one pass | ms | times as long take | share of the limit |\n|---|--:|---|--:|")
+    for name in options.only:
+        ROWS[name](options.thrml) if name == "ising" else ROWS[name]()
+
+
+if __name__ == "__main__":
+    main()
