@@ -33,9 +33,9 @@ def accuracies(score):
     return np.array([[score(digits.digits(split), seed) for seed in SEEDS] for split in SPLITS])
 
 
-def deep(rules, reads="deep", epochs=20):
+def deep(rules, reads="deep", units=2 * digits.UNITS, epochs=20):
     """The network of examples/digits.py, twice as large."""
-    topology = digits.draw(reads, 2 * digits.CHANNELS, 2 * digits.UNITS)
+    topology = digits.draw(reads, 2 * digits.CHANNELS, units)
     return lambda data, seed: digits.train(topology, rules, data, epochs, seed)[-1].accuracy
 
 
@@ -89,7 +89,7 @@ def dense(rules):
 
 NETWORKS = {  # what is said of it, and its accuracy on a split from a seed
     "learnt": ("hidden couplings learnt", deep(digits.LEARNT)),
-    "features": ("fixed features, read-out learnt", deep(digits.READOUT, reads="pooled", epochs=40)),
+    "features": ("fixed features, read-out learnt", deep(digits.READOUT, reads="pooled", units=10, epochs=40)),
     "conv": ("convolutional, hidden couplings learnt", convolutional(conv_digits.LEARNT)),
     "conv-drawn": ("the same, hidden couplings as drawn", convolutional(conv_digits.READOUT)),
     "dense": ("dense, 256 units, hidden couplings learnt", dense(digits.LEARNT)),

@@ -25,7 +25,7 @@ from timing import interleaved, ratio, timed
 
 import darnax as dx
 
-PASSES, KEY = 20, jax.random.key(0)
+PASSES, KEY = 50, jax.random.key(0)
 RNG = np.random.default_rng(0)
 
 

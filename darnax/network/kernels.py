@@ -92,9 +92,12 @@ class SharedMessage(Kernel):
         coupling, weights = prepared
         leaves = [leaf for leaf in jax.tree.leaves(coupling) if eqx.is_inexact_array(leaf)]
         x = x.astype(leaves[0].dtype if leaves else dtype)
-        said = jax.vmap(jax.vmap(coupling, in_axes=-1, out_axes=-1))(x)
-        found = self.sum(weights, said.reshape(len(x), 1, -1).astype(dtype))
-        return found.reshape(len(found), *self.shape, x.shape[-1]).astype(dtype)
+        samples = jnp.moveaxis(x, -1, 1)
+        said = jax.vmap(coupling)(samples.reshape(-1, *samples.shape[2:]))
+        # without the barrier XLA would put in order what was said anew for every edge
+        said = jax.lax.optimization_barrier(said.reshape(len(x), 1, -1).astype(dtype))
+        found = self.sum(weights, said).astype(dtype)
+        return jnp.moveaxis(found.reshape(len(found), x.shape[-1], *self.shape), 1, -1)
 
     def __str__(self):
         return f"nodes first, {self.sum}"
