@@ -1,5 +1,6 @@
 """Training on data: it learns, it resumes bit for bit, and it says what is wrong with what it is given."""
 
+import dataclasses
 import json
 import os
 
@@ -111,6 +112,19 @@ def test_inference_leaves_out_the_phases_that_teach():
     expected = dx.relax(network, state, silence=["label"]).state
     np.testing.assert_array_equal(LEARNING.infer(network, X).state["hidden"], expected["hidden"])
     np.testing.assert_array_equal(dx.predict(network, LEARNING, X, batch_size=16), expected["label"])
+
+
+def test_inference_does_not_go_on_resting():
+    """A phase in which only more is held than where the one before came to rest would change nothing."""
+    free = dx.Phase("free", silence=["label"], schedule=dx.node_by_node())
+    taught = dx.Phase("taught", clamp=["label"])
+    released = dx.Phase("released", silence=["label"], clamp=["image"])
+    network = small()
+    answer = dx.DynamicalLearning(RULES, [free, taught, released]).infer(network, X)
+    assert free.run(network, dx.GraphState(network.topology).init(X), {}).steps.max() == answer.steps.max() > 1
+    for changed in ({"silence": []}, {"kinds": ["forward"]}, {"settle": False}):
+        assert not dataclasses.replace(released, **changed).rests_after(free)
+    assert not free.rests_after(released)
 
 
 def test_evaluate_is_the_mean_over_all_samples():

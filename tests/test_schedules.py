@@ -289,3 +289,54 @@ def test_groups_may_leave_out_what_cannot_change():
     state = random_state(network.topology, 2)
     dx.step(network, state, schedule=dx.groups([[4, 3], [2]]), clamp=[1])
     dx.step(network, state, schedule=dx.groups([[4, 3, 0], [2, 1]]), clamp=[1])
+
+
+@pytest.mark.parametrize("units", [37, 70])
+def test_units_of_a_large_node_see_those_before_them(units):
+    """As when the field of every unit is worked out anew; 37 is prime, 70 is not."""
+    g = nx.MultiDiGraph()
+    g.add_node("a", shape=(units,), kind="slow")
+    g.add_node("b", shape=(3,), kind="quick")
+    g.add_edge("a", "a", kind="dense", tie="t")
+    g.add_edge("a", "a", kind="scale")
+    g.add_edge("a", "a", kind="other")
+    g.add_edge("b", "a", kind="up")
+    g.add_edge("a", "b", kind="up")
+    network = dx.Network(
+        dx.Topology(g),
+        {"dense": dx.dense(self_coupling=0.5), "scale": dx.scale(-0.3), "other": dx.dense(0.2), "up": dx.dense()},
+        {"slow": dx.leaky(0.6, dx.tanh), "quick": dx.tanh},
+        biases={"slow": dx.bias(jax.random.normal)},
+        key=jax.random.key(0),
+    )
+    state = random_state(network.topology, 2)
+    held = np.arange(units) % 5 == 2
+    found = dx.step(
+        network, state, schedule=dx.unit_by_unit(["a", "b"]), clamp={"a": held}, kinds=["dense", "scale", "up"]
+    )
+    quiet = dx.step(network, state, schedule=dx.unit_by_unit(["a", "b"]), silence=["a"])
+    field_of = jax.jit(lambda state: dx.step(network, state, clamp={"a": held}, kinds=["dense", "scale", "up"])["a"])
+    now = state
+    for j in np.flatnonzero(~held):
+        now = now.replace_val("a", now["a"].at[:, j].set(field_of(now)[:, j]))
+    np.testing.assert_allclose(found["a"], now["a"], atol=1e-5)
+    alone = dx.step(network, state, silence=["a"])  # nobody in the node hears another
+    np.testing.assert_allclose(quiet["a"], alone["a"], atol=1e-6)
+
+
+def test_units_that_hear_no_other_draw_the_same_under_any_schedule():
+    g = nx.DiGraph()
+    g.add_node("a", shape=(40,))
+    g.add_node("b", shape=(40,))
+    g.add_edge("a", "a")
+    g.add_edge("b", "b")
+    network = dx.Network(dx.Topology(g), {"edge": dx.dense(gain=0.0)}, dx.glauber(1.0), key=jax.random.key(0))
+    schedules = dx.synchronous(), dx.unit_by_unit(), dx.node_by_node(), dx.coloured()
+    draws = [
+        dx.step(network, dx.GraphState(network.topology, 3), schedule=s, key=jax.random.key(0)).arrays
+        for s in schedules
+    ]
+    (first, *others) = [next(iter(arrays.values())) for arrays in draws]
+    assert abs(float(first.mean())) < 0.3
+    for other in others:
+        np.testing.assert_array_equal(first, other)

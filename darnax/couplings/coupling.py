@@ -3,6 +3,9 @@
 A *coupling* is a callable module from one sender's state of one sample to one receiver's message. A *factory*
 `(sender_shape, receiver_shape, key) -> coupling` makes it; any Equinox layer works. The network calls a factory once
 for every sort of edge, vectorised over keys, so that it draws from nothing but `key`.
+
+A coupling may have two methods more. `prepared()` gives it as a loop wants it, with all that follows from its
+parameters worked out. `batched(x)` takes the states `(*sender, B)` of a batch at once, where that beats `vmap`.
 """
 
 from collections.abc import Callable, Mapping

@@ -419,7 +419,8 @@ def _one_by_one(setting: Setting, cells: Cells, loops: list, free: Array | None,
     network, at = setting.network, cells.at
     spec, ids = network.topology.layout.arrays[at], network.plan.arrays[at].ids[cells.rows]
     (kind,) = network.plan.arrays[at].kinds
-    fn, bias, units = network.activations[kind], setting.biases[at], math.prod(spec.item)
+    fn: Any = network.activations[kind]
+    bias, units = setting.biases[at], math.prod(spec.item)
     field = cells.field if bias is None else cells.field + bias[cells.rows]
 
     def respond(field, old, noise):

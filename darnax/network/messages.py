@@ -135,12 +135,11 @@ def send(coupling: Any, tied: bool, x: Shaped[Array, "edges *sender batch"], dty
     leaves = [leaf for leaf in jax.tree.leaves(coupling) if eqx.is_inexact_array(leaf)]
     x = x.astype(leaves[0].dtype if leaves else dtype)
     arrays, static = eqx.partition(coupling, eqx.is_array)
-    if hasattr(coupling, "batched"):
 
-        def over_batch(arrays, senders):
-            return eqx.combine(arrays, static).batched(senders)
-    else:
-        over_batch = jax.vmap(lambda arrays, x: eqx.combine(arrays, static)(x), in_axes=(None, -1), out_axes=-1)
+    def over_batch(arrays: Any, x: Array) -> Array:
+        own = eqx.combine(arrays, static)
+        return own.batched(x) if hasattr(own, "batched") else jax.vmap(own, in_axes=-1, out_axes=-1)(x)
+
     if len(x) == 1:
         return over_batch(pick(arrays, tied, 0), x[0])[None].astype(dtype)
     axes = jax.tree.map(lambda own: 0 if own else None, per_edge(arrays, tied))

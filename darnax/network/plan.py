@@ -86,7 +86,7 @@ def _group_index(topology: Topology, group: EdgeGroup, coupling: Any) -> GroupIn
     sender, spec = topology.layout.arrays[group.sender_array], topology.layout.arrays[group.receiver_array]
     senders = None if group.sender_index is not None else jnp.asarray(group.senders, jnp.int32)
     if group.receiver_index is not None:
-        rows = slice(0, spec.rows) if spec.shared else group.receiver_index[0]
+        rows: Any = slice(0, spec.rows) if spec.shared else group.receiver_index[0]
         return GroupIndex(senders, None, None, None, rows.start, rows.stop)
     rows = group.receivers.ravel()
     start, stop = int(rows.min()), int(rows.max()) + 1
