@@ -206,6 +206,26 @@ def test_networks_step_and_learn_as_edge_by_edge(network):
         close(*(dx.local_updates(n, state, rules).couplings for n in (network, plain)))
 
 
+@pytest.mark.parametrize("name", ["strengths", "lattice", "small", "matrices"])
+def test_coarse_weights_are_summed_in_full(name):
+    """Messages are as coarse as the weights, fields are not."""
+    graph, coupling, _ = NETWORKS[name]
+    topology = Topology(graph)
+    (kind,) = topology.edge_kinds
+    drawn = dx.Network(topology, {kind: coupling}, dx.identity, key=KEY)
+
+    def coarse(dtype):
+        weights = jax.tree.map(lambda w: w.astype(jnp.bfloat16).astype(dtype), drawn.couplings)
+        return eqx.tree_at(lambda n: n.couplings, drawn, weights)
+
+    network, fine = coarse(jnp.bfloat16), coarse(jnp.float32)
+    state = dx.GraphState(topology, 2)
+    state = state.replace(jax.tree.map(lambda a: jnp.round(8 * jax.random.normal(KEY, a.shape)) / 8, state.arrays))
+    (found,), (expected,) = (dx.step(n, state).arrays.values() for n in (network, fine))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_gradients_through_rest_are_those_of_the_plain_way():
     network = dx.Network(Topology(gnp(60, 3, shape=(2,), inputs=(0,))), {"edge": dx.dense(gain=0.3)}, dx.tanh, key=KEY)
 

@@ -61,7 +61,7 @@ class Diagonals(Sum):
 
     def arrange(self, w):
         still = jax.lax.stop_gradient(w)
-        return w, take(still, self.edges), take(still, self.others[1])
+        return w, [take(still, edges) for edges in self.edges], take(still, self.others[1])
 
     def __call__(self, arranged, x):
         w, diagonals, theirs = arranged

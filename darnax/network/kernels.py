@@ -58,7 +58,7 @@ class Strengths(Kernel):
         strength, edges = value(coupling.strength), len(self.sum.ends.senders)
         own = not tied or (isinstance(coupling.strength, Fixed) and coupling.strength.own)
         w = strength.reshape(edges, -1) if own else jnp.broadcast_to(strength.reshape(1, -1), (edges, strength.size))
-        return self.sum.arrange(w)
+        return self.sum.arrange(w.astype(jnp.float64 if w.dtype == jnp.float64 else jnp.float32))
 
     def __call__(self, prepared, x, dtype):
         found = self.sum(prepared, x.reshape(len(x), -1, x.shape[-1]))
@@ -160,7 +160,7 @@ class Matrices(Kernel):
         found = []
         for i, (senders, block) in enumerate(zip(self.senders, blocks, strict=True)):
             heard = take(x, senders).reshape(len(senders), -1, x.shape[-1])
-            field = jnp.einsum("nrk,nkb->nrb", block, heard)
+            field = jnp.einsum("nrk,nkb->nrb", block, heard, preferred_element_type=dtype)
             found.append((field if bias is None else field + bias[i][..., None]).astype(dtype))
         found.append(jnp.zeros((1, *found[0].shape[1:]), dtype))
         return take(jnp.concatenate(found), self.place).reshape(len(self.place), *self.shape, x.shape[-1])
