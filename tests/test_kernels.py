@@ -45,7 +45,7 @@ GRAPHS = {
     "torus": (shifts(20, periodic=True), Diagonals),
     "open lattice": (shifts(20, periodic=False), Diagonals),
     "dense": (drawn(250, 220, 12_000), AllToAll),
-    "small": (drawn(9, 30, 20), AllToAll),
+    "small": (drawn(9, 30, 70), AllToAll),
     "few": (drawn(1000, 1000, 300), Segments),
     "none": (drawn(300, 300, 0), Segments),
 }

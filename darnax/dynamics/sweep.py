@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int
 from darnax.network.messages import SILENT, Speakers, concrete
 from darnax.topologies.topology import Topology
 
-MAX_BRANCHES, MAX_IN_TURN = 12, 8
+MAX_BRANCHES, MAX_IN_TURN = 12, 4
 
 
 class Listing(eqx.Module):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from darnax.kernels.sum import Ends, Sum, with_derivatives
 
-DENSITY, SMALL = 0.15, 200
+DENSITY, SMALL, FEW = 0.15, 200, 64
 
 
 class AllToAll(Sum):
@@ -19,7 +19,7 @@ class AllToAll(Sum):
     @classmethod
     def of(cls, senders, receivers, ends, scalar):
         dense = len(senders) >= DENSITY * ends.sending * ends.hearing or max(ends.sending, ends.hearing) <= SMALL
-        return cls(ends) if scalar and dense else None
+        return cls(ends) if scalar and dense and len(senders) >= FEW else None
 
     def arrange(self, w):
         return w, self.ends.matrix(jax.lax.stop_gradient(w))
