@@ -1,6 +1,6 @@
 """Digits by local learning against a kernel machine and backpropagation: five splits, three seeds, paired.
 
-The networks are those of examples/digits.py, twice as large, and of examples/conv_digits.py, after the last epoch.
+The networks are those of examples/digits.py, larger, and of examples/conv_digits.py, after the last epoch.
 Prints a table of docs/benchmarks.md. Usage:
 
     python benchmarks/learning.py                                # everything, in about an hour on two cores
@@ -33,9 +33,9 @@ def accuracies(score):
     return np.array([[score(digits.digits(split), seed) for seed in SEEDS] for split in SPLITS])
 
 
-def deep(rules, reads="deep", units=2 * digits.UNITS, epochs=20):
-    """The network of examples/digits.py, twice as large."""
-    topology = digits.draw(reads, 2 * digits.CHANNELS, units)
+def deep(rules, reads="deep", channels=2 * digits.CHANNELS, units=2 * digits.UNITS, epochs=20):
+    """The network of examples/digits.py, of other sizes."""
+    topology = digits.draw(reads, channels, units)
     return lambda data, seed: digits.train(topology, rules, data, epochs, seed)[-1].accuracy
 
 
@@ -89,7 +89,10 @@ def dense(rules):
 
 NETWORKS = {  # what is said of it, and its accuracy on a split from a seed
     "learnt": ("hidden couplings learnt", deep(digits.LEARNT)),
-    "features": ("fixed features, read-out learnt", deep(digits.READOUT, reads="pooled", units=10, epochs=40)),
+    "features": (
+        "fixed features, read-out learnt",
+        deep(digits.READOUT, reads="pooled", channels=digits.CHANNELS, units=10, epochs=40),
+    ),
     "conv": ("convolutional, hidden couplings learnt", convolutional(conv_digits.LEARNT)),
     "conv-drawn": ("the same, hidden couplings as drawn", convolutional(conv_digits.READOUT)),
     "dense": ("dense, 256 units, hidden couplings learnt", dense(digits.LEARNT)),
