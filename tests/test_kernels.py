@@ -206,6 +206,18 @@ def test_networks_step_and_learn_as_edge_by_edge(network):
         close(*(dx.local_updates(n, state, rules).couplings for n in (network, plain)))
 
 
+def test_shared_messages_keep_the_digits_of_float64():
+    with jax.enable_x64(True):
+        graph = gnp(60, 5, shape=(2,), edge={"tie": "t"})
+        nx.set_node_attributes(graph, "float64", "dtype")
+        network = dx.Network(Topology(graph), {"edge": dx.relay()}, dx.identity, key=jax.random.key(0))
+        assert "nodes first" in network.summary()
+        state = dx.GraphState(network.topology).replace({v: np.full((1, 2), 1 + 1e-12) for v in graph})
+        (found,), (expected,) = (dx.step(n, state).arrays.values() for n in (network, in_plain_way(network)))
+        assert found.dtype == jnp.float64
+        np.testing.assert_allclose(found, expected, rtol=1e-15)
+
+
 @pytest.mark.parametrize("name", ["strengths", "lattice", "small", "matrices"])
 def test_coarse_weights_are_summed_in_full(name):
     """Messages are as coarse as the weights, fields are not."""

@@ -229,6 +229,9 @@ def noisy_kinds(network: Network, frame: Frame) -> list[str]:
     return sorted(kind for kind in kinds if kind in network.activations and "key" in needs(network.activations[kind]))
 
 
+Landings = dict[int, list[messages.Landing]]
+
+
 class Setting(NamedTuple):
     """Everything of a call that stays the same from pass to pass, ready for use inside the loop.
 
@@ -244,7 +247,7 @@ class Setting(NamedTuple):
     network: Network
     call: Call
     couplings: dict[int, Any]
-    landed: dict[int, list[messages.Landing]]
+    landed: Landings
     held: dict[int, Bool[Array, "..."] | None]
     biases: dict[int, Float[Array, "..."] | None]
 
@@ -253,22 +256,20 @@ def setting(network: Network, call: Call, state: GraphState) -> Setting:
     """Worked out once in a trace, before any loop that begins at `state`."""
     moving, groups = call.frame.moving, network.topology.groups
     speaking = call.frame.speakers
-    couplings = {i: c for i, c in network.ready(speaking).items() if groups[i].receiver_array in moving}
-    lasting = {i: c for i, c in couplings.items() if groups[i].sender_array not in moving}
+    changing = {i for i, group in enumerate(groups) if group.sender_array in moving}
+    visited = changing if isinstance(call.frame.sweep, Sweep) else ()  # a few edges at a time
+    couplings = {i: c for i, c in network.ready(speaking, visited).items() if groups[i].receiver_array in moving}
+    lasting = {i: c for i, c in couplings.items() if i not in changing}
     landed = messages.landings(network, messages.arrays_of(state), speaking, lasting)
-    visited = network.ready(speaking, plain=True) if isinstance(call.frame.sweep, Sweep) else couplings
     biases = {at: network.bias(at) for at in moving}
     return Setting(
         network,
         call,
-        {i: c for i, c in visited.items() if i in couplings and i not in lasting},
+        {i: c for i, c in couplings.items() if i in changing},
         joined(landed, drive_landings(network, call, state, callable_ones=False)),
         {at: _held(network, call, at) for at in moving},
         {at: None if bias is None else bias[..., None] for at, bias in biases.items()},
     )
-
-
-Landings = dict[int, list[messages.Landing]]
 
 
 def joined(first: Landings, *others: Landings) -> Landings:

@@ -61,7 +61,7 @@ class Sum(eqx.Module):
 
     @abc.abstractmethod
     def __str__(self) -> str:
-        """What it is, and what spoke for it."""
+        """What it is, for the summary of a network."""
 
 
 def take(x: Shaped[Array, "rows ..."], index: Int[Array, "..."]) -> Shaped[Array, "..."]:

@@ -127,7 +127,7 @@ def _local_updates(network, state, target, speakers, rules, normalise, samples) 
                 result.append(messages.said(network, i, coupling, heard[i]))
             else:
                 dtype = field_dtype(topology.layout.arrays[group.receiver_array])
-                result.append(kernel(kernel.prepare(coupling, group.tie is not None), heard[i], dtype))
+                result.append(kernel(kernel.prepare(coupling), heard[i], dtype))
         return result
 
     _, pull = jax.vjp(said, params)

@@ -28,7 +28,7 @@ class Kernel(eqx.Module):
     """A way to run all edges of one group at once."""
 
     @abc.abstractmethod
-    def prepare(self, coupling: Any, tied: bool) -> Any:
+    def prepare(self, coupling: Any) -> Any:
         """What follows from the parameters, worked out before a loop."""
 
     @abc.abstractmethod
@@ -43,21 +43,23 @@ class Kernel(eqx.Module):
 
 
 class Strengths(Kernel):
-    """Elementwise strengths: a weighted sum."""
+    """Elementwise strengths: a weighted sum. `own` says that every edge has its own, tied or not."""
 
     sum: Sum
+    own: bool = eqx.field(static=True)
 
     @classmethod
     def of(cls, group: EdgeGroup, coupling: Any, receivers: np.ndarray, ends: Ends):
         if not isinstance(coupling, Scale):
             return None
         way = choose_sum(group.senders, receivers, ends, scalar=group.sender_shape == ())
-        return None if isinstance(way, Segments) else cls(way)
+        own = group.tie is None or (isinstance(coupling.strength, Fixed) and coupling.strength.own)
+        return None if isinstance(way, Segments) else cls(way, own)
 
-    def prepare(self, coupling, tied):
+    def prepare(self, coupling):
         strength, edges = value(coupling.strength), len(self.sum.ends.senders)
-        own = not tied or (isinstance(coupling.strength, Fixed) and coupling.strength.own)
-        w = strength.reshape(edges, -1) if own else jnp.broadcast_to(strength.reshape(1, -1), (edges, strength.size))
+        w = strength.reshape(edges if self.own else 1, -1)
+        w = jnp.broadcast_to(w, (edges, w.shape[1]))
         return self.sum.arrange(w.astype(jnp.float64 if w.dtype == jnp.float64 else jnp.float32))
 
     def __call__(self, prepared, x, dtype):
@@ -81,8 +83,8 @@ class SharedMessage(Kernel):
             return None
         return cls(choose_sum(group.senders, receivers, ends, scalar=False), group.receiver_shape)
 
-    def prepare(self, coupling, tied):
-        weights = jnp.ones(len(self.sum.ends.senders), jnp.float32)
+    def prepare(self, coupling):
+        weights = jnp.ones(len(self.sum.ends.senders))  # float64 where there is any
         if isinstance(coupling, Dense) and coupling.factor is not None:
             weights = value(coupling.factor)
             coupling = Dense(coupling.weight, coupling.self_coupling, None, coupling.receiver_shape)
@@ -140,7 +142,7 @@ class Matrices(Kernel):
             shape=group.receiver_shape,
         )
 
-    def prepare(self, coupling, tied):
+    def prepare(self, coupling):
         weight, bias = coupling.weight, getattr(coupling, "bias", None)
         if getattr(coupling, "factor", None) is not None:
             weight = value(coupling.factor)[:, None, None] * weight

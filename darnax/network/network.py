@@ -1,7 +1,7 @@
 """The network: couplings on edges, biases and activations on nodes, as one pytree."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Container, Hashable, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -93,13 +93,13 @@ class Network(eqx.Module):
             module = pick(module, group.tie is not None, slice(place.start, place.stop))
         return prepared(module, group.tie is not None)
 
-    def ready(self, speakers: messages.Speakers, plain: bool = False) -> dict[int, Any]:
-        """The couplings of all groups that speak, as `messages.landings` takes them; `plain` is edge by edge."""
+    def ready(self, speakers: messages.Speakers, plain: Container[int] = ()) -> dict[int, Any]:
+        """The couplings of all groups that speak, as `messages.landings` takes them; of `plain` ones edge by edge."""
         result = {}
         for i, mode in enumerate(speakers.modes):
             if mode != messages.SILENT:
-                kernel, tied = self.kernel(i, speakers), self.topology.groups[i].tie is not None
-                result[i] = self.coupling(i) if plain or kernel is None else kernel.prepare(self.coupling(i), tied)
+                kernel, coupling = self.kernel(i, speakers), self.coupling(i)
+                result[i] = coupling if i in plain or kernel is None else kernel.prepare(coupling)
         return result
 
     def kernel(self, i: int, speakers: messages.Speakers) -> Kernel | None:
