@@ -90,7 +90,7 @@ def _backward(residuals, cotangent, perturbed, image, fixed):
 
     def image_of(moving: Arrays) -> Arrays:
         point = {at: jnp.where(free[at], a, rest[at]) for at, a in moving.items()}
-        after, _ = one_pass(setting(network, call, end), with_arrays(end, rest | point), None)
+        after, _ = one_pass(setting(network, call, end), with_arrays(end, point), None)
         return {at: moved(at, array) for at, array in arrays_of(after).items() if at in moving}
 
     _, pull = jax.vjp(image_of, {at: rest[at] for at in free})

@@ -41,8 +41,18 @@ class Cells(NamedTuple):
 
 
 def with_arrays(state: GraphState, arrays: Arrays) -> GraphState:
-    """The state with these arrays."""
-    return jax.tree.unflatten(jax.tree.structure(state), [arrays[at] for at in range(len(arrays))])
+    """The state with these arrays in place of its own."""
+    own = arrays_of(state) | arrays
+    return jax.tree.unflatten(jax.tree.structure(state), [own[at] for at in range(len(own))])
+
+
+def moving_arrays(setting: Setting, state: GraphState) -> Arrays:
+    """The arrays that can change: what a loop carries.
+
+    The others pass it by, so that in one program what nodes say that never change is worked out once for all loops.
+    """
+    arrays = arrays_of(state)
+    return {at: arrays[at] for at in setting.call.frame.moving}
 
 
 def one_pass(
@@ -117,7 +127,7 @@ def _at_once(setting: Setting, state: GraphState, keys, active, scales, visit=No
     topology, arrays = network.topology, arrays_of(state)
     visit = dict.fromkeys(call.frame.moving) if visit is None else visit
     landings = _landings(setting, state, visit)
-    residuals, new = [], dict(arrays)
+    residuals, new = [], {}
     for at, visited in visit.items():
         spec = topology.layout.arrays[at]
         rows = rows_of(spec, arrays[at])
@@ -312,11 +322,10 @@ def _visits(setting: Setting, state: GraphState, keys, active, scales):
     """The visits of a sweep, one after another; visits of like size share a branch."""
     sweep = setting.call.frame.sweep
     assert isinstance(sweep, Sweep)
-    start, lasting = arrays_of(state), _whole(setting, setting.landed, state.batch_size)
-    moving = {at: start[at] for at in setting.call.frame.moving}
+    lasting, moving = _whole(setting, setting.landed, state.batch_size), moving_arrays(setting, state)
     branches = [
         lambda carry, visit, size=size: _visit(
-            setting, lasting, with_arrays(state, start | carry[0]), carry[1], size, visit, keys, active, scales
+            setting, lasting, with_arrays(state, carry[0]), carry[1], size, visit, keys, active, scales
         )
         for size in sweep.sizes
     ]
@@ -330,7 +339,7 @@ def _visits(setting: Setting, state: GraphState, keys, active, scales):
 
     residual = largest_of(setting, [], state.batch_size, scales)
     (moving, residual), _ = jax.lax.scan(body, (moving, residual), jnp.arange(len(sweep.branch)))
-    return with_arrays(state, start | moving), residual
+    return with_arrays(state, moving), residual
 
 
 def read(listing: Listing, visit: Array, size: int) -> tuple[Array, Bool[Array, " size"]]:
@@ -384,7 +393,7 @@ def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes
         slot = jnp.where(real & (here[at][0][slot] == row), slot, len(here[at][0]))
         fields[at] = fields[at].at[slot].add(jnp.where(outer(real, sent.ndim), sent, 0), mode="drop")
         heard[at] = heard[at].at[slot].set(True, mode="drop")
-    new = {at: arrays[at] for at in frame.moving}
+    new = moving_arrays(setting, state)
     for at, (rows, real) in here.items():
         spec = topology.layout.arrays[at]
         whole = rows_of(spec, arrays[at])

@@ -12,10 +12,18 @@ from jaxtyping import Array, Bool, Float, Int
 from darnax.activations import Leaky, name
 from darnax.dynamics.adjoint import Adjoint, Unrolled, attach, implicit, without_gradient
 from darnax.dynamics.call import Setting, noisy_kinds, prepare, sample_keys, setting
-from darnax.dynamics.passes import block_scales, one_pass, relative, residual_dtype, within_one
+from darnax.dynamics.passes import (
+    block_scales,
+    moving_arrays,
+    one_pass,
+    relative,
+    residual_dtype,
+    with_arrays,
+    within_one,
+)
 from darnax.dynamics.schedules import Asynchronous, synchronous
 from darnax.dynamics.step import _count, pass_keys
-from darnax.network.messages import arrays_of, field_dtype, rows_of
+from darnax.network.messages import Arrays, arrays_of, field_dtype, rows_of
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 
@@ -100,7 +108,7 @@ class _Progress(eqx.Module):
     """What one pass hands to the next."""
 
     t: Int[Array, ""]
-    state: GraphState
+    moving: Arrays
     active: Bool[Array, " batch"]
     settled: Bool[Array, " batch"]
     steps: Int[Array, " batch"]
@@ -110,13 +118,13 @@ class _Progress(eqx.Module):
 
 @eqx.filter_jit
 def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
-    # a state made in the same program is full of constant zeros, which XLA would spend seconds on while compiling
-    state = jax.lax.optimization_barrier(state)
     given = network, call, state
     if not isinstance(adjoint, Unrolled):
         network, call, state = without_gradient(given)
     fixed = setting(network, call, state)
     lost = ~_finite(state)
+    # a state made in the same program is full of constant zeros, which XLA would spend seconds on while compiling
+    moving = jax.lax.optimization_barrier(moving_arrays(fixed, state))
     tol = tol.astype(residual_dtype(fixed))
     cycles = not isinstance(call.schedule, Asynchronous)
 
@@ -126,8 +134,9 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
     def advance(now: _Progress, anchor: _Progress) -> _Progress:
         """One pass; `anchor` is the copy that a cycle would come back to."""
         t = now.t + 1
-        scales = {at: jnp.where(now.t == 0, at_first[at], 1) for at in ones} | block_scales(fixed, now.state, skip=ones)
-        after, residual = one_pass(fixed, now.state, pass_keys(keys, now.t), now.active & ~lost, scales)
+        before = with_arrays(state, now.moving)
+        scales = {at: jnp.where(now.t == 0, at_first[at], 1) for at in ones} | block_scales(fixed, before, skip=ones)
+        after, residual = one_pass(fixed, before, pass_keys(keys, now.t), now.active & ~lost, scales)
         assert residual is not None
         broken = lost | ~jnp.isfinite(residual)
         residual = jnp.where(broken, jnp.nan, residual)
@@ -136,12 +145,12 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         done = settled | broken | (t == max_steps)
         if cycles:
             open_ = now.active & ~settled & ~broken & (anchor.t > 0)
-            again = _again(fixed, after, anchor.state, scales, tol, open_)
+            again = _again(fixed, after, with_arrays(state, anchor.moving), scales, tol, open_)
             period = jnp.where(again, t - anchor.t, period)
             done = done | again
         return _Progress(
             t=t,
-            state=after,
+            moving=moving_arrays(fixed, after),
             active=now.active & ~done,
             settled=jnp.where(now.active, settled, now.settled),
             steps=jnp.where(now.active, t, now.steps),
@@ -153,7 +162,7 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
     none = jnp.zeros(batch, jnp.int32)
     now = _Progress(
         t=jnp.zeros((), jnp.int32),
-        state=state,
+        moving=moving,
         active=jnp.ones(batch, bool),
         settled=jnp.zeros(batch, bool),
         steps=none,
@@ -169,7 +178,7 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
             return (advance(now, anchor), anchor), None
 
         (now, _), _ = jax.lax.scan(remembered, (now, now), length=max_steps)
-        return _solution(now)
+        return _solution(with_arrays(state, now.moving), now)
 
     def stretch(anchor: _Progress) -> _Progress:
         # within a stretch the anchor is a constant of the loop, which costs no traffic
@@ -179,11 +188,11 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         )
 
     end = jax.lax.while_loop(lambda now: jnp.any(now.active), stretch, now)
-    return eqx.tree_at(lambda found: found.state, _solution(end), attach(*given, end.state, end.settled))
+    return _solution(attach(*given, with_arrays(state, end.moving), end.settled), end)
 
 
-def _solution(end: _Progress) -> Solution:
-    return Solution(end.state, end.settled, end.steps, jax.lax.stop_gradient(end.residual), end.period)
+def _solution(state: GraphState, end: _Progress) -> Solution:
+    return Solution(state, end.settled, end.steps, jax.lax.stop_gradient(end.residual), end.period)
 
 
 def _finite(state: GraphState) -> Bool[Array, " batch"]:

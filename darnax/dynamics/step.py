@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from darnax.dynamics.call import prepare, sample_keys, setting
-from darnax.dynamics.passes import one_pass
+from darnax.dynamics.passes import moving_arrays, one_pass, with_arrays
 from darnax.dynamics.schedules import synchronous
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
@@ -107,14 +107,17 @@ def _count(argument: str, value: Any, lowest: int) -> int:
 def _rollout(network, state, call, keys, steps, observe):
     fixed = setting(network, call, state)
 
-    def body(state, t):
-        state, _ = one_pass(fixed, state, pass_keys(keys, t))
-        return state, None if observe is None else observe(state)
+    def body(moving, t):
+        after, _ = one_pass(fixed, with_arrays(state, moving), pass_keys(keys, t))
+        return moving_arrays(fixed, after), None if observe is None else observe(after)
 
+    moving = moving_arrays(fixed, state)
     if steps == 1:
-        state, frame = body(state, 0)
-        return state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], frame)
-    return jax.lax.scan(body, state, jnp.arange(steps))
+        moving, frame = body(moving, 0)
+        frames = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], frame)
+    else:
+        moving, frames = jax.lax.scan(body, moving, jnp.arange(steps))
+    return with_arrays(state, moving), frames
 
 
 def pass_keys(keys: Any, t: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int, Shaped
 
-COLUMNS, DENSITY, LARGEST = 16, 0.004, 2**24
+COLUMNS, FEWEST, CACHE, LARGEST = 16, 8, 2**21, 2**24
 
 
 class Ends(eqx.Module):
@@ -26,8 +26,8 @@ class Ends(eqx.Module):
     def of(cls, senders: np.ndarray, receivers: np.ndarray, hearing: int, sending: int) -> "Ends":
         return cls(jnp.asarray(senders, jnp.int32), jnp.asarray(receivers, jnp.int32), hearing, sending)
 
-    def sum(self, w: Float[Array, "edges item"], x: Shaped[Array, "rows units *batch"]) -> Float[Array, "..."]:
-        """The sums, the plain way."""
+    def sum(self, w: Float[Array, "edges item *_"], x: Shaped[Array, "rows units *batch"]) -> Float[Array, "..."]:
+        """The sums, the plain way; weights may differ from sample to sample."""
         w = w.reshape(*w.shape, *[1] * (x.ndim - w.ndim))
         terms = w * take(x, self.senders).astype(w.dtype)
         return jraph.segment_sum(terms, self.receivers, self.hearing, indices_are_sorted=True)
@@ -95,17 +95,23 @@ with_derivatives.defjvp(_tangent, symbolic_zeros=True)
 def _change(ends: Ends, dw: Array, x: Array) -> Array:
     """`ends.sum(dw, x)`, so that its transpose, what weights learn, is fast.
 
-    Above a small density the transpose of a matrix product is, of which the edges pick their entries. Below it goes a
-    few samples at a time: it then adds them up in an elementwise loop, where gathers become vector code.
+    Where many of all pairs are edges, the transpose of a matrix product is, of which the edges pick their entries.
+    Otherwise, if one number for every edge and sample fits into a cache, a product with ones adds up the samples; and
+    if not, it goes sample by sample in an elementwise loop, where gathers become vector code.
     """
-    pairs = ends.hearing * ends.sending
-    if dw.shape[1] == 1 and DENSITY * pairs <= len(dw) and pairs <= LARGEST:
+    pairs, batch = ends.hearing * ends.sending, x.shape[-1]
+    cached = FEWEST <= batch <= CACHE / max(dw.size, 1)
+    dense = len(dw) >= (0.05 if cached else 0.004) * pairs
+    if dw.shape[1] == 1 and dense and pairs <= LARGEST:
         return jnp.tensordot(ends.matrix(dw), x.astype(dw.dtype), 1)
+    if cached:
+        # without the barrier XLA would make the product a slow loop
+        return ends.sum(jax.lax.optimization_barrier(jnp.tensordot(dw[..., None], jnp.ones((1, batch), dw.dtype), 1)), x)
 
     def some(x: Array) -> list[Array]:
         return [ends.sum(dw, x[..., b])[..., None] for b in range(x.shape[-1])]
 
-    blocks = x.shape[-1] // COLUMNS
+    blocks = batch // COLUMNS
     if blocks < 2:
         return jnp.concatenate(some(x), axis=-1)
     stacked = jnp.moveaxis(x[..., : blocks * COLUMNS].reshape(*x.shape[:-1], blocks, COLUMNS), -2, 0)

@@ -97,8 +97,6 @@ def check_rules(network: Network, rules: Any) -> dict[str, Callable[..., Any]]:
 def _local_updates(network, state, target, speakers, rules, normalise, samples) -> Network:
     rules = dict(rules)
     params, rest = partition(network, rules)
-    if samples is not None:  # nothing times NaN is NaN: what does not count must not be there
-        state, target = (jax.tree.map(lambda a: jnp.where(samples, a, 0), given) for given in (state, target))
     batch = state.batch_size if samples is None else jnp.maximum(jnp.sum(samples, dtype=jnp.float32), 1)
     topology, arrays = network.topology, messages.arrays_of(state)
     learning = [i for i, group in enumerate(topology.groups) if group.kind in rules and speakers.modes[i] != SILENT]
@@ -115,6 +113,8 @@ def _local_updates(network, state, target, speakers, rules, normalise, samples) 
             heard[i] = rows_of(topology.layout.arrays[sender], arrays[sender])
         if residual:
             heard[i] = heard[i] - _explained(lesson, i, heard[i])
+        if samples is not None:  # nothing times NaN is NaN: what does not count must not be there
+            heard[i] = jnp.where(samples, heard[i], 0)
 
     def divide(fan_in: int) -> Any:
         return batch if normalise is None else normalise(batch, fan_in)
