@@ -1,5 +1,7 @@
 """Sums over an irregular graph: receivers of like in-degree together, slot after slot."""
 
+from itertools import pairwise
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from jaxtyping import Array, Bool, Int
 
 from darnax.kernels.sum import Ends, Sum, take, with_derivatives
 
-LARGEST, FEW = 32, 4096
+LARGEST, FEW, MANY = 32, 4096, 2**14
 
 
 class Class(eqx.Module):
@@ -27,9 +29,8 @@ class Class(eqx.Module):
 class Slots(Sum):
     """`y = w[0] x[s[0]] + w[1] x[s[1]] + ...`, written out for every class of in-degree.
 
-    A gather that stands in an elementwise loop becomes vector code. On large graphs classes are two apart, which pads a
-    few per cent; on small ones up to eight, because what counts there is the number of loops. Nodes with more than 32
-    edges are cut into parts, which a short plain sum puts together.
+    A gather that stands in an elementwise loop becomes vector code. What is padded are a few per cent. Nodes with more
+    than 32 edges are cut into parts, which a short plain sum puts together.
 
     **Fields:**
 
@@ -55,8 +56,7 @@ class Slots(Sum):
         owner = np.repeat(np.arange(hearing), cuts)
         nth = np.arange(len(owner)) - np.repeat(np.cumsum(cuts) - cuts, cuts)
         start, size = first[owner] + LARGEST * nth, np.minimum(degree[owner] - LARGEST * nth, LARGEST)
-        apart = 8 if len(senders) < 2**16 else 4 if len(senders) < 2**18 else 2
-        bound = np.where(size <= 2, size, np.minimum(-(-size // apart) * apart, LARGEST))
+        bound = _merged(np.where(size <= 2, size, -(-size // 2) * 2))
         order = np.argsort(bound, kind="stable")
         classes = tuple(
             _class(senders, start[rows], size[rows], int(bound[rows[0]]))
@@ -99,6 +99,17 @@ class Slots(Sum):
 
     def __str__(self):
         return f"slots, {len(self.classes)} classes of in-degree"
+
+
+def _merged(bound: np.ndarray) -> np.ndarray:
+    """Bounds with classes raised to the next where that pads little: every class is a loop to start and to compile."""
+    bounds, count = np.unique(bound, return_counts=True)
+    little = bound.sum() * (0.02 if len(bound) < MANY else 0.01)
+    for small, large in pairwise(range(len(bounds))):
+        if count[small] * (bounds[large] - bounds[small]) <= little:
+            bound = np.where(bound == bounds[small], bounds[large], bound)
+            count[large] += count[small]
+    return bound
 
 
 def _class(senders: np.ndarray, start: np.ndarray, size: np.ndarray, bound: int) -> Class:

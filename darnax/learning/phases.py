@@ -202,6 +202,7 @@ class DynamicalLearning(Learning):
         self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
     ) -> tuple[Network, Solution, Scores]:
         phases, inference = self._phases(network.topology), self._phases(network.topology, taught=False)
+        network = bound(network)
         solutions = run(network, GraphState(network.topology).init(x), phases, y, key)
         last = solutions[-1]
         answer = last
@@ -278,6 +279,7 @@ class ContrastiveLearning(Learning):
     def updates(
         self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
     ) -> tuple[Network, Solution, Scores]:
+        network = bound(network)
         free, taught = run(network, GraphState(network.topology).init(x), (self.free, self.taught), y, key)
         samples = samples & finite(free.state) & finite(taught.state)
         there, here = (
@@ -295,6 +297,16 @@ class ContrastiveLearning(Learning):
         updates = jax.tree.map(lambda a, b: (a - b) / (self.taught.nudge or 1), there, here)
         scores = {"overlap": overlap(taught.state, free.state), "lost": (~samples).astype(jnp.float32)}
         return updates, free, scores
+
+
+def bound(network: Network) -> Network:
+    """The network with its arrays bound together, for a program in which several phases use them.
+
+    In a loop over steps of learning XLA takes what depends on index arrays alone out of the loop, once for every phase;
+    then it no longer sees that all phases hear the same from nodes that are held.
+    """
+    traced, rest = eqx.partition(network, lambda leaf: isinstance(leaf, jax.core.Tracer))
+    return eqx.combine(jax.lax.optimization_barrier(traced), rest)
 
 
 def finite(state: GraphState) -> Bool[Array, " batch"]:
