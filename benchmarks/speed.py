@@ -126,9 +126,10 @@ def graph_layer():
     senders, receivers = random_ends(vertices, edges)
     topology = dx.Topology.from_edges(senders, receivers, n=vertices, shape=(features,), tie="shared")
     network = dx.Network(topology, {"edge": dx.dense(gain=0.1)}, CLIP, key=KEY)
+    both = dx.Network(topology, {"edge": dx.edge_mlp(features, jax.nn.relu, gain=0.1)}, CLIP, key=KEY)
     state = random_state(topology, 1)
     x = next(iter(state.arrays.values()))[..., 0]
-    weight = network.couplings["edge"][0].weight
+    weight, mlp = network.couplings["edge"][0].weight, both.couplings["edge"][0]
     graph = jraph.GraphsTuple(
         x,
         None,
@@ -146,11 +147,30 @@ def graph_layer():
         )
         return clip(layer(graph._replace(nodes=x)).nodes)
 
-    peer = loop(convolve)
+    def message(given, x):
+        mlp, graph = given
+        first = jnp.concatenate([mlp.sender_weight, mlp.receiver_weight], axis=1)
+
+        def of_edges(edges, sent, received, context):
+            return jax.nn.relu(jnp.concatenate([sent, received], axis=1) @ first.T + mlp.bias) @ mlp.weight.T
+
+        layer = jraph.GraphNetwork(of_edges, update_node_fn=lambda nodes, sent, received, context: received)
+        return clip(layer(graph._replace(nodes=x)).nodes)
+
+    slots = jnp.asarray(RNG.integers(0, vertices, (edges // vertices, vertices)), jnp.int32)
+    limit = loop(lambda slots, x: 0.1 * sum(x.at[rows].get(mode="promise_in_bounds") for rows in slots))
+    convolving, messaging = loop(convolve), loop(message, passes=5)
     report(
         "graph layer, 10,000 vertices, 160,000 edges, 64 features, one matrix",
         lambda: dx.rollout(network, state, PASSES)[0].arrays,
-        {"jraph.GraphConvolution": lambda: peer((weight, graph), x)},
+        {"jraph.GraphConvolution": lambda: convolving((weight, graph), x)},
+        limit=lambda: limit(slots, x),
+    )
+    report(
+        "the same, perceptrons of both ends with 64 hidden units",
+        lambda: dx.rollout(both, state, 5)[0].arrays,
+        {"jraph.GraphNetwork": lambda: messaging((mlp, graph), x)},
+        passes=5,
     )
 
 

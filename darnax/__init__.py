@@ -14,6 +14,7 @@ from darnax.couplings import Fixed as Fixed
 from darnax.couplings import conv as conv
 from darnax.couplings import conv_transpose as conv_transpose
 from darnax.couplings import dense as dense
+from darnax.couplings import edge_mlp as edge_mlp
 from darnax.couplings import graph_conv as graph_conv
 from darnax.couplings import pool as pool
 from darnax.couplings import relay as relay

@@ -13,6 +13,7 @@ import networkx as nx
 import numpy as np
 
 import darnax as dx
+from darnax.couplings.coupling import hears_receiver
 
 SIXTYFOUR = 64.0
 
@@ -183,6 +184,15 @@ CASES: dict[str, Case] = {
         lambda: dx.topologies.sequential([3, 4, 4, 4, 2]),
         couplings={kind: dx.dense() for kind in ("forward", "backward")} | {"recurrent": dx.dense(self_coupling=1.0)},
     ),
+    "both ends": Case(
+        _views,
+        couplings={"edge": dx.edge_mlp(3, jax.nn.relu), "loop": dx.dense(gain=0.5)},
+        biases={"far": dx.bias(0.125)},
+    ),
+    "both ends, tied": Case(
+        _tied,
+        couplings={"edge": dx.edge_mlp(2, jax.nn.relu, gain=2.0), "loop": lambda s, r, key: Meeting(jnp.ones(()))},
+    ),
     "parts": Case(_parts, activations={"soft": dx.softmax, "plain": dx.tanh}, biases={"soft": dx.bias(0.5)}),
     "mixed": Case(
         _mixed,
@@ -195,6 +205,15 @@ CASES: dict[str, Case] = {
         },
     ),
 }
+
+
+class Meeting(eqx.Module):
+    """The message `strength * x * y`."""
+
+    strength: jax.Array
+
+    def __call__(self, x, receiver):
+        return self.strength * x * receiver
 
 
 class Loop:
@@ -232,7 +251,8 @@ class Loop:
             if edge[1] in nodes:
                 coupling = self.network[edge]
                 for b in range(self.batch):
-                    message = coupling(jnp.asarray(self.view(old, edge[0])[..., b]))
+                    ends = [jnp.asarray(self.view(old, end)[..., b]) for end in edge[: 1 + hears_receiver(coupling)]]
+                    message = coupling(*ends)
                     self.view(fields, edge[1])[..., b] += np.asarray(message)
                 self.view(heard, edge[1])[...] = True
         for node in nodes:

@@ -34,6 +34,46 @@ def numbers(shape, seed=0):
     return np.random.default_rng(seed).integers(-8, 8, shape).astype(np.float32) / 8
 
 
+# both ends
+
+
+def test_edge_mlp_hears_both_ends():
+    made = network(dx.edge_mlp(5, jnp.tanh, gain=0.5), (2, 2), 3)
+    module = made["a", "b"]
+    assert [w.shape for w in jax.tree.leaves(module)] == [(5, 4), (5, 3), (5,), (3, 5)]
+    x, y = numbers((6, 2, 2)), numbers((6, 3), seed=1)
+    (said,) = made.messages(dx.GraphState(made.topology).init({"a": x, "b": y})).values()
+    hidden = np.tanh(x.reshape(6, 4) @ module.sender_weight.T + y @ module.receiver_weight.T)
+    np.testing.assert_allclose(said, hidden @ module.weight.T, atol=1e-5)
+
+
+def test_edge_mlp_starts_at_the_scale_of_its_sums():
+    module = network(dx.edge_mlp(400, gain=0.5), 300, 100)["a", "b"]
+    first = np.concatenate([module.sender_weight, module.receiver_weight], axis=1)
+    np.testing.assert_allclose([first.std(), module.weight.std()], [1 / 400**0.5, 0.5 / 400**0.5], rtol=0.02)
+    assert not np.any(module.bias)
+
+
+@pytest.mark.parametrize(("given", "error", "said"), [((0,), ValueError, "hidden"), ((3, 2), TypeError, "activation")])
+def test_edge_mlp_refuses(given, error, said):
+    with pytest.raises(error, match=f"`{said}`"):
+        dx.edge_mlp(*given)
+
+
+def test_what_hears_its_receiver_learns_by_its_own_derivative():
+    made = network(dx.edge_mlp(4, jnp.tanh), 3, 2, activation=dx.tanh)
+    state = dx.GraphState(made.topology).init({"a": numbers((5, 3)), "b": numbers((5, 2), seed=1)})
+    signal = numbers((5, 2), seed=2)
+    updates = dx.local_updates(made, state, {"edge": lambda field, state: state}, target=state.replace({"b": signal}))
+
+    def said(module):
+        return jnp.mean(jnp.sum(jax.vmap(module)(state["a"], state["b"]) * signal, axis=-1))
+
+    found = jax.tree.map(lambda leaf: leaf[0], updates.couplings["edge"][0])
+    for ours, expected in zip(*map(jax.tree.leaves, (found, jax.grad(said)(made["a", "b"]))), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
 # sparse
 
 

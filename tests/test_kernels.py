@@ -139,6 +139,21 @@ def test_under_vmap_and_in_other_dtypes(name):
     close(fast(half, x).astype(jnp.float32), plain(half.astype(jnp.float32), x), scale=0.1)
 
 
+@pytest.mark.parametrize("name", ["irregular", "hub", "two hundred thousand"])
+def test_sums_over_pairs_are_those_of_the_plain_way(name):
+    graph, kind = GRAPHS[name]
+    senders, receivers, ends = sorted_ends(*graph)
+    fast = choose_sum(senders, receivers, ends, scalar=False)
+    assert type(fast) is kind
+    p, q = (jax.random.normal(KEY, (rows, 2, 3)) for rows in (ends.sending, ends.hearing))
+    found, pull = jax.vjp(lambda p, q: fast.pairs(jnp.cos, p, q), p, q)
+    expected, pull_plain = jax.vjp(lambda p, q: ends.pairs(jnp.cos, p, q), p, q)
+    close(found, expected)
+    close(pull(expected), pull_plain(expected))
+    lost = p.at[int(ends.senders[3]), 0, 1].set(jnp.nan)
+    np.testing.assert_array_equal(np.isnan(fast.pairs(jnp.cos, lost, q)), np.isnan(ends.pairs(jnp.cos, lost, q)))
+
+
 def test_the_table_ends_with_a_way_that_always_fits():
     assert SUMS[-1] is Segments
 
@@ -179,6 +194,8 @@ NETWORKS = {
     "linear": (gnp(60, 5, shape=(4,)), linear, "side by side"),
     "one matrix": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), dx.dense(), "nodes first"),
     "one matrix with factors": (gnp(700, 9, shape=(2,), edge={"tie": "t"}), dx.dense(factor="weight"), "nodes first"),
+    "both ends": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), dx.edge_mlp(3, jnp.tanh), "both ends first"),
+    "both ends of many": (gnp(700, 9, shape=(2,), edge={"tie": "t"}), dx.edge_mlp(3, jnp.tanh), "ends first, slots"),
     "one linear": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), linear, "nodes first"),
     "inputs": (gnp(60, 5, shape=(4,), inputs=(0, 3)), dx.dense(), "side by side"),
 }

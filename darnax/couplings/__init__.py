@@ -8,6 +8,8 @@ from darnax.couplings.coupling import Edges as Edges
 from darnax.couplings.coupling import Fixed as Fixed
 from darnax.couplings.dense import Dense as Dense
 from darnax.couplings.dense import dense as dense
+from darnax.couplings.edge_mlp import EdgeMLP as EdgeMLP
+from darnax.couplings.edge_mlp import edge_mlp as edge_mlp
 from darnax.couplings.graph_conv import GraphConv as GraphConv
 from darnax.couplings.graph_conv import graph_conv as graph_conv
 from darnax.couplings.pool import Pool as Pool

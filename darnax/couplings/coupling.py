@@ -4,10 +4,14 @@ A *coupling* is a callable module from one sender's state of one sample to one r
 `(sender_shape, receiver_shape, key) -> coupling` makes it; any Equinox layer works. The network calls a factory once
 for every sort of edge, vectorised over keys, so that it draws from nothing but `key`.
 
+A message may depend on the receiver's state too: then the coupling asks for it by an argument of this name,
+`(x, receiver)`.
+
 A coupling may have two methods more. `prepared()` gives it as a loop wants it, with all that follows from its
 parameters worked out. `batched(x)` takes the states `(*sender, B)` of a batch at once, where that beats `vmap`.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -18,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
-Coupling: TypeAlias = Callable[[Array], Array]
+Coupling: TypeAlias = Callable[..., Array]
 Factory: TypeAlias = Callable[..., Coupling]
 
 
@@ -35,6 +39,19 @@ class Fixed(eqx.Module):
 def value(leaf: Any) -> Any:
     """A leaf's number, whether it is trained or fixed."""
     return leaf.value if isinstance(leaf, Fixed) else leaf
+
+
+def hears_receiver(coupling: Any) -> bool:
+    """Whether what an edge says depends on its receiver's state as well."""
+    try:
+        return "receiver" in inspect.signature(coupling).parameters
+    except ValueError:  # built-in functions show no signature
+        return False
+
+
+def message(coupling: Any, x: Any, *receiver: Any) -> Any:
+    """What one edge makes of its sender's state, and of its receiver's if that is given."""
+    return coupling(x, **dict(zip(("receiver",), receiver, strict=False)))
 
 
 def per_edge(coupling: Any, tied: bool) -> Any:

@@ -73,6 +73,7 @@ def prepare(
         tuple(drives),
         tuple(at for at, index in enumerate(network.plan.arrays) if index.nodes),
         _stepped(network, schedule, drives),
+        tuple(i for i, index in enumerate(network.plan.groups) if index.hears_receiver),
     )
     _check_driven(network, tuple(drives))
     return Call(frame, tuple(masks.values()), tuple(drives.values()), schedule, tuple(masks), tuple(drives))
@@ -88,6 +89,7 @@ def _frame(
     driven: tuple[int, ...],
     whole: tuple[int, ...],
     stepped: tuple[int, ...],
+    two_ended: tuple[int, ...],
 ) -> Frame:
     speaking = speakers(topology, silence, kinds)
     hears = np.zeros(len(topology), bool)
@@ -119,7 +121,7 @@ def _frame(
         visits = [nodes for nodes in visits if len(nodes)]
         units = isinstance(schedule, UnitByUnit)
         plan = None if units else in_turn(topology, visits)
-        plan = plan or sweep(topology, visits, speaking, moving, units, whole, stepped)
+        plan = plan or sweep(topology, visits, speaking, moving, units, whole, stepped, two_ended)
     return Frame(speaking, plan, given, moving if visits is None or plan is not None else (), partly)
 
 
@@ -237,9 +239,9 @@ class Setting(NamedTuple):
 
     **Fields:**
 
-    - `couplings`: of the groups that speak and whose senders can change.
-    - `landed`: for every array that moves, what lands on it in every pass alike: messages of senders that cannot
-      change, and drives that are no functions.
+    - `couplings`: of the groups that speak and whose messages can change.
+    - `landed`: for every array that moves, what lands on it in every pass alike: messages that cannot change, because
+      their senders cannot, and drives that are no functions.
     - `held`: for every array that moves, which cells are held, `(rows, *1 or item, 1 or B)`; None for none.
     - `biases`: for every array that moves, with an axis for the batch; None without.
     """
@@ -256,7 +258,11 @@ def setting(network: Network, call: Call, state: GraphState) -> Setting:
     """Worked out once in a trace, before any loop that begins at `state`."""
     moving, groups = call.frame.moving, network.topology.groups
     speaking = call.frame.speakers
-    changing = {i for i, group in enumerate(groups) if group.sender_array in moving}
+    changing = {
+        i
+        for i, (group, index) in enumerate(zip(groups, network.plan.groups, strict=True))
+        if group.sender_array in moving or index.hears_receiver
+    }
     visited = changing if isinstance(call.frame.sweep, Sweep) else ()  # a few edges at a time
     couplings = {i: c for i, c in network.ready(speaking, visited).items() if groups[i].receiver_array in moving}
     lasting = {i: c for i, c in couplings.items() if i not in changing}

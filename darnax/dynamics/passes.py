@@ -463,16 +463,20 @@ def _say(setting: Setting, arrays: Arrays, i: int, edges: Array, real: Array):
     else:
         rows = index.senders[edges] if index.senders is not None else edges_to_rows(group.sender_index, edges)
         x = rows_of(sender, arrays[group.sender_array])[rows]
-    coupling = setting.couplings[i]
-    if len(group.edges) > 1:
-        coupling = pick(coupling, group.tie is not None, edges)
-    sent = messages.send(coupling, group.tie is not None, x, field_dtype(receiver))
     if index.receivers is not None:
         rows = index.receivers.reshape(len(group.edges), -1)[edges] + index.start
     elif receiver.shared:
         rows = jnp.asarray(group.receivers.reshape(1, -1))
     else:
         rows = edges_to_rows(group.receiver_index, edges)[:, None]
+    ends = (x,)
+    if index.hears_receiver:
+        y = rows_of(receiver, arrays[group.receiver_array])[rows]
+        ends = x, y.reshape(len(x), *group.receiver_shape, y.shape[-1])
+    coupling = setting.couplings[i]
+    if len(group.edges) > 1:
+        coupling = pick(coupling, group.tie is not None, edges)
+    sent = messages.send(coupling, group.tie is not None, ends, field_dtype(receiver))
     real = jnp.repeat(real, rows.shape[1])
     return sent.reshape(rows.size, *receiver.item, sent.shape[-1]), rows.ravel(), real
 

@@ -8,6 +8,7 @@ as a matrix product, so that a sweep costs about as much as a pass.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
@@ -22,8 +23,16 @@ BLOCK = 32
 
 
 def can_step(network: Network) -> tuple[int, ...]:
-    """Arrays whose nodes can be swept: of several units that answer one by one, coupled by matrices or strengths."""
+    """Arrays whose nodes can be swept: of several units that answer one by one, coupled by matrices or strengths.
+
+    Nor may what they hear from others depend on their own state.
+    """
     topology, result = network.topology, []
+    hearing = {
+        group.receiver_array
+        for group, index in zip(topology.groups, network.plan.groups, strict=True)
+        if index.hears_receiver
+    }
     for at, (spec, index) in enumerate(zip(topology.layout.arrays, network.plan.arrays, strict=True)):
         loops = [
             network.couplings[group.kind][place.bundle]
@@ -32,7 +41,8 @@ def can_step(network: Network) -> tuple[int, ...]:
         ]
         fns = [network.activations[kind] for kind in index.kinds]
         alone = [described(fn).elementwise and (isinstance(fn, Glauber) or "key" not in needs(fn)) for fn in fns]
-        if not spec.shared and spec.item and all(alone) and all(isinstance(loop, Dense | Scale) for loop in loops):
+        fits = not spec.shared and spec.item and at not in hearing
+        if fits and all(alone) and all(isinstance(loop, Dense | Scale | eqx.nn.Linear) for loop in loops):
             result.append(at)
     return tuple(result)
 
@@ -42,7 +52,8 @@ def matrix_of(coupling: Any, tied: bool, edge: Any) -> Float[Array, "units units
     own = pick(coupling, tied, edge)
     if isinstance(own, Scale):
         return jnp.diag(value(own.strength).reshape(-1))
-    return own.weight if own.factor is None else value(own.factor) * own.weight
+    factor = getattr(own, "factor", None)
+    return own.weight if factor is None else value(factor) * own.weight
 
 
 def sweep_units(

@@ -1,5 +1,6 @@
 """Sums over an irregular graph: receivers of like in-degree together, slot after slot."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from darnax.kernels.sum import Ends, Sum, take, with_derivatives
+from darnax.kernels.sum import Ends, Sum, take, with_derivatives, with_derivatives_of_pairs
 
 LARGEST, FEW, MANY = 32, 4096, 2**14
 
@@ -86,16 +87,36 @@ class Slots(Sum):
     def __call__(self, arranged, x):
         w, slots = arranged
         still = jax.lax.stop_gradient(x)
+
+        def term(i: int, k: int) -> Array:
+            return slots[i][k][..., None] * take(still, self.classes[i].senders[k]).astype(w.dtype)
+
+        return with_derivatives(self._total(term), self.ends, w, x)
+
+    def pairs(self, fn, p, q):
+        still, own = jax.lax.stop_gradient((p, q))
+        # all slots of a receiver hear the same of it
+        heard = [take(own, take(self.ends.receivers, c.edges[0])) for c in self.classes]
+
+        def term(i: int, k: int) -> Array:
+            c = self.classes[i]
+            found = fn(take(still, c.senders[k]) + heard[i])
+            return found if c.real is None else jnp.where(c.real[k][:, None, None], found, 0)
+
+        return with_derivatives_of_pairs(fn, self._total(term), self.ends, p, q)
+
+    def _total(self, term: Callable[[int, int], Array]) -> Array:
+        """The sums of what `term` gives for every class and slot, in the order of rows."""
         sums = []
-        for c, own in zip(self.classes, slots, strict=True):
-            terms = [own[k][..., None] * take(still, c.senders[k]).astype(w.dtype) for k in range(len(own))]
+        for i, c in enumerate(self.classes):
+            terms = [term(i, k) for k in range(len(c.senders))]
             sums.append(sum(terms[1:], terms[0]))
-        sums.append(jnp.zeros((1, *sums[0].shape[1:]), w.dtype))
+        sums.append(jnp.zeros((1, *sums[0].shape[1:]), sums[0].dtype))
         if self.parts is not None:
             joined = jnp.concatenate(sums)
             pieces = take(joined, self.parts.senders)
             sums.append(jraph.segment_sum(pieces, self.parts.receivers, self.parts.hearing, indices_are_sorted=True))
-        return with_derivatives(take(jnp.concatenate(sums), self.place), self.ends, w, x)
+        return take(jnp.concatenate(sums), self.place)
 
     def __str__(self):
         return f"slots, {len(self.classes)} classes of in-degree"

@@ -1,6 +1,8 @@
 """Weighted sums over the edges of a graph, `y[r] = Σ_e w[e] x[s[e]]`."""
 
 import abc
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -32,6 +34,13 @@ class Ends(eqx.Module):
         terms = w * take(x, self.senders).astype(w.dtype)
         return jraph.segment_sum(terms, self.receivers, self.hearing, indices_are_sorted=True)
 
+    def pairs(
+        self, fn: Callable[[Array], Array], p: Float[Array, "rows units batch"], q: Float[Array, "heard units batch"]
+    ) -> Float[Array, "heard units batch"]:
+        """`y[r] = Σ_e fn(p[s[e]] + q[r])`, the plain way."""
+        terms = fn(take(p, self.senders) + take(q, self.receivers))
+        return jraph.segment_sum(terms, self.receivers, self.hearing, indices_are_sorted=True)
+
     def matrix(self, w: Float[Array, "edges 1"]) -> Float[Array, "heard rows"]:
         """The matrix whose product with `x` is the sum."""
         flat = jnp.zeros(self.hearing * self.sending, w.dtype)
@@ -58,6 +67,12 @@ class Sum(eqx.Module):
     @abc.abstractmethod
     def __call__(self, arranged: Any, x: Shaped[Array, "rows units batch"]) -> Float[Array, "heard units batch"]:
         """The sums."""
+
+    def pairs(
+        self, fn: Callable[[Array], Array], p: Float[Array, "rows units batch"], q: Float[Array, "heard units batch"]
+    ) -> Float[Array, "heard units batch"]:
+        """The sums of an elementwise function of both ends, as `Ends.pairs`."""
+        return self.ends.pairs(fn, p, q)
 
     @abc.abstractmethod
     def __str__(self) -> str:
@@ -92,6 +107,19 @@ def _tangent(primals, tangents):
 with_derivatives.defjvp(_tangent, symbolic_zeros=True)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def with_derivatives_of_pairs(fn: Callable[[Array], Array], y: Array, ends: Ends, p: Array, q: Array) -> Array:
+    """`y`, which is `ends.pairs(fn, p, q)` found in some other way, with the derivatives that the plain way has."""
+    return y
+
+
+@with_derivatives_of_pairs.defjvp
+def _tangent_of_pairs(fn, primals, tangents):
+    y, ends, p, q = primals
+    _, _, dp, dq = tangents
+    return y, jax.jvp(functools.partial(ends.pairs, fn), (p, q), (dp, dq))[1]
+
+
 def _change(ends: Ends, dw: Array, x: Array) -> Array:
     """`ends.sum(dw, x)`, so that its transpose, what weights learn, is fast.
 
@@ -106,7 +134,9 @@ def _change(ends: Ends, dw: Array, x: Array) -> Array:
         return jnp.tensordot(ends.matrix(dw), x.astype(dw.dtype), 1)
     if cached:
         # without the barrier XLA would make the product a slow loop
-        return ends.sum(jax.lax.optimization_barrier(jnp.tensordot(dw[..., None], jnp.ones((1, batch), dw.dtype), 1)), x)
+        return ends.sum(
+            jax.lax.optimization_barrier(jnp.tensordot(dw[..., None], jnp.ones((1, batch), dw.dtype), 1)), x
+        )
 
     def some(x: Array) -> list[Array]:
         return [ends.sum(dw, x[..., b])[..., None] for b in range(x.shape[-1])]

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from darnax import _text
@@ -305,7 +306,7 @@ def bound(network: Network) -> Network:
     In a loop over steps of learning XLA takes what depends on index arrays alone out of the loop, once for every phase;
     then it no longer sees that all phases hear the same from nodes that are held.
     """
-    traced, rest = eqx.partition(network, lambda leaf: isinstance(leaf, jax.core.Tracer))
+    traced, rest = eqx.partition(network, lambda leaf: isinstance(leaf, Tracer))
     return eqx.combine(jax.lax.optimization_barrier(traced), rest)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from darnax import _text
 from darnax.network import messages
-from darnax.network.messages import SILENT, Speakers, as_names, field_dtype, outer, rows_of
+from darnax.network.messages import SILENT, Speakers, as_names, field_dtype, outer, receiver_rows, rows_of
 from darnax.network.network import Network, check_state, known_rules, partition, trainable
 from darnax.states.graph import GraphState
 
@@ -109,12 +109,11 @@ def _local_updates(network, state, target, speakers, rules, normalise, samples) 
         if kernels[i] is None:
             heard[i] = messages.heard_from(network, i, arrays)
         else:
-            sender = topology.groups[i].sender_array
-            heard[i] = rows_of(topology.layout.arrays[sender], arrays[sender])
+            heard[i] = messages.both_ends(network, i, arrays)
         if residual:
-            heard[i] = heard[i] - _explained(lesson, i, heard[i])
+            heard[i] = heard[i][0] - _explained(lesson, i, heard[i]), *heard[i][1:]
         if samples is not None:  # nothing times NaN is NaN: what does not count must not be there
-            heard[i] = jnp.where(samples, heard[i], 0)
+            heard[i] = tuple(jnp.where(samples, end, 0) for end in heard[i])
 
     def divide(fan_in: int) -> Any:
         return batch if normalise is None else normalise(batch, fan_in)
@@ -127,7 +126,7 @@ def _local_updates(network, state, target, speakers, rules, normalise, samples) 
                 result.append(messages.said(network, i, coupling, heard[i]))
             else:
                 dtype = field_dtype(topology.layout.arrays[group.receiver_array])
-                result.append(kernel(kernel.prepare(coupling), heard[i], dtype))
+                result.append(kernel(kernel.prepare(coupling), *heard[i], dtype))
         return result
 
     _, pull = jax.vjp(said, params)
@@ -165,11 +164,11 @@ class _Lesson(NamedTuple):
         return messages.spoken(self.speakers, i, self.network.plan.groups[i], group, sender)
 
 
-def _explained(lesson: _Lesson, i: int, senders: Array) -> Array:
+def _explained(lesson: _Lesson, i: int, ends: messages.Ends) -> Array:
     """What the receivers of group `i` expect of its senders: their state, through the transposed coupling."""
     network = lesson.network
     group, coupling = network.topology.groups[i], network.coupling(i)
-    said, pull = jax.vjp(lambda senders: messages.said(network, i, coupling, senders), senders)
+    said, pull = jax.vjp(lambda senders: messages.said(network, i, coupling, (senders, *ends[1:])), ends[0])
     goal = lesson.goal(group.receiver_array)[receiver_rows(network, i)]
     return pull(goal.astype(said.dtype))[0]
 
@@ -182,16 +181,6 @@ def signal(lesson: _Lesson, i: int, summed: bool) -> Float[Array, "edges *receiv
     result = per_node(lesson.rules[group.kind], lesson.fields[at][rows], lesson.goal(at)[rows], lesson.samples)
     speaks = None if summed else lesson.speaks(i)
     return result if speaks is None else jnp.where(outer(speaks, result.ndim), result, 0)
-
-
-def receiver_rows(network: Network, i: int) -> Any:
-    """The rows that the edges of group `i` end at, `(E, *lead)`: a slice where they are regular."""
-    group, index = network.topology.groups[i], network.plan.groups[i]
-    if index.receivers is not None:
-        return (index.receivers + index.start).reshape(group.receivers.shape)
-    if network.topology.layout.arrays[group.receiver_array].shared:
-        return jnp.asarray(group.receivers)
-    return slice(index.start, index.stop)
 
 
 def per_node(rule: Callable[..., Any], field: Array, state: Array, samples: Array | None) -> Array:

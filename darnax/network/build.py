@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from darnax import _text
 from darnax.activations import described, name, needs
-from darnax.couplings.coupling import Edges, Factory, pick
+from darnax.couplings.coupling import Edges, Factory, hears_receiver, message, pick
 from darnax.network.bias import Bias
 from darnax.network.messages import field_dtype
 from darnax.topologies import names as naming
@@ -162,15 +162,16 @@ def _check_message(topology: Topology, group: EdgeGroup, module: Any):
     arrays = jax.eval_shape(lambda arrays: pick(arrays, group.tie is not None, 0), arrays)
     leaves = [leaf for leaf in jax.tree.leaves(arrays) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     dtype = leaves[0].dtype if leaves else field_dtype(topology.layout.arrays[group.receiver_array])
-    sender = jax.ShapeDtypeStruct(group.sender_shape, dtype)
+    shapes = [group.sender_shape, *[group.receiver_shape] * hears_receiver(module)]
+    ends = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
     try:
-        message = jax.eval_shape(lambda arrays, x: eqx.combine(arrays, static)(x), arrays, sender)
+        sent = jax.eval_shape(lambda arrays, *ends: message(eqx.combine(arrays, static), *ends), arrays, *ends)
     except Exception as error:
         raise _on_edge(topology, group, f"cannot take a sender of shape {group.sender_shape}", error) from error
-    if getattr(message, "shape", None) != group.receiver_shape or jnp.issubdtype(message.dtype, jnp.complexfloating):
+    if getattr(sent, "shape", None) != group.receiver_shape or jnp.issubdtype(sent.dtype, jnp.complexfloating):
         raise ValueError(
             f"`couplings[{group.kind!r}]` on edge {topology.edge(int(group.edges[0]))}: the receiver takes a real "
-            f"message of shape {group.receiver_shape}, but the coupling gives {message}; change one or the other"
+            f"message of shape {group.receiver_shape}, but the coupling gives {sent}; change one or the other"
         )
 
 

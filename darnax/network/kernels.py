@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from darnax.couplings.coupling import Fixed, value
+from darnax.couplings.coupling import Fixed, hears_receiver, value
 from darnax.couplings.dense import Dense
+from darnax.couplings.edge_mlp import EdgeMLP
 from darnax.couplings.scale import Scale
 from darnax.kernels import Ends, Sum, choose_sum
 from darnax.kernels.segments import Segments
@@ -33,9 +34,13 @@ class Kernel(eqx.Module):
 
     @abc.abstractmethod
     def __call__(
-        self, prepared: Any, x: Shaped[Array, "rows *item batch"], dtype: Any
-    ) -> Float[Array, "heard *item batch"]:
-        """The messages of all edges summed at their receivers, in `dtype`."""
+        self,
+        prepared: Any,
+        x: Shaped[Array, "rows *sender batch"],
+        y: Shaped[Array, "heard *receiver batch"],
+        dtype: Any,
+    ) -> Float[Array, "heard *receiver batch"]:
+        """The messages of all edges summed at their receivers, in `dtype`, from the states of both."""
 
     @abc.abstractmethod
     def __str__(self) -> str:
@@ -62,7 +67,7 @@ class Strengths(Kernel):
         w = jnp.broadcast_to(w, (edges, w.shape[1]))
         return self.sum.arrange(w.astype(jnp.float64 if w.dtype == jnp.float64 else jnp.float32))
 
-    def __call__(self, prepared, x, dtype):
+    def __call__(self, prepared, x, y, dtype):
         found = self.sum(prepared, x.reshape(len(x), -1, x.shape[-1]))
         return found.reshape(len(found), *x.shape[1:]).astype(dtype)
 
@@ -81,6 +86,8 @@ class SharedMessage(Kernel):
         own = [leaf for leaf in jax.tree.leaves(coupling, is_leaf=_is_fixed) if _is_fixed(leaf) and leaf.own]
         if group.tie is None or len(group.edges) <= ends.sending or (own and not isinstance(coupling, Dense)):
             return None
+        if hears_receiver(coupling):
+            return None
         return cls(choose_sum(group.senders, receivers, ends, scalar=False), group.receiver_shape)
 
     def prepare(self, coupling):
@@ -90,7 +97,7 @@ class SharedMessage(Kernel):
             coupling = Dense(coupling.weight, coupling.self_coupling, None, coupling.receiver_shape)
         return coupling, self.sum.arrange(weights[:, None])
 
-    def __call__(self, prepared, x, dtype):
+    def __call__(self, prepared, x, y, dtype):
         coupling, weights = prepared
         leaves = [leaf for leaf in jax.tree.leaves(coupling) if eqx.is_inexact_array(leaf)]
         x = x.astype(leaves[0].dtype if leaves else dtype)
@@ -103,6 +110,38 @@ class SharedMessage(Kernel):
 
     def __str__(self):
         return f"nodes first, {self.sum}"
+
+
+class BothEnds(Kernel):
+    """Tied perceptrons of both ends: first layers of every node, the sum, then the last layer of receivers."""
+
+    sum: Sum
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, group: EdgeGroup, coupling: Any, receivers: np.ndarray, ends: Ends):
+        if (
+            group.tie is None
+            or not isinstance(coupling, EdgeMLP)
+            or len(group.edges) <= max(ends.sending, ends.hearing)
+        ):
+            return None
+        return cls(choose_sum(group.senders, receivers, ends, scalar=False), group.receiver_shape)
+
+    def prepare(self, coupling):
+        return coupling
+
+    def __call__(self, prepared, x, y, dtype):
+        c = prepared
+        x, y = (state.reshape(len(state), -1, state.shape[-1]).astype(c.bias.dtype) for state in (x, y))
+        sent, heard = (jnp.einsum("hk,nkb->nhb", w, of) for w, of in ((c.sender_weight, x), (c.receiver_weight, y)))
+        # without the barrier XLA would work out first layers anew for every edge
+        sent, heard = jax.lax.optimization_barrier((sent, heard + c.bias[:, None]))
+        found = jnp.einsum("rh,nhb->nrb", c.weight, self.sum.pairs(c.activation, sent, heard))
+        return found.astype(dtype).reshape(len(y), *self.shape, y.shape[-1])
+
+    def __str__(self):
+        return f"both ends first, {self.sum}"
 
 
 class Matrices(Kernel):
@@ -156,7 +195,7 @@ class Matrices(Kernel):
             bias = [p.reshape(*s.shape, -1).sum(1) for s, p in zip(self.senders, parts, strict=True)]
         return blocks, bias
 
-    def __call__(self, prepared, x, dtype):
+    def __call__(self, prepared, x, y, dtype):
         blocks, bias = prepared
         x = x.reshape(len(x), -1, x.shape[-1]).astype(blocks[0].dtype)
         found = []
@@ -171,7 +210,7 @@ class Matrices(Kernel):
         return f"matrices side by side, {len(self.senders)} in-degrees"
 
 
-KERNELS = (Strengths, SharedMessage, Matrices)
+KERNELS = (Strengths, SharedMessage, BothEnds, Matrices)
 
 
 def choose(group: EdgeGroup, coupling: Any, receivers: np.ndarray, ends: Ends) -> Kernel | None:

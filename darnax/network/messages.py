@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax import _text
-from darnax.couplings.coupling import per_edge, pick
+from darnax.couplings.coupling import message, per_edge, pick
 from darnax.network.plan import GroupIndex
 from darnax.states.graph import GraphState
 from darnax.topologies.groups import EdgeGroup
@@ -28,6 +28,8 @@ from darnax.topologies.topology import Topology
 SILENT, SOME, ALL = range(3)
 
 Arrays = dict[int, Array]
+Ends = tuple[Array, ...]
+"""The states of senders `(E, *sender_shape, B)`, and of receivers where a coupling asks for them."""
 
 
 def arrays_of(state: GraphState) -> Arrays:
@@ -127,23 +129,25 @@ def gather(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, array: Shaped[A
     return array[group.sender_index][None] if spec.shared else array[group.sender_index]
 
 
-def send(coupling: Any, tied: bool, x: Shaped[Array, "edges *sender batch"], dtype: Any) -> Shaped[Array, "..."]:
+def send(coupling: Any, tied: bool, ends: Ends, dtype: Any) -> Shaped[Array, "..."]:
     """The messages of all edges of a group, `(E, *receiver_shape, B)` in `dtype`.
 
     `coupling` has a leading axis of E edges where `per_edge` says so.
     """
     leaves = [leaf for leaf in jax.tree.leaves(coupling) if eqx.is_inexact_array(leaf)]
-    x = x.astype(leaves[0].dtype if leaves else dtype)
+    ends = tuple(x.astype(leaves[0].dtype if leaves else dtype) for x in ends)
     arrays, static = eqx.partition(coupling, eqx.is_array)
 
-    def over_batch(arrays: Any, x: Array) -> Array:
+    def over_batch(arrays: Any, *ends: Array) -> Array:
         own = eqx.combine(arrays, static)
-        return own.batched(x) if hasattr(own, "batched") else jax.vmap(own, in_axes=-1, out_axes=-1)(x)
+        if hasattr(own, "batched"):
+            return own.batched(*ends)
+        return jax.vmap(lambda *ends: message(own, *ends), in_axes=-1, out_axes=-1)(*ends)
 
-    if len(x) == 1:
-        return over_batch(pick(arrays, tied, 0), x[0])[None].astype(dtype)
+    if len(ends[0]) == 1:
+        return over_batch(pick(arrays, tied, 0), *(x[0] for x in ends))[None].astype(dtype)
     axes = jax.tree.map(lambda own: 0 if own else None, per_edge(arrays, tied))
-    return jax.vmap(over_batch, in_axes=(axes, 0))(arrays, x).astype(dtype)
+    return jax.vmap(over_batch, in_axes=(axes, *[0] * len(ends)))(arrays, *ends).astype(dtype)
 
 
 def land(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, messages: Array, spoken: Array | None) -> Landing:
@@ -249,7 +253,7 @@ def landings(
             speaks = spoken(speakers, i, index, group, sender)
             landing = land(group, index, receiver, say(network, i, coupling, arrays), speaks)
         else:
-            field = kernel(coupling, rows_of(sender, arrays[group.sender_array]), field_dtype(receiver))
+            field = kernel(coupling, *both_ends(network, i, arrays), field_dtype(receiver))
             landing = Landing(index.start, index.stop, field, index.heard)
         result.setdefault(group.receiver_array, []).append(landing)
     return result
@@ -260,18 +264,38 @@ def say(network: Any, i: int, coupling: Any, arrays: Mapping[int, Array]) -> Flo
     return said(network, i, coupling, heard_from(network, i, arrays))
 
 
-def heard_from(network: Any, i: int, arrays: Mapping[int, Array]) -> Shaped[Array, "edges *sender batch"]:
-    """The states of the senders of group `i`."""
-    group = network.topology.groups[i]
-    spec = network.topology.layout.arrays[group.sender_array]
-    return gather(group, network.plan.groups[i], spec, arrays[group.sender_array])
+def heard_from(network: Any, i: int, arrays: Mapping[int, Array]) -> Ends:
+    """What the messages of group `i` are made of, edge by edge."""
+    group, index, specs = network.topology.groups[i], network.plan.groups[i], network.topology.layout.arrays
+    senders = gather(group, index, specs[group.sender_array], arrays[group.sender_array])
+    if not index.hears_receiver:
+        return (senders,)
+    receivers = rows_of(specs[group.receiver_array], arrays[group.receiver_array])[receiver_rows(network, i)]
+    return senders, receivers.reshape(-1, *group.receiver_shape, receivers.shape[-1])
 
 
-def said(network: Any, i: int, coupling: Any, senders: Array) -> Float[Array, "edges *receiver batch"]:
-    """What the edges of group `i` make of the states of their senders."""
+def both_ends(network: Any, i: int, arrays: Mapping[int, Array]) -> tuple[Array, Array]:
+    """What a kernel makes the messages of group `i` of: the rows that can send, and those it is summed over."""
+    group, index, specs = network.topology.groups[i], network.plan.groups[i], network.topology.layout.arrays
+    sending, hearing = (rows_of(specs[at], arrays[at]) for at in (group.sender_array, group.receiver_array))
+    return sending, hearing[index.start : index.stop]
+
+
+def receiver_rows(network: Any, i: int) -> Any:
+    """The rows that the edges of group `i` end at, `(E, *lead)`: a slice where they are regular."""
+    group, index = network.topology.groups[i], network.plan.groups[i]
+    if index.receivers is not None:
+        return (index.receivers + index.start).reshape(group.receivers.shape)
+    if network.topology.layout.arrays[group.receiver_array].shared:
+        return jnp.asarray(group.receivers)
+    return slice(index.start, index.stop)
+
+
+def said(network: Any, i: int, coupling: Any, ends: Ends) -> Float[Array, "edges *receiver batch"]:
+    """What the edges of group `i` make of the states of their ends."""
     group = network.topology.groups[i]
     dtype = field_dtype(network.topology.layout.arrays[group.receiver_array])
-    return send(coupling, group.tie is not None, senders, dtype)
+    return send(coupling, group.tie is not None, ends, dtype)
 
 
 def field_dtype(spec: ArraySpec) -> Any:

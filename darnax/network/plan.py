@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
 
+from darnax.couplings.coupling import hears_receiver
 from darnax.kernels import Ends
 from darnax.network.kernels import Kernel, choose
 from darnax.topologies import names as naming
@@ -29,6 +30,7 @@ class GroupIndex(eqx.Module):
     - `heard`: which of the rows from `start` to `stop` anything lands on; None where it is all of them.
     - `kernel`: how to run all edges faster; None for edge by edge.
     - `start`, `stop`: the rows that the messages are summed over.
+    - `hears_receiver`: whether messages depend on the receiver's state as well.
     """
 
     senders: Int[Array, "edges *lead"] | None
@@ -37,6 +39,7 @@ class GroupIndex(eqx.Module):
     kernel: Kernel | None
     start: int = eqx.field(static=True)
     stop: int = eqx.field(static=True)
+    hears_receiver: bool = eqx.field(static=True)
 
 
 class ArrayIndex(eqx.Module):
@@ -87,7 +90,7 @@ def _group_index(topology: Topology, group: EdgeGroup, coupling: Any) -> GroupIn
     senders = None if group.sender_index is not None else jnp.asarray(group.senders, jnp.int32)
     if group.receiver_index is not None:
         rows: Any = slice(0, spec.rows) if spec.shared else group.receiver_index[0]
-        return GroupIndex(senders, None, None, None, rows.start, rows.stop)
+        return GroupIndex(senders, None, None, None, rows.start, rows.stop, hears_receiver(coupling))
     rows = group.receivers.ravel()
     start, stop = int(rows.min()), int(rows.max()) + 1
     if spec.shared or 4 * (stop - start) > spec.rows:
@@ -106,6 +109,7 @@ def _group_index(topology: Topology, group: EdgeGroup, coupling: Any) -> GroupIn
         kernel=kernel,
         start=start,
         stop=stop,
+        hears_receiver=hears_receiver(coupling),
     )
 
 
