@@ -177,6 +177,24 @@ def gnp(nodes, degree, **attributes):
     return g
 
 
+def windows(back=False, **arguments):
+    """Windows on an image and features; with `back`, only what features say to windows."""
+    g = topologies.convolutional((6, 7, 2), (3, 2), backward=True, **arguments)
+    g.remove_edges_from([e for e in g.edges if (g.edges[e]["kind"] == "backward") != back])
+    g.graph.update(inputs=[], edge_kinds=())
+    return g
+
+
+def row_of_windows():
+    """Stacked nodes that see windows of a row, every second cell."""
+    g = nx.DiGraph(arrays={"row": (20,)})
+    for i in range(8):
+        g.add_node(("see", i), array="row", index=slice(2 * i + 1, 2 * i + 4))
+        g.add_node(("say", i), shape=(2,))
+        g.add_edge(("see", i), ("say", i), tie="t")
+    return g
+
+
 def linear(sender, receiver, key):
     return eqx.nn.Linear(sender[0], receiver[0], key=key)
 
@@ -197,6 +215,13 @@ NETWORKS = {
     "both ends": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), dx.edge_mlp(3, jnp.tanh), "both ends first"),
     "both ends of many": (gnp(700, 9, shape=(2,), edge={"tie": "t"}), dx.edge_mlp(3, jnp.tanh), "ends first, slots"),
     "one linear": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), linear, "nodes first"),
+    "windows": (windows(features=3), dx.dense(), "  convolution"),
+    "windows apart": (windows(features=3, stride=(2, 1), padding=((1, 0), (0, 1))), dx.dense(), "  convolution"),
+    "windows back": (windows(features=3, back=True), dx.dense(), "transposed convolution"),
+    "windows apart, back": (windows(features=3, stride=(1, 2), padding=1, back=True), dx.dense(), "transposed"),
+    "one feature": (windows(features=1), dx.dense(), "  convolution"),
+    "a row of windows": (row_of_windows(), linear, "  convolution"),
+    "a row of windows, back": (row_of_windows().reverse(), linear, "transposed convolution"),
     "inputs": (gnp(60, 5, shape=(4,), inputs=(0, 3)), dx.dense(), "side by side"),
 }
 
@@ -221,6 +246,25 @@ def test_networks_step_and_learn_as_edge_by_edge(network):
     rules = {kind: dx.hebbian()}
     if jax.tree.leaves(dx.partition(network, rules)[0]):
         close(*(dx.local_updates(n, state, rules).couplings for n in (network, plain)))
+
+
+@pytest.mark.parametrize("change", ["missing", "shifted", "swapped", "untied", "factor"])
+def test_windows_that_are_no_convolution_are_left_alone(change):
+    g, coupling = row_of_windows(), dx.dense()
+    if change == "missing":
+        g.remove_node(("see", 3))
+    if change == "shifted":
+        g.nodes["see", 3]["index"] = slice(8, 11)
+    if change == "swapped":
+        g.remove_edges_from([(("see", i), ("say", i)) for i in (2, 3)])
+        g.add_edges_from([(("see", 2), ("say", 3)), (("see", 3), ("say", 2))], tie="t")
+    if change == "untied":
+        nx.set_edge_attributes(g, None, "tie")
+    if change == "factor":
+        nx.set_edge_attributes(g, 2.0, "weight")
+        coupling = dx.dense(factor="weight")
+    network = dx.Network(Topology(g), {"edge": coupling}, dx.tanh, key=KEY)
+    assert "convolution" not in network.summary()
 
 
 def test_shared_messages_keep_the_digits_of_float64():

@@ -140,6 +140,42 @@ class ConvTranspose(eqx.Module):
         image = jax.ShapeDtypeStruct(self.receiver_shape, self.weight.dtype)
         return jax.linear_transpose(forward, image)(x)[0]
 
+    def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
+        """The messages of a batch, which stands last; many times faster than what the library makes of it."""
+        kernel, (*space, _) = self.weight.shape[: len(self.stride)], self.receiver_shape
+        pads = self.padding
+        if isinstance(pads, str):
+            pads = jax.lax.padtype_to_pads(space, kernel, self.stride, pads)
+        whole = overlap_add(self.weight, x, self.stride)
+        sizes = zip(pads, space, whole.shape, strict=False)
+        cut = [(-before, before + size - full, 0) for (before, _), size, full in sizes]
+        return jax.lax.pad(whole, jnp.zeros((), whole.dtype), [*cut, (0, 0, 0), (0, 0, 0)])
+
+
+def overlap_add(
+    weight: Float[Array, "..."],
+    x: Shaped[Array, "*places channels batch"],
+    stride: Sequence[int],
+    bias: Float[Array, "..."] | None = None,
+) -> Float[Array, "*space units batch"]:
+    """What all places say to windows a stride apart, added up where these overlap.
+
+    `weight` is `(*kernel, units, channels)`; `bias` has a number for every cell of a window, `(cells, 1)`. All windows
+    are one product of matrices; then the k-th cell of every window is added at once, in an elementwise loop.
+    """
+    *kernel, units, channels = weight.shape
+    places = x.shape[: len(kernel)]
+    said = weight.reshape(-1, channels) @ jnp.moveaxis(x, -2, 0).reshape(channels, -1)
+    said = said if bias is None else said + bias
+    # without the barrier XLA would work out the product anew for every cell
+    said = jax.lax.optimization_barrier(said).reshape(*kernel, units, *places, x.shape[-1])
+    total = jnp.zeros((), said.dtype)
+    for place in np.ndindex(*kernel):
+        parts = zip(place, kernel, stride, strict=True)
+        pads = [(before, size - before - 1, step - 1) for before, size, step in parts]
+        total = total + jax.lax.pad(said[place], jnp.zeros((), said.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+    return jnp.moveaxis(total, 0, -2)
+
 
 def conv_transpose(
     kernel: int | Sequence[int],

@@ -1,6 +1,7 @@
 """All-to-all coupling."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -37,6 +38,21 @@ class Dense(eqx.Module):
         diagonal = jnp.eye(self.weight.shape[-1], dtype=bool)
         weight = jnp.where(diagonal, value(self.self_coupling), self.weight)
         return Dense(weight, None, self.factor, self.receiver_shape)
+
+
+def is_matrix(coupling: Any) -> bool:
+    """Whether a message is a matrix times the sender: `Dense`, or Equinox's `Linear`, which is the same with a bias."""
+    linear = isinstance(coupling, eqx.nn.Linear) and "scalar" not in (coupling.in_features, coupling.out_features)
+    return linear or isinstance(coupling, Dense)
+
+
+def matrix_of(coupling: Any) -> tuple[Array, Array | None]:
+    """The matrix of such a coupling, or of several, with their factors in it; and what is added to the message."""
+    if isinstance(coupling, eqx.nn.Linear):
+        return coupling.weight, coupling.bias
+    return coupling.weight if coupling.factor is None else coupling.weight * value(coupling.factor)[
+        ..., None, None
+    ], None
 
 
 def dense(gain: float | int = 1.0, self_coupling: float | int | None = None, factor: str | None = None) -> Factory:

@@ -19,7 +19,7 @@ class EdgeMLP(eqx.Module):
     receiver_weight: Float[Array, "*edges hidden receiver"]
     bias: Float[Array, "*edges hidden"]
     weight: Float[Array, "*edges receiver hidden"]
-    activation: Callable[[Array], Array] = eqx.field(static=True)
+    activation: Callable[..., Any] = eqx.field(static=True)
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, x: Shaped[Array, "*sender"], receiver: Shaped[Array, "*receiver"]) -> Shaped[Array, "*receiver"]:

@@ -15,7 +15,7 @@ from darnax.dynamics.call import Landings, Setting, drive_landings, joined
 from darnax.dynamics.noise import chosen, node_keys, uniform
 from darnax.dynamics.schedules import Asynchronous
 from darnax.dynamics.sweep import InTurn, Listing, Sweep
-from darnax.dynamics.units import matrix_of, sweep_units
+from darnax.dynamics.units import loop_matrix, sweep_units
 from darnax.network import messages
 from darnax.network.messages import Arrays, arrays_of, field_dtype, outer, rows_of
 from darnax.states.graph import GraphState
@@ -387,7 +387,9 @@ def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes
             tied = topology.groups[i].tie is not None
             speaks = _spoken(setting, i, edges, real)
             places = [0] if len(topology.groups[i].edges) == 1 else list(edges)
-            loops[at] += [(matrix_of(setting.couplings[i], tied, k), on) for k, on in zip(places, speaks, strict=True)]
+            loops[at] += [
+                (loop_matrix(setting.couplings[i], tied, k), on) for k, on in zip(places, speaks, strict=True)
+            ]
         sent, row, real = _say(setting, arrays, i, edges, real)
         slot = sweep.slots[at][row]
         slot = jnp.where(real & (here[at][0][slot] == row), slot, len(here[at][0]))

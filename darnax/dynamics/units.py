@@ -8,14 +8,13 @@ as a matrix product, so that a sweep costs about as much as a pass.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from darnax.activations import Glauber, described, needs
 from darnax.couplings.coupling import pick, value
-from darnax.couplings.dense import Dense
+from darnax.couplings.dense import is_matrix, matrix_of
 from darnax.couplings.scale import Scale
 from darnax.network.network import Network
 
@@ -42,18 +41,17 @@ def can_step(network: Network) -> tuple[int, ...]:
         fns = [network.activations[kind] for kind in index.kinds]
         alone = [described(fn).elementwise and (isinstance(fn, Glauber) or "key" not in needs(fn)) for fn in fns]
         fits = not spec.shared and spec.item and at not in hearing
-        if fits and all(alone) and all(isinstance(loop, Dense | Scale | eqx.nn.Linear) for loop in loops):
+        if fits and all(alone) and all(is_matrix(loop) or isinstance(loop, Scale) for loop in loops):
             result.append(at)
     return tuple(result)
 
 
-def matrix_of(coupling: Any, tied: bool, edge: Any) -> Float[Array, "units units"]:
+def loop_matrix(coupling: Any, tied: bool, edge: Any) -> Float[Array, "units units"]:
     """How the units of a node hear each other through one edge of a group."""
     own = pick(coupling, tied, edge)
     if isinstance(own, Scale):
         return jnp.diag(value(own.strength).reshape(-1))
-    factor = getattr(own, "factor", None)
-    return own.weight if factor is None else value(factor) * own.weight
+    return matrix_of(own)[0]
 
 
 def sweep_units(

@@ -9,7 +9,7 @@ import numpy as np
 
 from darnax.kernels.all_to_all import AllToAll
 from darnax.kernels.diagonals import Diagonals
-from darnax.kernels.segments import Segments
+from darnax.kernels.segments import Segments as Segments
 from darnax.kernels.slots import Slots
 from darnax.kernels.sum import Ends as Ends
 from darnax.kernels.sum import Sum as Sum

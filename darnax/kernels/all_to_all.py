@@ -36,3 +36,7 @@ class AllToAll(Sum):
 
     def __str__(self):
         return "matrix"
+
+    def why(self):
+        pairs = self.ends.hearing * self.ends.sending
+        return f"{len(self.ends.senders) / pairs:.0%} of all pairs"

@@ -80,3 +80,6 @@ class Diagonals(Sum):
 
     def __str__(self):
         return f"{len(self.offsets)} diagonals"
+
+    def why(self):
+        return "neighbours at fixed distances"

@@ -121,6 +121,9 @@ class Slots(Sum):
     def __str__(self):
         return f"slots, {len(self.classes)} classes of in-degree"
 
+    def why(self):
+        return "irregular"
+
 
 def _merged(bound: np.ndarray) -> np.ndarray:
     """Bounds with classes raised to the next where that pads little: every class is a loop to start and to compile."""

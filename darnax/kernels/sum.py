@@ -78,6 +78,10 @@ class Sum(eqx.Module):
     def __str__(self) -> str:
         """What it is, for the summary of a network."""
 
+    @abc.abstractmethod
+    def why(self) -> str:
+        """What about the graph it was chosen for."""
+
 
 def take(x: Shaped[Array, "rows ..."], index: Int[Array, "..."]) -> Shaped[Array, "..."]:
     """Rows by position; all of them must exist."""

@@ -250,20 +250,25 @@ class Network(eqx.Module):
                 count = count // place.size * (place.stop - place.start)
             shapes = f"{group.sender_shape} -> {group.receiver_shape}"
             kernel = self.plan.groups[i].kernel
-            how = _plain(group) if kernel is None else str(kernel)
-            rows.append((group.kind, group.tie or "", len(group.edges), shapes, name(module), count, how))
+            how = _plain(group) if kernel is None else (str(kernel), kernel.why())
+            rows.append((group.kind, group.tie or "", len(group.edges), shapes, name(module), count, *how))
         units = [(kind, name(fn), "yes" if kind in self.biases else "") for kind, fn in self.activations.items()]
         parts = [f"Network on {topology!r}"]
         if rows:
-            parts.append(_text.table(("edges", "tie", "count", "shapes", "coupling", "parameters", "kernel"), rows))
+            titles = "edges", "tie", "count", "shapes", "coupling", "parameters", "kernel", "because"
+            parts.append(_text.table(titles, rows))
         parts.append(_text.table(("nodes", "activation", "bias"), units))
         return "\n\n".join(parts)
 
 
-def _plain(group: Any) -> str:
-    receive = "rows in place" if group.receiver_index is not None else "segment sum"
+def _plain(group: Any) -> tuple[str, str]:
+    """How a group is run edge by edge, and why."""
     gather = "slice" if group.sender_index is not None else "gather"
-    return f"{gather}, {'single' if len(group.edges) == 1 else 'batched'}, {receive}"
+    if len(group.edges) == 1:
+        return f"{gather}, single", "one edge"
+    if group.receiver_index is not None:
+        return f"{gather}, batched, rows in place", "each hears one edge"
+    return f"{gather}, batched, segment sum", "no kernel suits"
 
 
 def _describe(module: Any) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Int, UInt32
 
 from darnax.couplings.coupling import hears_receiver
 from darnax.kernels import Ends
-from darnax.network.kernels import Kernel, choose
+from darnax.network.kernels import Kernel, Site, choose
 from darnax.topologies import names as naming
 from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.topology import Topology
@@ -88,24 +88,24 @@ def plan(topology: Topology, couplings: dict[str, tuple[Any, ...]], elementwise:
 def _group_index(topology: Topology, group: EdgeGroup, coupling: Any) -> GroupIndex:
     sender, spec = topology.layout.arrays[group.sender_array], topology.layout.arrays[group.receiver_array]
     senders = None if group.sender_index is not None else jnp.asarray(group.senders, jnp.int32)
-    if group.receiver_index is not None:
-        rows: Any = slice(0, spec.rows) if spec.shared else group.receiver_index[0]
-        return GroupIndex(senders, None, None, None, rows.start, rows.stop, hears_receiver(coupling))
     rows = group.receivers.ravel()
     start, stop = int(rows.min()), int(rows.max()) + 1
-    if spec.shared or 4 * (stop - start) > spec.rows:
+    each_one = group.receiver_index is not None
+    if spec.shared or (4 * (stop - start) > spec.rows and not each_one):
         # fewer cuts through the array: what lands on most of it may as well be summed over all of it
         start, stop = 0, spec.rows
-    heard = np.zeros(stop - start, bool)
+    heard, receivers, ends = np.zeros(stop - start, bool), None, None
     heard[rows - start] = True
-    receivers, kernel = jnp.asarray(rows - start, jnp.int32), None
-    if not sender.shared and not spec.shared:
-        sending = jnp.asarray(group.senders, jnp.int32) if senders is None else senders
-        kernel = choose(group, coupling, rows - start, Ends(sending, receivers, stop - start, sender.rows))
+    if not each_one:
+        receivers = jnp.asarray(rows - start, jnp.int32)
+        if not sender.shared and not spec.shared:
+            sending = jnp.asarray(group.senders, jnp.int32) if senders is None else senders
+            ends = Ends(sending, receivers, stop - start, sender.rows)
+    kernel = choose(Site(group, coupling, sender, spec, rows - start, stop - start, ends))
     return GroupIndex(
         senders=senders,
         receivers=receivers,
-        heard=None if heard.all() else jnp.asarray(heard),
+        heard=None if each_one or heard.all() else jnp.asarray(heard),
         kernel=kernel,
         start=start,
         stop=stop,
