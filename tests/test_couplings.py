@@ -74,6 +74,49 @@ def test_what_hears_its_receiver_learns_by_its_own_derivative():
         np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
+# layers of Equinox
+
+
+@pytest.mark.parametrize(
+    ("space", "options"),
+    [
+        ((6, 7), {"padding": 1, "stride": (2, 1)}),
+        ((9,), {"padding": "SAME", "use_bias": False}),
+        ((4, 5, 3), {}),
+        ((6, 7), {"dilation": 2}),
+        ((6, 7), {"padding": 1, "padding_mode": "CIRCULAR"}),
+        ((6, 7), {"groups": 2}),
+    ],
+    ids=str,
+)
+def test_convolutions_of_equinox_are_run_as_ours(space, options):
+    layer = eqx.nn.Conv(len(space), 2, 4, 2, **options, key=jax.random.key(1))
+    made = network(lambda s, r, key: layer, (2, *space), layer(jnp.zeros((2, *space))).shape)
+    ours = set(options) <= {"padding", "stride", "use_bias"}
+    assert ("shifted copies" in made.summary()) == ours
+    x = numbers((3, 2, *space))
+    state = dx.GraphState(made.topology).init({"a": x})
+    expected = jax.vmap(layer)(x)
+    np.testing.assert_allclose(dx.step(made, state)["b"], expected, atol=1e-6)
+    updates = dx.local_updates(made, state, {"edge": lambda field, state: field})
+    learnt = jax.grad(lambda layer: jnp.sum(jax.vmap(layer)(x) * expected) / 3)
+    for found, wanted in zip(*map(jax.tree.leaves, (updates.couplings["edge"][0], learnt(layer))), strict=True):
+        np.testing.assert_allclose(found[0], wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_a_layer_that_calls_itself_otherwise_is_left_alone():
+    class Louder(eqx.nn.Linear):
+        def __call__(self, x):
+            return 2 * super().__call__(x)
+
+    graph = nx.complete_graph(10, nx.DiGraph)
+    nx.set_node_attributes(graph, 3, "shape")
+    made = dx.Network(
+        dx.Topology(graph), {"edge": lambda s, r, key: Louder(3, 3, key=key)}, dx.tanh, key=jax.random.key(0)
+    )
+    assert "side by side" not in made.summary()
+
+
 # sparse
 
 

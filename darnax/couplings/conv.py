@@ -41,10 +41,22 @@ class Conv(eqx.Module):
         Windows of few numbers are shifted copies of the image, weighted and added in one loop; a library call would
         first move the batch to where it wants it.
         """
-        if math.prod(self.weight.shape[:-1]) > FEW:
+        if not self._small:
             return _over_batch(self, x)
         still = jax.lax.stop_gradient((self, x))
         return _with_derivatives(_shifted(*still), self, x)
+
+    def how(self) -> str:
+        """How it is run."""
+        return "shifted copies" if self._small else "library"
+
+    def why(self) -> str:
+        """What for."""
+        return f"windows of {math.prod(self.weight.shape[:-1])} numbers"
+
+    @property
+    def _small(self) -> bool:
+        return math.prod(self.weight.shape[:-1]) <= FEW
 
 
 def _over_batch(coupling: Conv, x: Array) -> Array:
@@ -150,6 +162,14 @@ class ConvTranspose(eqx.Module):
         sizes = zip(pads, space, whole.shape, strict=False)
         cut = [(-before, before + size - full, 0) for (before, _), size, full in sizes]
         return jax.lax.pad(whole, jnp.zeros((), whole.dtype), [*cut, (0, 0, 0), (0, 0, 0)])
+
+    def how(self) -> str:
+        """How it is run."""
+        return "one product, shifted sums"
+
+    def why(self) -> str:
+        """What for."""
+        return "windows overlap"
 
 
 def overlap_add(

@@ -7,8 +7,9 @@ for every sort of edge, vectorised over keys, so that it draws from nothing but 
 A message may depend on the receiver's state too: then the coupling asks for it by an argument of this name,
 `(x, receiver)`.
 
-A coupling may have two methods more. `prepared()` gives it as a loop wants it, with all that follows from its
-parameters worked out. `batched(x)` takes the states `(*sender, B)` of a batch at once, where that beats `vmap`.
+A coupling may have more methods. `prepared()` gives it as a loop wants it, with all that follows from its parameters
+worked out. `batched(x)` takes the states `(*sender, B)` of a batch at once, where that beats `vmap`. `how()` and
+`why()` say for the summary of a network how it does that, and what for.
 """
 
 import inspect
@@ -70,17 +71,6 @@ def per_edge(coupling: Any, tied: bool) -> Any:
 def pick(coupling: Any, tied: bool, edges: Any) -> Any:
     """The coupling of some of its edges; an int gives that of a single one."""
     return jax.tree.map(lambda own, leaf: leaf[edges] if own else leaf, per_edge(coupling, tied), coupling)
-
-
-def prepared(coupling: Any, tied: bool) -> Any:
-    """The coupling of several edges as a loop wants it, if it says how, by a method `prepared()`."""
-    if not hasattr(coupling, "prepared"):
-        return coupling
-    if tied:
-        return coupling.prepared()
-    if len(jax.tree.leaves(eqx.filter(coupling, eqx.is_array))[0]) > 1:
-        return eqx.filter_vmap(lambda own: own.prepared())(coupling)
-    return jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, pick(coupling, False, 0).prepared())
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Dense(eqx.Module):
 
 def is_matrix(coupling: Any) -> bool:
     """Whether a message is a matrix times the sender: `Dense`, or Equinox's `Linear`, which is the same with a bias."""
-    linear = isinstance(coupling, eqx.nn.Linear) and "scalar" not in (coupling.in_features, coupling.out_features)
+    linear = type(coupling) is eqx.nn.Linear and "scalar" not in (coupling.in_features, coupling.out_features)
     return linear or isinstance(coupling, Dense)
 
 

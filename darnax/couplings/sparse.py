@@ -34,6 +34,14 @@ class Sparse(eqx.Module):
         """The same coupling for use in a loop."""
         return ArrangedSparse(self.sum.arrange(self.weight[:, None]), self.sum, self.receiver_shape)
 
+    def how(self) -> str:
+        """How the sums are found."""
+        return str(self.sum)
+
+    def why(self) -> str:
+        """What for."""
+        return self.sum.why()
+
 
 class ArrangedSparse(eqx.Module):
     """A `Sparse` with its weights in the order of the sum."""

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from darnax import _text
 from darnax.activations import described, name
-from darnax.couplings.coupling import Fixed, pick, prepared
+from darnax.couplings.coupling import Fixed, pick
+from darnax.couplings.prepared import how, prepared
 from darnax.network import build, messages
 from darnax.network.kernels import Kernel
 from darnax.network.plan import Plan, plan
@@ -250,8 +251,8 @@ class Network(eqx.Module):
                 count = count // place.size * (place.stop - place.start)
             shapes = f"{group.sender_shape} -> {group.receiver_shape}"
             kernel = self.plan.groups[i].kernel
-            how = _plain(group) if kernel is None else (str(kernel), kernel.why())
-            rows.append((group.kind, group.tie or "", len(group.edges), shapes, name(module), count, *how))
+            ways = _plain(group, module) if kernel is None else (str(kernel), kernel.why())
+            rows.append((group.kind, group.tie or "", len(group.edges), shapes, name(module), count, *ways))
         units = [(kind, name(fn), "yes" if kind in self.biases else "") for kind, fn in self.activations.items()]
         parts = [f"Network on {topology!r}"]
         if rows:
@@ -261,14 +262,18 @@ class Network(eqx.Module):
         return "\n\n".join(parts)
 
 
-def _plain(group: Any) -> tuple[str, str]:
+def _plain(group: Any, module: Any) -> tuple[str, str]:
     """How a group is run edge by edge, and why."""
-    gather = "slice" if group.sender_index is not None else "gather"
+    words = ["slice" if group.sender_index is not None else "gather"]
+    words += ["single" if len(group.edges) == 1 else "batched"]
     if len(group.edges) == 1:
-        return f"{gather}, single", "one edge"
-    if group.receiver_index is not None:
-        return f"{gather}, batched, rows in place", "each hears one edge"
-    return f"{gather}, batched, segment sum", "no kernel suits"
+        reason = "one edge"
+    elif group.receiver_index is not None:
+        words, reason = [*words, "rows in place"], "each hears one edge"
+    else:
+        words, reason = [*words, "segment sum"], "no kernel suits"
+    inside = how(module, group.tie is not None)
+    return (", ".join(words), reason) if inside is None else (", ".join([*words, inside[0]]), f"{reason}, {inside[1]}")
 
 
 def _describe(module: Any) -> str:
