@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, blocks, couplings_matrix, population, random_state, read, spins, start
+from helpers import CASES, blocks, couplings_matrix, population, random_state, read, scalars, spins, start
 
 import darnax as dx
 from darnax.dynamics.schedules import block_of
@@ -289,6 +289,18 @@ def test_groups_may_leave_out_what_cannot_change():
     state = random_state(network.topology, 2)
     dx.step(network, state, schedule=dx.groups([[4, 3], [2]]), clamp=[1])
     dx.step(network, state, schedule=dx.groups([[4, 3, 0], [2, 1]]), clamp=[1])
+
+
+@pytest.mark.parametrize("large", [8, 80])
+def test_groups_of_any_size_see_those_before_them(large):
+    """Whether all groups are of about one size, or one is much larger than the others."""
+    matrix = couplings_matrix(large + 12, symmetric=False)
+    network, values = scalars(matrix), spins(large + 12, batch=3)
+    visits = [[i] for i in range(6)] + [list(range(6, 6 + large))] + [[i] for i in range(6 + large, large + 12)]
+    found = dx.step(network, start(network, values), schedule=dx.groups(visits))
+    for nodes in visits:
+        values[:, nodes] = np.where(values @ matrix[nodes].T >= 0, 1, -1)
+    np.testing.assert_array_equal(read(found), values)
 
 
 @pytest.mark.parametrize("units", [37, 70])

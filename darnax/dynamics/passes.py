@@ -323,6 +323,7 @@ def _visits(setting: Setting, state: GraphState, keys, active, scales):
     sweep = setting.call.frame.sweep
     assert isinstance(sweep, Sweep)
     lasting, moving = _whole(setting, setting.landed, state.batch_size), moving_arrays(setting, state)
+    specs = setting.network.topology.layout.arrays
     branches = [
         lambda carry, visit, size=size: _visit(
             setting, lasting, with_arrays(state, carry[0]), carry[1], size, visit, keys, active, scales
@@ -331,11 +332,15 @@ def _visits(setting: Setting, state: GraphState, keys, active, scales):
     ]
 
     def body(carry, visit):
-        return (
-            branches[0](carry, visit)
-            if len(branches) == 1
-            else jax.lax.switch(sweep.branch[visit], branches, carry, visit)
-        ), None
+        if len(branches) == 1:
+            new, changed, residual = branches[0](carry, visit)
+        else:
+            new, changed, residual = jax.lax.switch(sweep.branch[visit], branches, carry, visit)
+        # written here, outside of branches, an array is changed in place and not copied
+        for at, (rows, value) in changed.items():
+            whole = rows_of(specs[at], carry[0][at])
+            new[at] = whole.at[rows].set(value, mode="drop").reshape(carry[0][at].shape)
+        return (new, residual), None
 
     residual = largest_of(setting, [], state.batch_size, scales)
     (moving, residual), _ = jax.lax.scan(body, (moving, residual), jnp.arange(len(sweep.branch)))
@@ -362,6 +367,7 @@ def _whole(setting: Setting, landings: Landings, batch: int) -> Fields:
 
 
 def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes, visit: Array, keys, active, scales):
+    """What a visit makes of some arrays, the rows that it changes in others and their values, and the residual."""
     network, frame = setting.network, setting.call.frame
     sweep, topology, arrays = frame.sweep, network.topology, arrays_of(state)
     assert isinstance(sweep, Sweep)
@@ -395,7 +401,10 @@ def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes
         slot = jnp.where(real & (here[at][0][slot] == row), slot, len(here[at][0]))
         fields[at] = fields[at].at[slot].add(jnp.where(outer(real, sent.ndim), sent, 0), mode="drop")
         heard[at] = heard[at].at[slot].set(True, mode="drop")
-    new = moving_arrays(setting, state)
+    new, changed = moving_arrays(setting, state), {}
+    for at, most in sweep.most:
+        spec, old = topology.layout.arrays[at], new.pop(at)
+        changed[at] = jnp.full(most, spec.rows), jnp.zeros((most, *spec.item, state.batch_size), old.dtype)
     for at, (rows, real) in here.items():
         spec = topology.layout.arrays[at]
         whole = rows_of(spec, arrays[at])
@@ -413,8 +422,13 @@ def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes
                 residual, relative(scales[at][rows], change_of(target, cells, free)).astype(residual.dtype)
             )
         value = keep(both(free, active), value.astype(cells.old.dtype), cells.old)
-        new[at] = whole.at[rows].set(value, mode="drop").reshape(arrays[at].shape)
-    return new, residual
+        if at in changed:
+            changed[at] = tuple(
+                full.at[: len(rows)].set(part) for full, part in zip(changed[at], (rows, value), strict=True)
+            )
+        else:
+            new[at] = whole.at[rows].set(value, mode="drop").reshape(arrays[at].shape)
+    return new, changed, residual
 
 
 def _spoken(setting: Setting, i: int, edges: Array, real: Array) -> Array:

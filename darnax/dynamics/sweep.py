@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int
 from darnax.network.messages import SILENT, Speakers, concrete
 from darnax.topologies.topology import Topology
 
-MAX_BRANCHES, MAX_IN_TURN = 12, 4
+MAX_BRANCHES, MAX_IN_TURN, FEW_ROWS = 4, 4, 64
 
 
 class Listing(eqx.Module):
@@ -37,6 +37,7 @@ class Sweep(eqx.Module):
     - `cell`: for `unit_by_unit`, which of the cells of its rows the visit updates; else None.
     - `stepped`: for `unit_by_unit`, arrays whose nodes are visited once, their units swept inside; see `units.py`.
     - `branch`: which of the `sizes` each visit needs.
+    - `most`: for arrays of which all visits change about as many rows, or few, how many at most.
     - `sizes`: pairs of `(group, edges)` and `(array, rows)`, rounded up.
     """
 
@@ -46,6 +47,7 @@ class Sweep(eqx.Module):
     cell: Int[Array, " visits"] | None
     stepped: tuple[int, ...] = eqx.field(static=True)
     branch: Int[Array, " visits"]
+    most: tuple[tuple[int, int], ...] = eqx.field(static=True)
     sizes: tuple[tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]], ...] = eqx.field(static=True)
 
 
@@ -142,6 +144,11 @@ def sweep(
         cell=cell,
         stepped=stepped,
         branch=concrete(branch.astype(np.int32)),
+        most=tuple(
+            (at, int(rows.max()))
+            for at, rows in zip(listed, counts.T[len(edges) :], strict=True)
+            if rows.max() <= max(FEW_ROWS, 4 * rows.mean())
+        ),
         sizes=sizes,
     )
 
