@@ -26,7 +26,7 @@ def movable(network):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_greedy_colouring_is_proper_and_complete(case):
+def test_a_colouring_is_proper_and_complete(case):
     network = CASES[case].network()
     topology, free = network.topology, movable(network)
     visits = dx.coloured().visits(topology, free)
@@ -36,6 +36,20 @@ def test_a_greedy_colouring_is_proper_and_complete(case):
     for u, v in zip(topology.columns.senders.tolist(), topology.columns.receivers.tolist(), strict=True):
         if u in colour and v in colour and block[u] != block[v]:
             assert colour[u] != colour[v]
+
+
+@pytest.mark.parametrize(("sides", "colours"), [((4, 6), 2), ((5, 6), 3)])
+def test_two_colours_are_used_where_they_are_enough(sides, colours):
+    """A torus has odd cycles where a side is odd; a second one, and nodes alone, make no difference."""
+    torus = nx.grid_graph(sides, periodic=True)
+    graph = nx.disjoint_union(torus, torus).to_directed()
+    graph.add_node("alone")
+    graph.add_edge("alone", "alone")
+    nx.set_node_attributes(graph, (), "shape")
+    topology = dx.Topology(graph)
+    visits = dx.coloured().visits(topology, np.ones(len(topology), bool))
+    assert len(visits) == colours if colours == 2 else len(visits) >= colours
+    assert sorted(np.concatenate(visits).tolist()) == list(range(len(topology)))
 
 
 @pytest.mark.parametrize("case", ["hub", "views", "scalars"])

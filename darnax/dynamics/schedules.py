@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
 
 from darnax import _text
 from darnax.topologies.topology import Topology
@@ -105,10 +107,11 @@ class Coloured(Schedule):
         ends = np.stack([block[columns.senders], block[columns.receivers]], axis=1)
         ends = ends[movable[columns.senders] & movable[columns.receivers] & (ends[:, 0] != ends[:, 1])]
         if self.colours is None:
-            graph = nx.Graph(ends.tolist())
-            graph.add_nodes_from(block[movable].tolist())
-            colouring = nx.greedy_color(graph, strategy="largest_first")
-            colour = np.asarray([colouring.get(b, 0) for b in block.tolist()])
+            colour = two_colours(ends, len(block))
+            if colour is None:
+                colouring = nx.greedy_color(nx.Graph(ends.tolist()), strategy="largest_first")
+                colour = np.asarray([colouring.get(b, 0) for b in range(len(block))])
+            colour = colour[block]
             return [np.flatnonzero(movable & (colour == c)) for c in range(colour[movable].max(initial=-1) + 1)]
         given = dict(
             zip(
@@ -136,6 +139,21 @@ class Coloured(Schedule):
         return Groups(tuple(tuple(names[at] for at, c in given.items() if c == u) for u in used)).visits(
             topology, movable
         )
+
+
+def two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
+    """A colour for each of so many nodes such that no edge joins two of one colour; None where two are too few.
+
+    It is how far a node is from one of its component, even or odd.
+    """
+    edges = scipy.sparse.coo_array((np.ones(len(ends), bool), tuple(ends.T)), (count, count))
+    _, component = scipy.sparse.csgraph.connected_components(edges, directed=False)
+    _, firsts = np.unique(component, return_index=True)
+    rooted = np.concatenate([ends, np.stack([np.full(len(firsts), count), firsts], axis=1)])
+    edges = scipy.sparse.coo_array((np.ones(len(rooted)), tuple(rooted.T)), (count + 1, count + 1))
+    depth = scipy.sparse.csgraph.dijkstra(edges.tocsr(), directed=False, unweighted=True, indices=count)
+    colour = (depth[:-1].astype(np.int64) + 1) % 2
+    return None if (colour[ends[:, 0]] == colour[ends[:, 1]]).any() else colour
 
 
 def block_of(topology: Topology) -> np.ndarray:
@@ -216,9 +234,9 @@ def groups(members: Iterable[Iterable[Hashable]]) -> Groups:
 
 
 def coloured(colours: Mapping[Hashable, int] | None = None) -> Coloured:
-    """Groups of nodes that send nothing to each other, by a greedy colouring of the wiring or by `colours`.
+    """Groups of nodes that send nothing to each other: two where two are enough, else those of a greedy colouring.
 
-    Updating a colour at once then equals updating its nodes one by one. Raises `ValueError` in a call if `colours`
-    gives both ends of an edge one colour, or leaves out a node that can change.
+    `colours` gives them by name instead. Updating a colour at once then equals updating its nodes one by one. Raises
+    `ValueError` in a call if `colours` gives both ends of an edge one colour, or leaves out a node that can change.
     """
     return Coloured(None if colours is None else tuple(colours.items()))

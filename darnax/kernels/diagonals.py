@@ -36,15 +36,14 @@ class Diagonals(Sum):
         hearing = ends.hearing
         if ends.sending != hearing or len(senders) < hearing:
             return None
-        ahead = (senders - receivers + hearing // 2) % hearing - hearing // 2
-        found, which, count = np.unique(ahead, return_inverse=True, return_counts=True)
-        long = np.flatnonzero(2 * count >= hearing)
+        ahead = (senders - receivers) % hearing
+        long = np.flatnonzero(2 * np.bincount(ahead, minlength=hearing) >= hearing)
         if not 0 < len(long) <= MOST:
             return None
-        number = np.full(len(found), len(long))
+        number = np.full(hearing, len(long))
         number[long] = np.arange(len(long))
         edges = np.full((len(long) + 1, hearing), -1, np.int32)
-        edges[number[which], receivers] = np.arange(len(senders))
+        edges[number[ahead], receivers] = np.arange(len(senders))
         edges = edges[: len(long)]
         degree = np.bincount(receivers, minlength=hearing)
         other = (edges < 0).any(axis=0) | (degree != len(long))
@@ -56,7 +55,7 @@ class Diagonals(Sum):
             ends=ends,
             edges=jnp.asarray(np.maximum(edges, 0)),
             others=(jnp.asarray(rows, jnp.int32), jnp.asarray(theirs, jnp.int32), others),
-            offsets=tuple(found[long].tolist()),
+            offsets=tuple(np.where(long < hearing / 2, long, long - hearing).tolist()),
         )
 
     def arrange(self, w):

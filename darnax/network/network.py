@@ -286,8 +286,10 @@ def _signature(module: Any) -> list[Hashable]:
 
 
 def _refuse_complex(topology: Topology):
-    ends = np.union1d(topology.columns.senders, topology.columns.receivers).tolist()
-    wrong = [topology.nodes[at] for at in ends if "complex" in topology.node_class(at).dtype]
+    columns, ends = topology.columns, np.zeros(len(topology), bool)
+    ends[columns.senders] = ends[columns.receivers] = True
+    refused = np.asarray(["complex" in kind.dtype for kind in columns.node_classes])
+    wrong = [topology.nodes[at] for at in np.flatnonzero(ends & refused[columns.node_class]).tolist()]
     if wrong:
         raise ValueError(
             f"nodes {_text.names(wrong)} are complex; messages are real, so give them a real dtype or no edges"
