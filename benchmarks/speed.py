@@ -299,6 +299,52 @@ def training():
     )
 
 
+def relaxing():
+    """A chain of four layers, to rest, beside the loop one would write for it on bare arrays."""
+    sizes, batch = (64, 256, 256, 10), 64
+    topology = dx.Topology(dx.topologies.sequential(sizes))
+    couplings = {"forward": dx.dense(0.5), "backward": dx.dense(0.3), "recurrent": dx.dense(0.3)}
+    network = dx.Network(topology, couplings, dx.tanh, key=KEY)
+    state = dx.GraphState(topology).init(RNG.standard_normal((batch, 64)))
+    edges = [(0, 1), (1, 2), (2, 3), (2, 1), (3, 2), (1, 1), (2, 2)]
+    w = {edge: network[edge].weight for edge in edges}
+    x, *rest = (jnp.moveaxis(state[node], 0, -1) for node in range(4))
+
+    @jax.jit
+    def by_hand(w, x, rest):
+        seen = w[0, 1] @ x
+
+        def one_pass(now):
+            states, _, active, steps = now
+            a, b, c = states
+            new = (
+                jnp.tanh(seen + w[2, 1] @ b + w[1, 1] @ a),
+                jnp.tanh(w[1, 2] @ a + w[3, 2] @ c + w[2, 2] @ b),
+                jnp.tanh(w[2, 3] @ b),
+            )
+            change = [jnp.max(jnp.abs(s - t), axis=0) for s, t in zip(new, states, strict=True)]
+            residual = jnp.maximum(jnp.maximum(*change[:2]), change[2])
+            states = tuple(jnp.where(active, s, t) for s, t in zip(new, states, strict=True))
+            return states, residual, active & (residual > 1e-5), steps + active
+
+        def going(now):
+            return jnp.any(now[2]) & (jnp.max(now[3]) < 100)
+
+        start = tuple(rest), jnp.zeros(batch), jnp.ones(batch, bool), jnp.zeros(batch, int)
+        return jax.lax.while_loop(going, one_pass, start)
+
+    relax = eqx.filter_jit(dx.relax)
+    solution, found = relax(network, state), by_hand(w, x, rest)
+    np.testing.assert_allclose(solution.state[2], found[0][1].T, atol=1e-5)
+    passes = int(solution.steps.max())
+    report(
+        f"relaxation of a chain of 4 layers, {sizes[1]} hidden units, B = {batch}, {passes} passes",
+        lambda: relax(network, state).state.arrays,
+        {"a while_loop by hand": lambda: by_hand(w, x, rest)},
+        passes=passes,
+    )
+
+
 def units():
     g = nx.DiGraph()
     g.add_node("spins", shape=(1000,))
@@ -335,6 +381,7 @@ ROWS = {
     "windows": windows,
     "ising": ising,
     "training": training,
+    "relaxing": relaxing,
     "units": units,
     "million": million,
 }

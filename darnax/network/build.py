@@ -202,8 +202,9 @@ def check_activations(topology: Topology, given: dict[str, Any], nodes: np.ndarr
 
 
 def _one_of_each_class(topology: Topology, nodes: np.ndarray) -> list[int]:
-    classes, first = np.unique(topology.columns.node_class[nodes], return_index=True)
-    return nodes[first].tolist() if len(classes) else []
+    first = np.full(len(topology.columns.node_classes), -1)
+    first[topology.columns.node_class[nodes][::-1]] = nodes[::-1]
+    return first[first >= 0].tolist()
 
 
 def _check_activation(kind: str, activation: Any, shape: tuple[int, ...], dtype: np.dtype, node: str):
