@@ -1,7 +1,8 @@
 """Passes, sweeps and training steps beside what else one could use, and beside what the machine allows.
 
-Every row is timed in interleaved rounds of one run. Peers that are not installed are left out; thrml can stand in an
-environment of its own, named by `--thrml PYTHON`. Prints a table of docs/benchmarks.md. Usage:
+Every row is timed in interleaved rounds of one run. thrml, and torch with PyTorch Geometric, stand in environments of
+their own, named by `--thrml PYTHON` and `--torch PYTHON`; without, their columns are missing. They run right after the
+row that they belong to. Prints a table of docs/benchmarks.md. Usage:
 
     python benchmarks/speed.py
     python benchmarks/speed.py --only lattice ising
@@ -42,8 +43,9 @@ def loop(one_pass, passes=PASSES):
 
 
 def random_ends(units, edges):
-    """About so many different edges between random units."""
+    """About so many different edges between random units, none of them to itself."""
     pairs = np.unique(RNG.integers(0, units, edges) * units + RNG.integers(0, units, edges))
+    pairs = pairs[pairs // units != pairs % units]
     return pairs // units, pairs % units
 
 
@@ -52,24 +54,37 @@ def random_state(topology, batch):
     return state.replace(jax.tree.map(lambda a: jnp.asarray(RNG.standard_normal(a.shape), a.dtype), state.arrays))
 
 
-def report(name, ours, peers, passes=PASSES, limit=None):
-    """A row: milliseconds a pass of ours, how many times longer each peer takes, and which share of the limit it is."""
+def elsewhere(python, script, *arguments):
+    """The numbers that a script beside this one prints in another environment; none without one."""
+    if python is None:
+        return []
+    command = [python, Path(__file__).with_name(script), *map(str, arguments)]
+    return list(map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()))
+
+
+def report(name, ours, peers, passes=PASSES, limit=None, also=None):
+    """A row: milliseconds a pass of ours, how many times longer each peer takes, and which share of the limit it is.
+
+    `also` has milliseconds a pass of peers that ran elsewhere.
+    """
     times = interleaved(ours, *peers.values(), *([] if limit is None else [limit]), rounds=9)
-    cells = [f"{peer} {ratio(column, times[0]):.1f}" for peer, column in zip(peers, times[1:], strict=False)]
+    cells = [f"{peer} {ratio(column, times[0]):.2g}" for peer, column in zip(peers, times[1:], strict=False)]
+    cells += [f"{peer} {time / statistics.median(times[0]) * passes / 1e3:.2g}" for peer, time in (also or {}).items()]
     share = "" if limit is None else f"{ratio(times[-1], times[0]):.0%}"
     print(f"| {name} | {statistics.median(times[0]) / passes * 1e3:.3f} | {', '.join(cells)} | {share} |", flush=True)
 
 
-def strengths(name, senders, receivers, units, batch, activation=CLIP, dtype="float32"):
+def strengths(name, senders, receivers, units, batch, also=None):
     """Weights on the edges of a graph of single units."""
-    topology = dx.Topology.from_edges(senders, receivers, n=units, dtype=dtype)
-    network = dx.Network(topology, {"edge": dx.scale(0.1)}, activation, key=KEY)
+    passes = PASSES if units > 10_000 else 10 * PASSES
+    topology = dx.Topology.from_edges(senders, receivers, n=units)
+    network = dx.Network(topology, {"edge": dx.scale(0.1)}, CLIP, key=KEY)
     state = random_state(topology, batch)
     (spec,) = state.arrays
     group = topology.groups[0]
     s, r, w = jnp.asarray(group.senders), jnp.asarray(group.receivers), network.couplings["edge"][0].strength
     matrix = sp.csr_matrix((np.asarray(w), (group.receivers, group.senders)), shape=(units, units))
-    x = state.arrays[spec].astype(jnp.float32)
+    x = state.arrays[spec]
     by_hand = np.asarray(x) if batch > 1 else np.asarray(x[:, 0])
 
     def segments(w, x):
@@ -77,7 +92,7 @@ def strengths(name, senders, receivers, units, batch, activation=CLIP, dtype="fl
 
     def scipy_passes():
         y = by_hand
-        for _ in range(PASSES):
+        for _ in range(passes):
             y = np.clip(matrix @ y, -1, 1)
 
     slots = jnp.asarray(RNG.integers(0, units, (max(len(senders) // units, 1), units)), jnp.int32)
@@ -85,16 +100,18 @@ def strengths(name, senders, receivers, units, batch, activation=CLIP, dtype="fl
     def gathers(slots, x):
         return 0.1 * sum(x.at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False) for rows in slots)
 
-    jraph_loop, limit = loop(segments), loop(gathers)
+    jraph_loop, limit = loop(segments, passes), loop(gathers, passes)
     report(
         name,
-        lambda: dx.rollout(network, state, PASSES)[0].arrays,
+        lambda: dx.rollout(network, state, passes)[0].arrays,
         {"jraph": lambda: jraph_loop((s, r, w), x), "scipy": scipy_passes},
         limit=lambda: limit(slots, x),
+        passes=passes,
+        also=also,
     )
 
 
-def irregular():
+def irregular(options):
     for units, edges, batch in (
         (2000, 40_000, 16),
         (2000, 40_000, 256),
@@ -102,7 +119,9 @@ def irregular():
         (100_000, 1_600_000, 16),
     ):
         ends = random_ends(units, edges)
-        strengths(f"random graph, {units:,} units, {edges:,} edges, B = {batch}", *ends, units, batch)
+        found = elsewhere(options.torch, "torch_peers.py", "graph", units, edges, batch)
+        name = f"random graph, {units:,} units, {edges:,} edges, B = {batch}"
+        strengths(name, *ends, units, batch, also=dict(zip(("torch CSR", "PyG"), found, strict=False)))
     pairs = np.asarray(nx.barabasi_albert_graph(100_000, 8, seed=0).edges).T
     ends = np.concatenate([pairs, pairs[::-1]], axis=1)
     strengths(f"scale-free, 100,000 units, {ends.shape[1]:,} edges, B = 16", *ends, 100_000, 16)
@@ -115,13 +134,24 @@ def torus(side):
     return np.concatenate(near), np.tile(rows, 4), side * side
 
 
-def lattice():
+def lattice(options):
     for batch in (1, 8):
         strengths(f"torus 512 × 512, a weight an edge, B = {batch}", *torus(512), batch)
-    strengths("the same, int8 spins, B = 8", *torus(512), 8, activation=dx.sign, dtype="int8")
+    for batch in (1, 8, 32):
+        senders, receivers, units = torus(512)
+        passes = []
+        for dtype in ("int8", "float32"):
+            topology = dx.Topology.from_edges(senders, receivers, n=units, dtype=dtype)
+            network = dx.Network(topology, {"edge": dx.scale(0.1)}, dx.sign, key=KEY)
+            state = dx.GraphState(topology, batch)
+            state = state.replace(
+                jax.tree.map(lambda a: jnp.asarray(RNG.choice([-1, 1], a.shape), a.dtype), state.arrays)
+            )
+            passes.append(lambda n=network, s=state: dx.rollout(n, s, PASSES)[0].arrays)
+        report(f"the same, spins in int8, B = {batch}", passes[0], {"in float32": passes[1]})
 
 
-def graph_layer():
+def graph_layer(options):
     vertices, edges, features = 10_000, 160_000, 64
     senders, receivers = random_ends(vertices, edges)
     topology = dx.Topology.from_edges(senders, receivers, n=vertices, shape=(features,), tie="shared")
@@ -174,7 +204,7 @@ def graph_layer():
     )
 
 
-def matrices():
+def matrices(options):
     nodes, edges, units, batch = 512, 2048, 32, 32
     senders, receivers = random_ends(nodes, edges)
     topology = dx.Topology.from_edges(senders, receivers, n=nodes, shape=(units,))
@@ -192,58 +222,71 @@ def matrices():
         "512 nodes of 32 units, 2,048 matrices, B = 32",
         lambda: dx.rollout(network, state, PASSES)[0].arrays,
         {"einsum and segment_sum": lambda: peer(given, x)},
+        also=dict(zip(["torch bmm"], elsewhere(options.torch, "torch_peers.py", "matrices"), strict=False)),
     )
 
 
-def windows():
-    g = nx.DiGraph()
-    g.add_node("image", shape=(28, 28, 1))
-    g.add_node("v1", shape=(24, 24, 16))
-    g.add_edge("image", "v1")
-    network = dx.Network(dx.Topology(g), {"edge": dx.conv(5, padding="VALID")}, dx.identity, key=KEY)
-    state = random_state(network.topology, 64)
-    kernel, image = network.couplings["edge"][0].weight[0], state["image"]
-    step, numbers = eqx.filter_jit(dx.step), ("NHWC", "HWIO", "NHWC")
-    library = jax.jit(lambda x: jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=numbers))
-    peers = {"lax.conv": lambda: library(image)}
-    try:
-        import torch
-    except ImportError:
-        pass
-    else:
-        here, there = (
-            torch.tensor(np.asarray(image)).permute(0, 3, 1, 2),
-            torch.tensor(np.asarray(kernel)).permute(3, 2, 0, 1),
+def windows(options):
+    """A convolution of an image that changes from pass to pass, drawn as two nodes and as windows on a shared array."""
+    drawn = nx.DiGraph()
+    drawn.add_node("image", shape=(28, 28, 1))
+    drawn.add_node("features", shape=(24, 24, 16))
+    drawn.add_edge("image", "features", kind="forward")
+    views = dx.topologies.convolutional((28, 28, 1), window=5, features=16)
+    kernel = 0.2 * jnp.asarray(RNG.standard_normal((5, 5, 1, 16)), jnp.float32)
+
+    def convolve(kernel, now):
+        image, _ = now
+        numbers = "NHWC", "HWIO", "NHWC"
+        features = jax.lax.conv_general_dilated(image, kernel, (1, 1), "VALID", dimension_numbers=numbers)
+        return clip(image), clip(features)
+
+    peers, peer = {}, loop(convolve)
+    images = jnp.asarray(RNG.standard_normal((64, 28, 28, 1)), jnp.float32), jnp.zeros((64, 24, 24, 16))
+    peers["lax.conv"] = lambda: peer(kernel, images)
+    for name, graph, coupling in (
+        ("two nodes", drawn, dx.conv(5, padding="VALID")),
+        ("windows on a shared array", views, dx.dense()),
+    ):
+        graph.add_edge("image", "image", kind="hold")
+        graph.graph["inputs"] = []
+        network = dx.Network(dx.Topology(graph), {"forward": coupling, "hold": dx.relay()}, CLIP, key=KEY)
+        state = random_state(network.topology, 64)
+        report(
+            f"5 × 5 windows on 28 × 28, 16 filters, B = 64, {name}",
+            lambda network=network, state=state: dx.rollout(network, state, PASSES)[0].arrays,
+            peers,
+            also=dict(zip(["torch conv2d"], elsewhere(options.torch, "torch_peers.py", "windows"), strict=False)),
         )
-        peers["torch conv2d"] = lambda: torch.nn.functional.conv2d(here, there).numpy()
-    report("5 × 5 windows on 28 × 28, 16 filters, B = 64", lambda: step(network, state).arrays, peers, passes=1)
 
 
-def ising(thrml=None):
+def ising(options):
     for side, batch, sweeps in ((64, 1, 200), (64, 32, 50), (512, 1, 20)):
         begin = time.perf_counter()
         senders, receivers, units = torus(side)
         topology = dx.Topology.from_edges(senders, receivers, n=units)
         network = dx.Network(topology, {"edge": dx.scale(1.0)}, dx.glauber(2.27), key=KEY)
         state = dx.GraphState(topology, batch)
+        jax.block_until_ready(jax.tree.leaves(eqx.filter(network, eqx.is_array)))
+        built = time.perf_counter() - begin
 
         def chain(network=network, state=state, sweeps=sweeps):
             return dx.rollout(network, state, sweeps, schedule=dx.coloured(), key=KEY)[0].arrays
 
         timed(chain)
-        built = time.perf_counter() - begin
+        sampled = time.perf_counter() - begin
         ours = units * batch * sweeps / min(timed(chain) for _ in range(5)) / 1e6
         line = f"| heat bath on a torus {side} × {side}, two colours, {batch} chains | {ours:.0f} M updates/s"
-        line += f", {built:.1f} s to the first sample | "
-        if thrml is not None:
-            script = Path(__file__).with_name("thrml_ising.py")
-            done = subprocess.run([thrml, script, str(side), str(batch)], capture_output=True, text=True, check=True)
-            theirs, first = map(float, done.stdout.split())
-            line += f"thrml {ours / theirs:.1f}, to the first sample {first / built:.1f}"
+        line += f", program {built:.1f} s, {sampled:.1f} s to the first sample | "
+        if found := elsewhere(options.thrml, "thrml_ising.py", side, batch):
+            theirs, program, first = found
+            line += (
+                f"thrml {ours / theirs:.2g}, program {program / built:.2g}, to the first sample {first / sampled:.2g}"
+            )
         print(line + " | |", flush=True)
 
 
-def training():
+def training(options):
     """The 784-2000-10 network of sparse couplings, 1 + 5 + 5 passes, perceptron rule, plain descent, batch 16."""
 
     def wiring(receivers, senders, density):
@@ -299,7 +342,7 @@ def training():
     )
 
 
-def relaxing():
+def relaxing(options):
     """A chain of four layers, to rest, beside the loop one would write for it on bare arrays."""
     sizes, batch = (64, 256, 256, 10), 64
     topology = dx.Topology(dx.topologies.sequential(sizes))
@@ -345,7 +388,7 @@ def relaxing():
     )
 
 
-def units():
+def units(options):
     g = nx.DiGraph()
     g.add_node("spins", shape=(1000,))
     g.add_edge("spins", "spins")
@@ -358,7 +401,7 @@ def units():
     )
 
 
-def million():
+def million(options):
     count, degree = 10**6, 8
     ends = random_ends(count, count * degree)
     begin = time.perf_counter()
@@ -391,10 +434,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--thrml", help="the Python of an environment that has thrml")
+    parser.add_argument("--torch", help="the Python of an environment that has torch and torch_geometric")
     options = parser.parse_args()
     print("| one pass | ms | times as long take | share of the limit |\n|---|--:|---|--:|")
     for name in options.only:
-        ROWS[name](options.thrml) if name == "ising" else ROWS[name]()
+        ROWS[name](options)
 
 
 if __name__ == "__main__":
