@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax.kernels.sum import Ends, Sum, take, with_derivatives, with_derivatives_of_pairs
 
@@ -27,11 +27,8 @@ class Class(eqx.Module):
     real: Bool[Array, "slots receivers"] | None
 
 
-class Slots(Sum):
-    """`y = w[0] x[s[0]] + w[1] x[s[1]] + ...`, written out for every class of in-degree.
-
-    A gather that stands in an elementwise loop becomes vector code. What is padded are a few per cent. Nodes with more
-    than 32 edges are cut into parts, which a short plain sum puts together.
+class Loops(eqx.Module):
+    """All classes of a graph.
 
     **Fields:**
 
@@ -40,16 +37,13 @@ class Slots(Sum):
     - `parts`: of rows that were cut, the places of parts and which of these rows each belongs to; None without any.
     """
 
-    ends: Ends
     classes: tuple[Class, ...]
     place: Int[Array, " heard"]
     parts: Ends | None
 
     @classmethod
-    def of(cls, senders, receivers, ends, scalar):
-        if len(senders) < FEW or jax.default_backend() != "cpu":
-            return None
-        hearing = ends.hearing
+    def of(cls, senders: np.ndarray, receivers: np.ndarray, hearing: int, edges: np.ndarray) -> "Loops":
+        """For edges sorted by receiver; `edges` are their numbers."""
         degree = np.bincount(receivers, minlength=hearing)
         first = np.cumsum(degree) - degree
         # every receiver is cut into parts of at most LARGEST edges
@@ -60,7 +54,7 @@ class Slots(Sum):
         bound = _merged(np.where(size <= 2, size, -(-size // 2) * 2))
         order = np.argsort(bound, kind="stable")
         classes = tuple(
-            _class(senders, start[rows], size[rows], int(bound[rows[0]]))
+            _class(senders, edges, start[rows], size[rows], int(bound[rows[0]]))
             for rows in np.split(order, np.flatnonzero(np.diff(bound[order])) + 1)
         )
         place, parts = np.full(hearing, len(order)), None
@@ -72,40 +66,22 @@ class Slots(Sum):
             pieces = pieces[np.argsort(row[pieces], kind="stable")]
             place[cut] = len(order) + 1 + np.arange(len(cut))
             parts = Ends.of(pieces, row[pieces], len(cut), len(order))
-        return cls(
-            ends=ends,
-            classes=classes,
-            place=jnp.asarray(place, jnp.int32),
-            parts=parts,
-        )
+        return cls(classes, jnp.asarray(place, jnp.int32), parts)
 
-    def arrange(self, w):
-        still = jax.lax.stop_gradient(w)
-        slots = [(c.real, take(still, c.edges)) for c in self.classes]
-        return w, [own if real is None else jnp.where(real[..., None], own, 0) for real, own in slots]
+    def arrange(self, w: Float[Array, "edges item"]) -> list[Float[Array, "slots receivers item"]]:
+        """The weights of every class, slot after slot."""
+        slots = [(c.real, take(w, c.edges)) for c in self.classes]
+        return [own if real is None else jnp.where(real[..., None], own, 0) for real, own in slots]
 
-    def __call__(self, arranged, x):
-        w, slots = arranged
-        still = jax.lax.stop_gradient(x)
+    def weighted(self, slots: list[Array], x: Shaped[Array, "rows units batch"]) -> Float[Array, "heard units batch"]:
+        """The weighted sums."""
 
         def term(i: int, k: int) -> Array:
-            return slots[i][k][..., None] * take(still, self.classes[i].senders[k]).astype(w.dtype)
+            return slots[i][k][..., None] * take(x, self.classes[i].senders[k]).astype(slots[i].dtype)
 
-        return with_derivatives(self._total(term), self.ends, w, x)
+        return self.total(term)
 
-    def pairs(self, fn, p, q):
-        still, own = jax.lax.stop_gradient((p, q))
-        # all slots of a receiver hear the same of it
-        heard = [take(own, take(self.ends.receivers, c.edges[0])) for c in self.classes]
-
-        def term(i: int, k: int) -> Array:
-            c = self.classes[i]
-            found = fn(take(still, c.senders[k]) + heard[i])
-            return found if c.real is None else jnp.where(c.real[k][:, None, None], found, 0)
-
-        return with_derivatives_of_pairs(fn, self._total(term), self.ends, p, q)
-
-    def _total(self, term: Callable[[int, int], Array]) -> Array:
+    def total(self, term: Callable[[int, int], Array]) -> Float[Array, "heard units batch"]:
         """The sums of what `term` gives for every class and slot, in the order of rows."""
         sums = []
         for i, c in enumerate(self.classes):
@@ -118,8 +94,52 @@ class Slots(Sum):
             sums.append(jraph.segment_sum(pieces, self.parts.receivers, self.parts.hearing, indices_are_sorted=True))
         return take(jnp.concatenate(sums), self.place)
 
+
+class Slots(Sum):
+    """`y = w[0] x[s[0]] + w[1] x[s[1]] + ...`, written out for every class of in-degree.
+
+    A gather that stands in an elementwise loop becomes vector code. What is padded are a few per cent. Nodes with more
+    than 32 edges are cut into parts, which a short plain sum puts together. `back` are the loops of the reversed graph:
+    they take derivatives from receivers to senders.
+    """
+
+    ends: Ends
+    loops: Loops
+    back: Loops
+
+    @classmethod
+    def of(cls, senders, receivers, ends, scalar):
+        if len(senders) < FEW or jax.default_backend() != "cpu":
+            return None
+        order = np.argsort(senders, kind="stable")
+        return cls(
+            ends,
+            Loops.of(senders, receivers, ends.hearing, np.arange(len(senders))),
+            Loops.of(receivers[order], senders[order], ends.sending, order),
+        )
+
+    def arrange(self, w):
+        return w, self.loops.arrange(jax.lax.stop_gradient(w))
+
+    def __call__(self, arranged, x):
+        w, slots = arranged
+        y = self.loops.weighted(slots, jax.lax.stop_gradient(x))
+        return with_derivatives(y, self.ends, w, x, self.back)
+
+    def pairs(self, fn, p, q):
+        still, own = jax.lax.stop_gradient((p, q))
+        # all slots of a receiver hear the same of it
+        heard = [take(own, take(self.ends.receivers, c.edges[0])) for c in self.loops.classes]
+
+        def term(i: int, k: int) -> Array:
+            c = self.loops.classes[i]
+            found = fn(take(still, c.senders[k]) + heard[i])
+            return found if c.real is None else jnp.where(c.real[k][:, None, None], found, 0)
+
+        return with_derivatives_of_pairs(fn, self.loops.total(term), self.ends, p, q)
+
     def __str__(self):
-        return f"slots, {len(self.classes)} classes of in-degree"
+        return f"slots, {len(self.loops.classes)} classes of in-degree"
 
     def why(self):
         return "irregular"
@@ -136,12 +156,12 @@ def _merged(bound: np.ndarray) -> np.ndarray:
     return bound
 
 
-def _class(senders: np.ndarray, start: np.ndarray, size: np.ndarray, bound: int) -> Class:
+def _class(senders: np.ndarray, edges: np.ndarray, start: np.ndarray, size: np.ndarray, bound: int) -> Class:
     slot = np.arange(bound)[:, None]
     real = slot < size
-    edges = np.where(real, start + slot, start)
+    which = np.where(real, start + slot, start)
     return Class(
-        jnp.asarray(senders[edges], jnp.int32),
-        jnp.asarray(edges, jnp.int32),
+        jnp.asarray(senders[which], jnp.int32),
+        jnp.asarray(edges[which], jnp.int32),
         None if real.all() else jnp.asarray(real),
     )

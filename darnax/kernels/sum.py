@@ -89,20 +89,25 @@ def take(x: Shaped[Array, "rows ..."], index: Int[Array, "..."]) -> Shaped[Array
 
 
 @jax.custom_jvp
-def with_derivatives(y: Array, ends: Ends, w: Array, x: Array) -> Array:
+def with_derivatives(y: Array, ends: Ends, w: Array, x: Array, back: Any = None) -> Array:
     """`y`, which is `ends.sum(w, x)` found in some other way, with the derivatives that the plain way has.
 
-    Those of gathers in a fast loop are slow, and slow to compile.
+    Those of gathers in a fast loop are slow, and slow to compile. `back` can sum over the reversed graph, as
+    `back.weighted(back.arrange(w), y)`; without it the way back from receivers to senders is that of the plain sum.
     """
     return y
 
 
 def _tangent(primals, tangents):
-    y, ends, w, x = primals
-    _, _, dw, dx = tangents
+    y, ends, w, x, back = primals
+    _, _, dw, dx, _ = tangents
     change = jnp.zeros_like(y)
     if not isinstance(dx, SymbolicZero) and dx.dtype == x.dtype:
-        change = change + ends.sum(w, dx)
+        if back is None:
+            change = change + ends.sum(w, dx)
+        else:
+            reverse = jax.linear_transpose(lambda y: back.weighted(back.arrange(w), y), y)
+            change = change + reverse(dx.astype(y.dtype))[0]
     if not isinstance(dw, SymbolicZero):
         change = change + _change(ends, dw, x)
     return y, change
