@@ -288,6 +288,26 @@ def test_gradients_agree_with_each_other_and_leave_out_what_did_not_settle():
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(unsettled))
 
 
+def test_gradients_where_only_passes_of_single_nodes_settle():
+    """Mutual inhibition of three: at once they swing ever further, one after another they come to rest."""
+    matrix = (-0.8 * (1 - np.eye(3))).astype(np.float32)
+
+    def rest(drive, adjoint, schedule):
+        network = scalars(matrix, dx.tanh)
+        state = start(network, np.zeros((1, 3), np.float32))
+        drive = {i: drive[i] for i in range(3)}
+        return dx.relax(network, state, schedule=schedule, drive=drive, adjoint=adjoint, max_steps=200)
+
+    drive = jnp.asarray([0.1, 0.12, 0.08])
+    assert not rest(drive, dx.implicit(), dx.synchronous()).settled.any()
+    assert rest(drive, dx.implicit(), dx.node_by_node()).settled.all()
+    slopes = [
+        jax.grad(lambda drive, adjoint=adjoint: rest(drive, adjoint, dx.node_by_node()).state[0].sum())(drive)
+        for adjoint in (dx.implicit(), dx.unrolled())
+    ]
+    np.testing.assert_allclose(*slopes, rtol=1e-3)
+
+
 @pytest.mark.parametrize("adjoint", [dx.implicit(), dx.unrolled()])
 @pytest.mark.parametrize(
     ("activation", "reason"), [(dx.sign, "sign has no derivative"), (dx.leaky(0.5, dx.sign), "no derivative")]
