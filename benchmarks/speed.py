@@ -388,6 +388,46 @@ def relaxing(options):
     )
 
 
+def first(topology, coupling, schedule):
+    """Seconds of the first jitted step with all caches empty, less one steady step; the median of three."""
+    network = dx.Network(topology, dict.fromkeys(topology.edge_kinds, coupling), dx.tanh, key=KEY)
+    state = dx.GraphState(topology, 16)
+    step = eqx.filter_jit(lambda network, state: dx.step(network, state, schedule=schedule).arrays)
+    times = []
+    for _ in range(3):
+        jax.clear_caches()
+        begin = timed(lambda: step(network, state))
+        times.append(begin - timed(lambda: step(network, state)))
+    return statistics.median(times)
+
+
+def compiling(options):
+    """First steps of large networks beside small ones of the same sort."""
+
+    def drawn(nodes):
+        ends = random_ends(nodes, 4 * nodes)
+        return dx.Topology.from_edges(*ends, n=nodes, shape=(16,)), dx.synchronous()
+
+    def ring(colours):
+        nodes = np.arange(8 * colours)
+        ahead = np.arange(1, min(colours, 5))
+        senders, receivers = np.repeat(nodes, len(ahead)), (nodes[:, None] + ahead).ravel() % len(nodes)
+        colouring = dx.coloured(dict(enumerate((nodes % colours).tolist())))
+        return dx.Topology.from_edges(senders, receivers, n=len(nodes), shape=(16,)), colouring
+
+    def chain(layers):
+        return dx.Topology(dx.topologies.sequential([16] * layers)), dx.synchronous()
+
+    for name, make, large, small in (
+        ("chain, 1,024 layers", chain, 1024, 4),
+        ("random graph, 2,000 nodes of 16 units, 8,000 edges", drawn, 2000, 20),
+        ("node by node, 1,024 nodes", lambda n: (drawn(n)[0], dx.node_by_node()), 1024, 20),
+        ("64 colours", ring, 64, 8),
+    ):
+        ours, least = (first(topology, dx.dense(), schedule) for topology, schedule in map(make, (large, small)))
+        print(f"| first step: {name} | {ours:.2f} s | that of {small} is {least / ours:.2f} of it | |", flush=True)
+
+
 def units(options):
     g = nx.DiGraph()
     g.add_node("spins", shape=(1000,))
@@ -425,6 +465,7 @@ ROWS = {
     "ising": ising,
     "training": training,
     "relaxing": relaxing,
+    "compiling": compiling,
     "units": units,
     "million": million,
 }
