@@ -43,16 +43,17 @@ def value(leaf: Any) -> Any:
 
 
 def hears_receiver(coupling: Any) -> bool:
-    """Whether what an edge says depends on its receiver's state as well."""
+    """Whether what an edge says depends on its receiver's state as well: it has an argument for it, and no default."""
     try:
-        return "receiver" in inspect.signature(coupling).parameters
+        found = inspect.signature(coupling).parameters.get("receiver")
     except ValueError:  # built-in functions show no signature
         return False
+    return found is not None and found.default is inspect.Parameter.empty
 
 
-def message(coupling: Any, x: Any, *receiver: Any) -> Any:
+def message(coupling: Any, x: Any, receiver: Any = None) -> Any:
     """What one edge makes of its sender's state, and of its receiver's if that is given."""
-    return coupling(x, **dict(zip(("receiver",), receiver, strict=False)))
+    return coupling(x) if receiver is None else coupling(x, receiver=receiver)
 
 
 def per_edge(coupling: Any, tied: bool) -> Any:

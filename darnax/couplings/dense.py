@@ -50,9 +50,9 @@ def matrix_of(coupling: Any) -> tuple[Array, Array | None]:
     """The matrix of such a coupling, or of several, with their factors in it; and what is added to the message."""
     if isinstance(coupling, eqx.nn.Linear):
         return coupling.weight, coupling.bias
-    return coupling.weight if coupling.factor is None else coupling.weight * value(coupling.factor)[
-        ..., None, None
-    ], None
+    if coupling.factor is None:
+        return coupling.weight, None
+    return value(coupling.factor)[..., None, None] * coupling.weight, None
 
 
 def dense(gain: float | int = 1.0, self_coupling: float | int | None = None, factor: str | None = None) -> Factory:

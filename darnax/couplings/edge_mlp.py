@@ -42,7 +42,7 @@ def edge_mlp(hidden: Any, activation: Any = jax.nn.relu, gain: float | int = 1.0
     - `activation`: an elementwise function of theirs, such as `jnp.tanh`.
     - `gain`: scales the initial weights of V.
 
-    Raises `ValueError` where `hidden` is below 1.
+    Raises `ValueError` where `hidden` is below 1, `TypeError` for an activation that cannot be called.
 
     !!! example
 

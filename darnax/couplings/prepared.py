@@ -22,10 +22,14 @@ def prepared(coupling: Any, tied: bool) -> Any:
 
 def how(coupling: Any, tied: bool) -> tuple[str, str] | None:
     """How one of several edges is run, and why, for the summary of a network; None if the coupling does not say."""
-    own = pick(coupling, tied, 0)
-    own = ChannelsFirst.of(own) if is_plain_conv(own) else own
+    own = _ours(pick(coupling, tied, 0))
     return (own.how(), own.why()) if hasattr(own, "how") else None
 
 
-def _prepared(coupling: Any) -> Any:
-    return ChannelsFirst.of(coupling) if is_plain_conv(coupling) else coupling.prepared()
+def _prepared(own: Any) -> Any:
+    own = _ours(own)
+    return own.prepared() if hasattr(own, "prepared") else own
+
+
+def _ours(own: Any) -> Any:
+    return ChannelsFirst.of(own) if is_plain_conv(own) else own

@@ -164,7 +164,7 @@ class _Lesson(NamedTuple):
         return messages.spoken(self.speakers, i, self.network.plan.groups[i], group, sender)
 
 
-def _explained(lesson: _Lesson, i: int, ends: messages.Ends) -> Array:
+def _explained(lesson: _Lesson, i: int, ends: messages.Heard) -> Array:
     """What the receivers of group `i` expect of its senders: their state, through the transposed coupling."""
     network = lesson.network
     group, coupling = network.topology.groups[i], network.coupling(i)

@@ -28,7 +28,7 @@ from darnax.topologies.topology import Topology
 SILENT, SOME, ALL = range(3)
 
 Arrays = dict[int, Array]
-Ends = tuple[Array, ...]
+Heard = tuple[Array, ...]
 """The states of senders `(E, *sender_shape, B)`, and of receivers where a coupling asks for them."""
 
 
@@ -129,7 +129,7 @@ def gather(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, array: Shaped[A
     return array[group.sender_index][None] if spec.shared else array[group.sender_index]
 
 
-def send(coupling: Any, tied: bool, ends: Ends, dtype: Any) -> Shaped[Array, "..."]:
+def send(coupling: Any, tied: bool, ends: Heard, dtype: Any) -> Shaped[Array, "..."]:
     """The messages of all edges of a group, `(E, *receiver_shape, B)` in `dtype`.
 
     `coupling` has a leading axis of E edges where `per_edge` says so.
@@ -264,7 +264,7 @@ def say(network: Any, i: int, coupling: Any, arrays: Mapping[int, Array]) -> Flo
     return said(network, i, coupling, heard_from(network, i, arrays))
 
 
-def heard_from(network: Any, i: int, arrays: Mapping[int, Array]) -> Ends:
+def heard_from(network: Any, i: int, arrays: Mapping[int, Array]) -> Heard:
     """What the messages of group `i` are made of, edge by edge."""
     group, index, specs = network.topology.groups[i], network.plan.groups[i], network.topology.layout.arrays
     senders = gather(group, index, specs[group.sender_array], arrays[group.sender_array])
@@ -291,7 +291,7 @@ def receiver_rows(network: Any, i: int) -> Any:
     return slice(index.start, index.stop)
 
 
-def said(network: Any, i: int, coupling: Any, ends: Ends) -> Float[Array, "edges *receiver batch"]:
+def said(network: Any, i: int, coupling: Any, ends: Heard) -> Float[Array, "edges *receiver batch"]:
     """What the edges of group `i` make of the states of their ends."""
     group = network.topology.groups[i]
     dtype = field_dtype(network.topology.layout.arrays[group.receiver_array])
