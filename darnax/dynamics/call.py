@@ -33,6 +33,7 @@ class Frame(eqx.Module):
     - `held`: for arrays of which some rows are held by name, these rows; the key is missing where the network's own
       list says it.
     - `moving`: arrays that can change.
+    - `changing`: groups whose messages can change: their senders can, or they hear their receivers too.
     - `partly_held`: those of them that have rows held by name.
     """
 
@@ -40,6 +41,7 @@ class Frame(eqx.Module):
     sweep: Sweep | InTurn | None
     held: dict[int, Int[Array, " rows"]]
     moving: tuple[int, ...] = eqx.field(static=True)
+    changing: frozenset[int] = eqx.field(static=True)
     partly_held: tuple[int, ...] = eqx.field(static=True)
 
 
@@ -110,6 +112,7 @@ def _frame(
         for at in partly
         if not np.array_equal(held_rows[at], named.get(at, []))
     }
+    changing = frozenset(i for i, group in enumerate(topology.groups) if group.sender_array in moving or i in two_ended)
     block = block_of(topology)
     free = np.ones(len(topology), bool)
     free[list(held)] = False
@@ -121,8 +124,8 @@ def _frame(
         visits = [nodes for nodes in visits if len(nodes)]
         units = isinstance(schedule, UnitByUnit)
         plan = None if units else in_turn(topology, visits)
-        plan = plan or sweep(topology, visits, speaking, moving, units, whole, stepped, two_ended)
-    return Frame(speaking, plan, given, moving if visits is None or plan is not None else (), partly)
+        plan = plan or sweep(topology, visits, speaking, changing, units, whole, stepped)
+    return Frame(speaking, plan, given, moving if visits is None or plan is not None else (), changing, partly)
 
 
 def _stepped(network: Network, schedule: Schedule, drives: Mapping[int, Any]) -> tuple[int, ...]:
@@ -258,11 +261,7 @@ def setting(network: Network, call: Call, state: GraphState) -> Setting:
     """Worked out once in a trace, before any loop that begins at `state`."""
     moving, groups = call.frame.moving, network.topology.groups
     speaking = call.frame.speakers
-    changing = {
-        i
-        for i, (group, index) in enumerate(zip(groups, network.plan.groups, strict=True))
-        if group.sender_array in moving or index.hears_receiver
-    }
+    changing = call.frame.changing
     visited = changing if isinstance(call.frame.sweep, Sweep) else ()  # a few edges at a time
     couplings = {i: c for i, c in network.ready(speaking, visited).items() if groups[i].receiver_array in moving}
     lasting = {i: c for i, c in couplings.items() if i not in changing}

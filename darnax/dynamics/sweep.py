@@ -78,16 +78,14 @@ def sweep(
     topology: Topology,
     visits: Sequence[np.ndarray],
     speakers: Speakers,
-    moving: Container[int],
+    changing: Container[int],
     units: bool,
     whole: Container[int],
     stepped: tuple[int, ...],
-    two_ended: Container[int],
 ) -> Sweep | None:
     """The index arrays of a sequence of visits to nodes; with `units` each is taken apart into its cells.
 
-    Edges from arrays that are not `moving` say the same at every visit and are left out, unless they are of groups that
-    hear their receivers too, which are `two_ended`. `whole` names the shared
+    Groups that are not `changing` say the same at every visit and are left out. `whole` names the shared
     arrays on which the field of a node must be known as a whole to update one of its cells. None where there is nothing
     to visit.
     """
@@ -114,8 +112,7 @@ def sweep(
         slots[at][joined] = np.arange(len(joined)) - np.repeat(np.cumsum(counts) - counts, counts)
     edge_lists = {}
     for i, group in enumerate(topology.groups):
-        changing = group.sender_array in moving or i in two_ended
-        if speakers.modes[i] != SILENT and group.receiver_array in arrays and changing:
+        if speakers.modes[i] != SILENT and group.receiver_array in arrays and i in changing:
             edge_lists[i] = _edges_of_visits(group.receivers, visit_of_row[group.receiver_array], len(rows))
     # rows of several cells are visited once for each of them, with the same edges
     repeats, cell = np.arange(len(rows)), None
