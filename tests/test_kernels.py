@@ -29,6 +29,13 @@ def shifts(sides, periodic):
     return (*np.concatenate(ends, axis=1), sides * sides, sides * sides)
 
 
+def drawn_lattice(graph, share=1.0):
+    """The edges of an undirected drawing in the order of its nodes, both ways, and that share of all."""
+    edges = np.asarray(nx.convert_node_labels_to_integers(graph).to_directed().edges)
+    kept = edges[np.random.default_rng(0).random(len(edges)) < share].T
+    return (*kept, len(graph), len(graph))
+
+
 def drawn(sending, hearing, edges, hub=None):
     """A random graph in which the last tenth of nodes hear nobody, with parallel edges; half of them lead to `hub`."""
     rng = np.random.default_rng(0)
@@ -44,6 +51,11 @@ GRAPHS = {
     "two hundred thousand": (drawn(30_000, 30_000, 210_000), Slots),
     "torus": (shifts(20, periodic=True), Diagonals),
     "open lattice": (shifts(20, periodic=False), Diagonals),
+    "cube": (drawn_lattice(nx.grid_graph([5, 6, 8], periodic=True)), Diagonals),
+    "hexagons": (drawn_lattice(nx.hexagonal_lattice_graph(10, 12)), Diagonals),
+    "diluted": (drawn_lattice(nx.grid_graph([20, 20], periodic=True), 0.8), Diagonals),
+    "next one": ((np.r_[1:300, 0], np.arange(300), 300, 300), Diagonals),
+    "two to the next": ((np.r_[1:5000, 0, 1:5000, 0], np.r_[:5000, :5000], 5000, 5000), Slots),
     "dense": (drawn(250, 220, 12_000), AllToAll),
     "small": (drawn(9, 30, 70), AllToAll),
     "few": (drawn(1000, 1000, 300), Segments),
@@ -91,13 +103,13 @@ def test_sums_and_derivatives_are_those_of_the_plain_way(name):
 
 
 @pytest.mark.parametrize("batch", [1, 16, 35])
-@pytest.mark.parametrize("name", ["irregular", "torus", "two hundred thousand"])
-def test_weights_learn_the_same_from_any_batch(name, batch):
+@pytest.mark.parametrize("name", ["irregular", "torus", "cube", "two hundred thousand"])
+def test_sums_and_what_weights_learn_are_the_same_for_any_batch(name, batch):
     ends, fast, plain = both(name)
     w, x = numbers(ends, batch)
     signal = jnp.sin(plain(w, x))
     found, expected = (
-        jax.jit(lambda w, x, way=way: jax.vjp(lambda w: way(w, x), w)[1](signal)) for way in (fast, plain)
+        jax.jit(lambda w, x, way=way: (way(w, x), jax.vjp(lambda w: way(w, x), w)[1](signal))) for way in (fast, plain)
     )
     close(found(w, x), expected(w, x))
 
@@ -118,11 +130,11 @@ def test_a_weight_for_every_unit(name):
     close(*(jax.jit(lambda way=way: derivatives(way))() for way in ways))
 
 
-@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize(("value", "batch"), [(jnp.nan, 2), (jnp.inf, 2), (jnp.nan, 16)])
 @pytest.mark.parametrize("name", [name for name in GRAPHS if name != "none"])
-def test_what_is_not_finite_reaches_those_who_hear_it_and_nobody_else(name, value):
+def test_what_is_not_finite_reaches_those_who_hear_it_and_nobody_else(name, value, batch):
     ends, fast, plain = both(name)
-    w, x = numbers(ends, 2)
+    w, x = numbers(ends, batch)
     x = x.at[int(ends.senders[3]), 0, 1].set(value)
     found, expected = (np.isfinite(way(w, x)) for way in (fast, plain))
     np.testing.assert_array_equal(found, expected)

@@ -1,84 +1,163 @@
-"""Sums over a lattice: every edge leads a fixed number of rows ahead or back."""
+"""Sums over a lattice: senders lie at a few distances from their receivers."""
 
 import functools
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax.kernels.sum import Ends, Sum, take, with_derivatives
 
-MOST = 64
+MOST, VECTOR = 64, 16
+
+
+class Diagonal(eqx.Module):
+    """At most one edge of every receiver.
+
+    **Fields:**
+
+    - `edges`: which one, any where there is none.
+    - `real`: which receivers have one; None for all.
+    - `offsets`: how far ahead on the ring of rows the sender may be.
+    - `choice`: for every offset but the first, the receivers that it holds for.
+    """
+
+    edges: Int[Array, " rows"]
+    real: Bool[Array, " rows"] | None
+    offsets: tuple[int, ...] = eqx.field(static=True)
+    choice: tuple[Bool[Array, " rows"], ...]
+
+
+class Shifts(eqx.Module):
+    """All diagonals of a graph."""
+
+    diagonals: tuple[Diagonal, ...]
+
+    @classmethod
+    def of(cls, senders: np.ndarray, receivers: np.ndarray, rows: int, edges: np.ndarray) -> "Shifts | None":
+        """Offsets that hold for different receivers share a diagonal; None where that does not leave few full ones."""
+        ahead = (senders - receivers) % rows
+        count = np.bincount(ahead, minlength=rows)
+        found = np.flatnonzero(count)
+        if not 0 < len(found) <= MOST:
+            return None
+        shared: list[list[tuple[int, np.ndarray]]] = []
+        taken: list[np.ndarray] = []
+        table = np.full((len(found), rows), -1, np.int64)
+        table[np.searchsorted(found, ahead), receivers] = edges
+        if (table >= 0).sum() < len(edges):  # parallel edges
+            return None
+        for row in np.argsort(-count[found], kind="stable"):
+            here = table[row] >= 0
+            fits = next((i for i, full in enumerate(taken) if not (full & here).any()), None)
+            if fits is None:
+                shared.append([])
+                taken.append(np.zeros(rows, bool))
+                fits = len(taken) - 1
+            offset = int(found[row])
+            shared[fits].append((offset if offset < rows / 2 else offset - rows, table[row]))
+            taken[fits] |= here
+        if len(edges) < len(shared) * rows / 2 or len(found) > 3 * len(shared):
+            return None
+        return cls(tuple(map(_diagonal, shared, taken)))
+
+    def arrange(self, w: Float[Array, "edges item"]) -> list[Float[Array, "rows item"]]:
+        """The weights of every diagonal, zero where it has no edge."""
+        return [
+            take(w, own.edges) if own.real is None else jnp.where(own.real[:, None], take(w, own.edges), 0)
+            for own in self.diagonals
+        ]
+
+    def weighted(self, arranged: list[Array], x: Shaped[Array, "rows units batch"]) -> Float[Array, "rows units batch"]:
+        """The weighted sums, of what can be transposed."""
+        before, after = self.reach
+        parts = [x[len(x) - before :]] * (before > 0) + [x] + [x[:after]] * (after > 0)
+        return self.total(arranged, jnp.concatenate(parts), jnp.where)
+
+    def without_derivatives(
+        self, arranged: list[Array], x: Shaped[Array, "rows units batch"]
+    ) -> Float[Array, "rows units batch"]:
+        """The same in less time: a tenth for the ring, and for few samples half of the rest."""
+        before, after = self.reach
+        ring = jax.lax.pad(x, jnp.zeros((), x.dtype), [(before, after, 0), (0, 0, 0), (0, 0, 0)])
+        ring = jax.lax.dynamic_update_slice(ring, x[len(x) - before :], (0, 0, 0))
+        ring = jax.lax.dynamic_update_slice(ring, x[:after], (before + len(x), 0, 0))
+        return self.total(arranged, ring, _where)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many rows before the first and after the last are heard."""
+        offsets = [offset for own in self.diagonals for offset in own.offsets]
+        return max(0, -min(offsets)), max(0, max(offsets))
+
+    def total(self, arranged: list[Array], ring: Array, where: Callable[..., Array]) -> Array:
+        """The sums over copies of the rows, given these with what comes before and after."""
+        # without the barrier XLA would look up in every copy where the ring was cut
+        ring = jax.lax.optimization_barrier(ring)
+        before, after = self.reach
+        terms = []
+        for own, w in zip(self.diagonals, arranged, strict=True):
+            copies = [ring[before + offset : len(ring) - after + offset].astype(w.dtype) for offset in own.offsets]
+            heard = copies[0]
+            if own.real is not None:
+                heard = where(own.real[:, None, None], heard, jnp.zeros_like(heard))
+            for here, copy in zip(own.choice, copies[1:], strict=True):
+                heard = where(here[:, None, None], copy, heard)
+            terms.append(w[..., None] * heard)
+        return functools.reduce(jnp.add, terms)
 
 
 class Diagonals(Sum):
     """Shifted copies of all rows, weighted and added; nothing is gathered.
 
-    Rows are taken as a ring. The few that have another wiring than most, such as those at the border of a lattice, are
-    summed the plain way.
-
-    **Fields:**
-
-    - `offsets`: how far ahead in the ring the sender is, a number a diagonal.
-    - `edges`: which edge a row has on each diagonal, any for rows that are others.
-    - `others`: rows that do not have just these edges; theirs, and where among `others` they end.
+    Rows are taken as a ring. Where a lattice ends or closes, a receiver has its sender at another distance than most,
+    or none: of every copy it takes the row that it hears. `back` are the shifts of the reversed graph.
     """
 
     ends: Ends
-    edges: Int[Array, "diagonals rows"]
-    others: tuple[Int[Array, " others"], Int[Array, " their"], Ends]
-    offsets: tuple[int, ...] = eqx.field(static=True)
+    shifts: Shifts
+    back: Shifts
 
     @classmethod
     def of(cls, senders, receivers, ends, scalar):
-        hearing = ends.hearing
-        if ends.sending != hearing or len(senders) < hearing:
+        if ends.sending != ends.hearing or len(senders) < ends.hearing:
             return None
-        ahead = (senders - receivers) % hearing
-        long = np.flatnonzero(2 * np.bincount(ahead, minlength=hearing) >= hearing)
-        if not 0 < len(long) <= MOST:
-            return None
-        number = np.full(hearing, len(long))
-        number[long] = np.arange(len(long))
-        edges = np.full((len(long) + 1, hearing), -1, np.int32)
-        edges[number[ahead], receivers] = np.arange(len(senders))
-        edges = edges[: len(long)]
-        degree = np.bincount(receivers, minlength=hearing)
-        other = (edges < 0).any(axis=0) | (degree != len(long))
-        if other.sum() > hearing / 4:
-            return None
-        rows, theirs = np.flatnonzero(other), np.flatnonzero(other[receivers])
-        others = Ends.of(senders[theirs], np.searchsorted(rows, receivers[theirs]), len(rows), hearing)
-        return cls(
-            ends=ends,
-            edges=jnp.asarray(np.maximum(edges, 0)),
-            others=(jnp.asarray(rows, jnp.int32), jnp.asarray(theirs, jnp.int32), others),
-            offsets=tuple(np.where(long < hearing / 2, long, long - hearing).tolist()),
-        )
+        edges = np.arange(len(senders))
+        shifts = Shifts.of(senders, receivers, ends.hearing, edges)
+        back = shifts and Shifts.of(receivers, senders, ends.hearing, edges)
+        return None if shifts is None or back is None else cls(ends, shifts, back)
 
     def arrange(self, w):
-        still = jax.lax.stop_gradient(w)
-        return w, [take(still, edges) for edges in self.edges], take(still, self.others[1])
+        return w, self.shifts.arrange(jax.lax.stop_gradient(w))
 
     def __call__(self, arranged, x):
-        w, diagonals, theirs = arranged
-        rows, _, ends = self.others
-        still = jax.lax.stop_gradient(x)
-        before, after = max(0, -min(self.offsets)), max(0, max(self.offsets))
-        ring = [still[len(x) - before :]] * (before > 0) + [still] + [still[:after]] * (after > 0)
-        # without the barrier XLA would look up in every shift where the ring was cut
-        ring = jax.lax.optimization_barrier(jnp.concatenate(ring))
-        shifts = [ring[before + offset : before + offset + len(x)].astype(w.dtype) for offset in self.offsets]
-        terms = [own[..., None] * shift for own, shift in zip(diagonals, shifts, strict=True)]
-        total = functools.reduce(jnp.add, terms)
-        if len(rows):
-            total = total.at[rows].set(ends.sum(theirs, still), unique_indices=True)
-        return with_derivatives(total, self.ends, w, x)
+        w, diagonals = arranged
+        y = self.shifts.without_derivatives(diagonals, jax.lax.stop_gradient(x))
+        return with_derivatives(y, self.ends, w, x, self.back)
 
     def __str__(self):
-        return f"{len(self.offsets)} diagonals"
+        return f"{len(self.shifts.diagonals)} diagonals"
 
     def why(self):
         return "neighbours at fixed distances"
+
+
+def _diagonal(shared: list[tuple[int, np.ndarray]], taken: np.ndarray) -> Diagonal:
+    return Diagonal(
+        edges=jnp.asarray(np.maximum(np.max([edges for _, edges in shared], axis=0), 0), jnp.int32),
+        real=None if taken.all() else jnp.asarray(taken),
+        offsets=tuple(offset for offset, _ in shared),
+        choice=tuple(jnp.asarray(edges >= 0) for _, edges in shared[1:]),
+    )
+
+
+def _where(mask: Bool[Array, "rows 1 1"], a: Float[Array, "rows units batch"], b: Float[Array, "..."]) -> Array:
+    """`jnp.where` without derivatives; rows shorter than a vector become vector code too, by masking bits."""
+    if not 1 < a[0].size < VECTOR:
+        return jnp.where(mask, a, b)
+    bits = jnp.dtype(f"int{8 * a.dtype.itemsize}")
+    one, other = (jax.lax.bitcast_convert_type(x, bits) for x in (a, b))
+    return jax.lax.bitcast_convert_type(((one ^ other) & -mask.astype(bits)) ^ other, a.dtype)

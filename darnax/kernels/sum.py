@@ -153,8 +153,12 @@ def _change(ends: Ends, dw: Array, x: Array) -> Array:
     blocks = batch // COLUMNS
     if blocks < 2:
         return jnp.concatenate(some(x), axis=-1)
-    stacked = jnp.moveaxis(x[..., : blocks * COLUMNS].reshape(*x.shape[:-1], blocks, COLUMNS), -2, 0)
-    found = jax.lax.map(lambda block: jnp.concatenate(some(block), axis=-1), stacked)
+
+    @jax.checkpoint  # or all that was gathered would be kept for the way back
+    def block(start: Array) -> Array:
+        return jnp.concatenate(some(jax.lax.dynamic_slice_in_dim(x, start, COLUMNS, axis=-1)), axis=-1)
+
+    found = jax.lax.map(block, COLUMNS * jnp.arange(blocks))
     found = jnp.moveaxis(found, 0, -2)
     parts = [found.reshape(*found.shape[:-2], blocks * COLUMNS), *some(x[..., blocks * COLUMNS :])]
     return jnp.concatenate(parts, axis=-1)
