@@ -331,6 +331,36 @@ def test_couplings_of_equal_kind_are_made_in_one_call():
     assert network[0, 1].weight.shape == (3, 3)
 
 
+def test_a_factory_that_draws_nothing_is_called_without_a_key(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a key was drawn")
+
+    monkeypatch.setattr("darnax.network.build.fold", refuse)
+    keys = []
+
+    def factory(s, r, key=None, *, edges):
+        keys.append(key)
+        return eqx.tree_at(lambda m: m.weight, eqx.nn.Linear(2, 2, key=jax.random.key(1)), edges["weight"] * jnp.eye(2))
+
+    g = nx.DiGraph()
+    g.add_nodes_from("abc", shape=2)
+    g.add_edge("a", "b", kind="own", weight=2.0)
+    g.add_edge("b", "c", kind="own", weight=3.0)
+    g.add_edge("c", "a", kind="tied", tie="t", weight=4.0)
+    network = dx.Network(
+        dx.Topology(g),
+        {"own": factory, "tied": factory},
+        dx.identity,
+        biases={"node": dx.bias(0.5)},
+        key=jax.random.key(0),
+    )
+    assert keys == [None, None]
+    state = dx.step(network, dx.GraphState(network.topology).replace({v: jnp.ones((1, 2)) for v in "abc"}))
+    bias = [network[v, w].bias for v, w in ("ab", "bc", "ca")]
+    for v, weight, own in zip("bca", (2, 3, 4), bias, strict=True):
+        np.testing.assert_allclose(state[v][0], weight + own + 0.5, rtol=1e-6)
+
+
 def test_summary_tells_parameters_and_activations():
     text = CASES["mixed"].network().summary()
     for word in ("conv", "linear", "relay", "dense", "leaky", "softmax", "hidden"):

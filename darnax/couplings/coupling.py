@@ -2,7 +2,8 @@
 
 A *coupling* is a callable module from one sender's state of one sample to one receiver's message. A *factory*
 `(sender_shape, receiver_shape, key) -> coupling` makes it; any Equinox layer works. The network calls a factory once
-for every sort of edge, vectorised over keys, so that it draws from nothing but `key`.
+for every sort of edge, vectorised over keys, so that it draws from nothing but `key`; one that draws nothing gives
+`key` a default and is called without it.
 
 A message may depend on the receiver's state too: then the coupling asks for it by an argument of this name,
 `(x, receiver)`.

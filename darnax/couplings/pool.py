@@ -54,7 +54,7 @@ def pool(
         ```
     """
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""]):
+    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""] | None = None):
         axes = space_axes("pool", sender_shape, receiver_shape)
         size = per_axis("window", window, axes)
         if any(part > whole for part, whole in zip(size, sender_shape, strict=False)):
@@ -93,7 +93,7 @@ def upsample(factor: int | Sequence[int]) -> Factory:
         ```
     """
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""]):
+    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""] | None = None):
         return Upsample(per_axis("factor", factor, space_axes("upsample", sender_shape, receiver_shape)))
 
     return make

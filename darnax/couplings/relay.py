@@ -23,7 +23,7 @@ def relay() -> Factory:
         ```
     """
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""]):
+    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""] | None = None):
         if sender_shape != receiver_shape:
             raise ValueError(
                 f"`relay` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there"

@@ -35,7 +35,13 @@ def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = 
         ```
     """
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
+    def make(
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        key: Key[Array, ""] | None = None,
+        *,
+        edges: Edges,
+    ):
         if sender_shape != receiver_shape:
             raise ValueError(
                 f"`scale` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there"

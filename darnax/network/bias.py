@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
@@ -14,11 +15,21 @@ class Bias(eqx.Module):
 
     init: float | Callable[..., Any] = eqx.field(static=True)
 
-    def __call__(self, key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Float[Array, "..."]:
-        start = self.init(key, shape, dtype) if callable(self.init) else jnp.full(shape, self.init)
-        if jnp.shape(start) != shape:
-            raise ValueError(f"`init` gives an array of shape {shape}, but gave {jnp.shape(start)}")
-        return jnp.asarray(start, dtype)
+    def __call__(
+        self, keys: Callable[[], Key[Array, " count"]], count: int, shape: tuple[int, ...], dtype: Any
+    ) -> Float[Array, "count ..."]:
+        """Those of several nodes, or arrays; `keys` are asked for only to draw."""
+        init = self.init
+        if not callable(init):
+            return jnp.full((count, *shape), init, dtype)
+
+        def one(key: Key[Array, ""]) -> Float[Array, "..."]:
+            start = init(key, shape, dtype)
+            if jnp.shape(start) != shape:
+                raise ValueError(f"`init` gives an array of shape {shape}, but gave {jnp.shape(start)}")
+            return jnp.asarray(start, dtype)
+
+        return jax.vmap(one)(keys())
 
 
 def bias(init: float | int | Callable[..., Any] = 0.0) -> Bias:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, Key, UInt32
 from darnax import _text
 from darnax.activations import described, name, needs
 from darnax.couplings.coupling import Edges, Factory, hears_receiver, message, pick
+from darnax.kernels.sum import take
 from darnax.network.bias import Bias
 from darnax.network.messages import field_dtype
 from darnax.topologies import names as naming
@@ -61,7 +63,11 @@ def couplings(topology: Topology, factories: Any, key: Key[Array, ""]):
         "couplings", factories, topology.edge_kinds, set(topology.bundles), "a factory such as dx.dense()"
     )
     _check_ties(topology)
-    keys = fold(key, jnp.asarray(topology.edge_words())) if len(topology.columns.senders) else None
+
+    @cache
+    def keys() -> Key[Array, " edges"]:
+        return fold(key, jnp.asarray(topology.edge_words()))
+
     modules: dict[str, tuple] = {}
     structures: list[Structure] = [None] * len(topology.groups)
     for kind, bundles in topology.bundles.items():
@@ -92,16 +98,18 @@ def _bundle(topology: Topology, factory: Factory, bundle: Bundle, key, keys, str
     groups = [topology.groups[i] for i in bundle.groups]
     dtype = jnp.result_type(*(field_dtype(topology.layout.arrays[group.receiver_array]) for group in groups))
     if bundle.tie is None:
-        module = _make(topology, factory, groups[0], bundle.edges, keys[bundle.edges], dtype)
+        module = _make(
+            topology, factory, groups[0], bundle.edges, lambda: take(keys(), jnp.asarray(bundle.edges)), dtype
+        )
         for group in groups:
             _check_message(topology, group, module)
         return module
-    own = fold(key, jnp.asarray(naming.words(naming.hashes([("tie", bundle.kind, bundle.tie)]))))
+    words = naming.words(naming.hashes([("tie", bundle.kind, bundle.tie)]))
     made = {}  # one coupling a pair of shapes; all must have the same leaves
     for group in groups:
         shapes = group.sender_shape, group.receiver_shape, group.self_loop
         if shapes not in made:
-            stacked = _make(topology, factory, group, bundle.edges, own, dtype)
+            stacked = _make(topology, factory, group, bundle.edges, lambda: fold(key, jnp.asarray(words)), dtype)
             made[shapes] = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, stacked)
             _check_message(topology, group, made[shapes])
     modules = list(made.values())
@@ -123,21 +131,28 @@ def _leaf_shapes(module: Any) -> list:
 
 
 def _make(topology: Topology, factory: Factory, group: EdgeGroup, edges: np.ndarray, keys, dtype) -> Any:
-    """The factory called once, vectorised over the edges' keys (and columns, if it reads them)."""
-    shapes = group.sender_shape, group.receiver_shape
+    """The factory called once, vectorised over the edges' keys and columns, if it takes them."""
+    shapes, tied = (group.sender_shape, group.receiver_shape), group.tie is not None
     try:
-        if "edges" not in inspect.signature(factory).parameters:
-            return eqx.filter_vmap(lambda key: factory(*shapes, key))(keys)
-        tied = group.tie is not None
-        columns, missing, differing = _columns(topology, edges, tied)
+        parameters = inspect.signature(factory).parameters
+        drawn = (keys(),) if _takes_key(parameters) else ()
+        columns, missing, differing = _columns(topology, edges, tied) if "edges" in parameters else ({}, {}, {})
 
-        def one(key, columns):
-            known = columns, missing, differing
-            return factory(*shapes, key, edges=Edges(group.self_loop, jnp.dtype(dtype), *known))
+        def one(drawn, columns):
+            known = Edges(group.self_loop, jnp.dtype(dtype), columns, missing, differing)
+            return factory(*shapes, *drawn, **({"edges": known} if "edges" in parameters else {}))
 
-        return eqx.filter_vmap(one, in_axes=(0, None if tied else 0))(keys, columns)
+        count = 1 if tied else len(edges)
+        return eqx.filter_vmap(one, in_axes=(0, None if tied else 0), axis_size=count)(drawn, columns)
     except Exception as error:
         raise _on_edge(topology, group, "cannot be made", error) from error
+
+
+def _takes_key(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether a factory draws: keys take long to compile, and one whose `key` has a default can do without."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    given = [p for p in parameters.values() if p.kind in positional and p.default is p.empty]
+    return len(given) > 2 or any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values())
 
 
 def _columns(topology: Topology, edges: np.ndarray, tied: bool):
@@ -282,14 +297,13 @@ def biases(topology: Topology, given: Any, key: Key[Array, ""]) -> dict[str, dic
         for kind in here & set(given):
             own = [node for node in members.tolist() if not spec.shared or topology.node_class(node).kind == kind]
             dtype = field_dtype(spec)
+            hashes = naming.hashes([spec.name]) if spec.shared else topology.node_hashes[members]
+            shape = spec.lead if spec.shared else spec.item
+            start = given[kind](lambda h=hashes: fold(key, jnp.asarray(naming.words(h))), len(hashes), shape, dtype)
             if not spec.shared:
-                keys = fold(key, jnp.asarray(naming.words(topology.node_hashes[members])))
-                result[kind][spec.name] = jax.vmap(
-                    lambda k, start=given[kind], spec=spec, dtype=dtype: start(k, spec.item, dtype)
-                )(keys)
+                result[kind][spec.name] = start
                 continue
-            start = given[kind](fold(key, jnp.asarray(naming.words(naming.hashes([spec.name]))))[0], spec.lead, dtype)
             covered = np.zeros(spec.rows, bool)
             covered[layout.rows_of(np.asarray(own))[at]] = True
-            result[kind][spec.name] = jnp.where(covered.reshape(spec.lead), start, 0)
+            result[kind][spec.name] = jnp.where(covered.reshape(spec.lead), start[0], 0)
     return result
