@@ -259,7 +259,7 @@ def ising(options):
     for side, chains in ((64, 1), (64, 32), (512, 1)):
         rate, built, first = elsewhere(sys.executable, "ising.py", side, chains)
         line = f"| heat bath on a torus {side} × {side}, two colours, {chains} chain{'s' * (chains > 1)} "
-        line += f"| {rate:.0f} M updates/s, program {built:.1f} s, {first:.1f} s to the first sample | "
+        line += f"| {rate:.0f} M updates/s, program {built:.2f} s, {first:.1f} s to the first sample | "
         if found := elsewhere(options.thrml, "thrml_ising.py", side, chains):
             theirs, program, begun = found
             line += f"thrml {rate / theirs:.2g}, program {program / built:.2g}, to the first sample {begun / first:.2g}"
