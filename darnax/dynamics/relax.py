@@ -105,12 +105,11 @@ def relax(
 
 
 class _Progress(eqx.Module):
-    """What one pass hands to the next."""
+    """What one pass hands to the next; `period` is that of a cycle."""
 
     t: Int[Array, ""]
     moving: Arrays
     active: Bool[Array, " batch"]
-    settled: Bool[Array, " batch"]
     steps: Int[Array, " batch"]
     residual: Float[Array, " batch"]
     period: Int[Array, " batch"]
@@ -122,7 +121,6 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
     if not isinstance(adjoint, Unrolled):
         network, call, state = without_gradient(given)
     fixed = setting(network, call, state)
-    lost = ~_finite(state)
     # a state made in the same program is full of constant zeros, which XLA would spend seconds on while compiling
     moving = jax.lax.optimization_barrier(moving_arrays(fixed, state))
     tol = tol.astype(residual_dtype(fixed))
@@ -136,38 +134,29 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         t = now.t + 1
         before = with_arrays(state, now.moving)
         scales = {at: jnp.where(now.t == 0, at_first[at], 1) for at in ones} | block_scales(fixed, before, skip=ones)
-        after, residual = one_pass(fixed, before, pass_keys(keys, now.t), now.active & ~lost, scales)
+        after, residual = one_pass(fixed, before, pass_keys(keys, now.t), now.active, scales)
         assert residual is not None
-        broken = lost | ~jnp.isfinite(residual)
-        residual = jnp.where(broken, jnp.nan, residual)
-        settled = residual <= tol
-        period = jnp.where(settled, 1, 0)
-        done = settled | broken | (t == max_steps)
+        active, period = now.active & (residual > tol) & (residual < jnp.inf), now.period
         if cycles:
-            open_ = now.active & ~settled & ~broken & (anchor.t > 0)
-            again = _again(fixed, after, with_arrays(state, anchor.moving), scales, tol, open_)
-            period = jnp.where(again, t - anchor.t, period)
-            done = done | again
+            again = _again(fixed, after, with_arrays(state, anchor.moving), scales, tol, active & (anchor.t > 0))
+            active, period = active & ~again, jnp.where(again, t - anchor.t, period)
         return _Progress(
             t=t,
             moving=moving_arrays(fixed, after),
-            active=now.active & ~done,
-            settled=jnp.where(now.active, settled, now.settled),
+            active=active & (t < max_steps),
             steps=jnp.where(now.active, t, now.steps),
             residual=jnp.where(now.active, residual, now.residual),
-            period=jnp.where(now.active, period, now.period),
+            period=period,
         )
 
-    batch = (state.batch_size,)
-    none = jnp.zeros(batch, jnp.int32)
+    finite = _finite(state)
     now = _Progress(
         t=jnp.zeros((), jnp.int32),
         moving=moving,
-        active=jnp.ones(batch, bool),
-        settled=jnp.zeros(batch, bool),
-        steps=none,
-        residual=jnp.full(batch, jnp.inf, tol.dtype),
-        period=none,
+        active=finite,
+        steps=jnp.where(finite, 0, 1),
+        residual=jnp.full(finite.shape, jnp.inf, tol.dtype),
+        period=jnp.zeros(finite.shape, jnp.int32),
     )
     if isinstance(adjoint, Unrolled):
 
@@ -178,7 +167,7 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
             return (advance(now, anchor), anchor), None
 
         (now, _), _ = jax.lax.scan(remembered, (now, now), length=max_steps)
-        return _solution(with_arrays(state, now.moving), now)
+        return _solution(with_arrays(state, now.moving), now, tol)
 
     def stretch(anchor: _Progress) -> _Progress:
         # within a stretch the anchor is a constant of the loop, which costs no traffic
@@ -188,11 +177,13 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         )
 
     end = jax.lax.while_loop(lambda now: jnp.any(now.active), stretch, now)
-    return _solution(attach(*given, with_arrays(state, end.moving), end.settled), end)
+    return _solution(attach(*given, with_arrays(state, end.moving), end.residual <= tol), end, tol)
 
 
-def _solution(state: GraphState, end: _Progress) -> Solution:
-    return Solution(state, end.settled, end.steps, jax.lax.stop_gradient(end.residual), end.period)
+def _solution(state: GraphState, end: _Progress, tol: Array) -> Solution:
+    residual = jax.lax.stop_gradient(jnp.where(jnp.isfinite(end.residual), end.residual, jnp.nan))
+    settled = residual <= tol
+    return Solution(state, settled, end.steps, residual, jnp.where(settled, 1, end.period))
 
 
 def _finite(state: GraphState) -> Bool[Array, " batch"]:
