@@ -52,7 +52,10 @@ class Sweep(eqx.Module):
 
 
 class InTurn(eqx.Module):
-    """A few visits, each of whole arrays (None) or of some of their rows."""
+    """A few visits, each of whole arrays (None) or of some of their rows.
+
+    Fields and random numbers are worked out for all rows of an array: to pick some takes longer than it saves.
+    """
 
     visits: tuple[dict[int, Bool[Array, " _"] | None], ...]
 

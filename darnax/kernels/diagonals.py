@@ -15,7 +15,7 @@ MOST, VECTOR = 64, 16
 
 
 class Diagonal(eqx.Module):
-    """At most one edge of every receiver.
+    """One edge of every receiver, or none.
 
     **Fields:**
 
@@ -32,37 +32,35 @@ class Diagonal(eqx.Module):
 
 
 class Shifts(eqx.Module):
-    """All diagonals of a graph."""
+    """All edges of a graph, in diagonals."""
 
     diagonals: tuple[Diagonal, ...]
 
     @classmethod
-    def of(cls, senders: np.ndarray, receivers: np.ndarray, rows: int, edges: np.ndarray) -> "Shifts | None":
-        """Offsets that hold for different receivers share a diagonal; None where that does not leave few full ones."""
+    def of(cls, senders: np.ndarray, receivers: np.ndarray, rows: int) -> "Shifts | None":
+        """None where few diagonals do not hold all edges, or many are far from full."""
         ahead = (senders - receivers) % rows
         count = np.bincount(ahead, minlength=rows)
         found = np.flatnonzero(count)
         if not 0 < len(found) <= MOST:
             return None
-        shared: list[list[tuple[int, np.ndarray]]] = []
-        taken: list[np.ndarray] = []
-        table = np.full((len(found), rows), -1, np.int64)
-        table[np.searchsorted(found, ahead), receivers] = edges
-        if (table >= 0).sum() < len(edges):  # parallel edges
+        edges = np.full((len(found), rows), -1)
+        edges[np.searchsorted(found, ahead), receivers] = np.arange(len(senders))
+        real = edges >= 0
+        if real.sum() < len(senders):  # some are parallel
             return None
-        for row in np.argsort(-count[found], kind="stable"):
-            here = table[row] >= 0
-            fits = next((i for i, full in enumerate(taken) if not (full & here).any()), None)
-            if fits is None:
-                shared.append([])
-                taken.append(np.zeros(rows, bool))
-                fits = len(taken) - 1
-            offset = int(found[row])
-            shared[fits].append((offset if offset < rows / 2 else offset - rows, table[row]))
-            taken[fits] |= here
-        if len(edges) < len(shared) * rows / 2 or len(found) > 3 * len(shared):
+        merged: list[list[int]] = []  # offsets of different receivers, the frequent ones first
+        for i in np.argsort(-count[found], kind="stable").tolist():
+            free = (others for others in merged if not (real[others].any(axis=0) & real[i]).any())
+            fitting = next(free, None)
+            if fitting is None:
+                merged.append([i])
+            else:
+                fitting.append(i)
+        if len(senders) < len(merged) * rows / 2 or len(found) > 3 * len(merged):
             return None
-        return cls(tuple(map(_diagonal, shared, taken)))
+        offsets = np.where(found < rows / 2, found, found - rows)
+        return cls(tuple(_diagonal(edges[these], offsets[these]) for these in merged))
 
     def arrange(self, w: Float[Array, "edges item"]) -> list[Float[Array, "rows item"]]:
         """The weights of every diagonal, zero where it has no edge."""
@@ -125,9 +123,8 @@ class Diagonals(Sum):
     def of(cls, senders, receivers, ends, scalar):
         if ends.sending != ends.hearing or len(senders) < ends.hearing:
             return None
-        edges = np.arange(len(senders))
-        shifts = Shifts.of(senders, receivers, ends.hearing, edges)
-        back = shifts and Shifts.of(receivers, senders, ends.hearing, edges)
+        shifts = Shifts.of(senders, receivers, ends.hearing)
+        back = shifts and Shifts.of(receivers, senders, ends.hearing)
         return None if shifts is None or back is None else cls(ends, shifts, back)
 
     def arrange(self, w):
@@ -145,12 +142,14 @@ class Diagonals(Sum):
         return "neighbours at fixed distances"
 
 
-def _diagonal(shared: list[tuple[int, np.ndarray]], taken: np.ndarray) -> Diagonal:
+def _diagonal(edges: np.ndarray, offsets: np.ndarray) -> Diagonal:
+    """From the edges of every offset by receiver, -1 where there is none."""
+    real = (edges >= 0).any(axis=0)
     return Diagonal(
-        edges=jnp.asarray(np.maximum(np.max([edges for _, edges in shared], axis=0), 0), jnp.int32),
-        real=None if taken.all() else jnp.asarray(taken),
-        offsets=tuple(offset for offset, _ in shared),
-        choice=tuple(jnp.asarray(edges >= 0) for _, edges in shared[1:]),
+        edges=jnp.asarray(np.maximum(edges.max(axis=0), 0), jnp.int32),
+        real=None if real.all() else jnp.asarray(real),
+        offsets=tuple(offsets.tolist()),
+        choice=tuple(jnp.asarray(own) for own in edges[1:] >= 0),
     )
 
 
