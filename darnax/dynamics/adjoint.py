@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from darnax.dynamics.call import Call, setting
-from darnax.dynamics.passes import one_pass, updated_cells, with_arrays
+from darnax.dynamics.call import Call
+from darnax.dynamics.passes import one_pass, updated_cells
 from darnax.dynamics.schedules import synchronous
-from darnax.network.messages import Arrays, arrays_of
+from darnax.dynamics.setting import setting
+from darnax.network.messages import Arrays, arrays_of, with_arrays
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 

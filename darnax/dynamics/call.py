@@ -2,22 +2,21 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from darnax import _text
 from darnax.activations import name, needs
 from darnax.dynamics.schedules import Asynchronous, Schedule, UnitByUnit, block_of
 from darnax.dynamics.sweep import InTurn, Sweep, in_turn, sweep
 from darnax.dynamics.units import can_step
-from darnax.network import messages
 from darnax.network.build import as_key, check_activations
-from darnax.network.messages import SILENT, SOME, Speakers, as_names, concrete, field_dtype, rows_of, speakers
+from darnax.network.messages import SILENT, SOME, Speakers, as_names, concrete, field_dtype, speakers
 from darnax.network.network import Network, check_state
 from darnax.states.graph import GraphState
 from darnax.topologies.topology import Topology
@@ -148,7 +147,7 @@ def _clamps(topology: Topology, batch: int, clamp: Any) -> tuple[tuple[int, ...]
             if mask:
                 held[at] = None
             continue
-        masks[at] = _batched(
+        masks[at] = batched(
             f"`clamp` for node {topology.nodes[at]!r}", mask, topology.node_class(at).shape, batch, "mask"
         )
     wrong = [topology.nodes[at] for at, mask in masks.items() if mask.dtype != bool]
@@ -168,19 +167,20 @@ def _drives(topology: Topology, batch: int, drive: Any) -> dict[int, Any]:
     for at, value in zip(topology.indices("drive", drive), drive.values(), strict=True):
         what = f"`drive` for node {topology.nodes[at]!r}"
         if not callable(value):
-            value = _batched(what, value, topology.node_class(at).shape, batch, "field")
-            value = value.astype(_drive_dtype(what, value, topology, at))
+            value = batched(what, value, topology.node_class(at).shape, batch, "field")
+            value = value.astype(drive_dtype(what, value, topology, at))
         result[at] = value
     return result
 
 
-def _drive_dtype(what: str, value: Array, topology: Topology, at: int) -> Any:
+def drive_dtype(what: str, value: Array, topology: Topology, at: int) -> Any:
+    """The dtype of the field that a drive of node `at` adds to; drives are real."""
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
         raise TypeError(f"{what} is real, but got {value.dtype}; take its real part")
     return field_dtype(topology.array_of(at))
 
 
-def _batched(what: str, value: Any, shape: tuple[int, ...], batch: int, noun: str) -> Array:
+def batched(what: str, value: Any, shape: tuple[int, ...], batch: int, noun: str) -> Array:
     """`value` as an array of shape `(1, *shape)` or `(batch, *shape)`."""
     value = jnp.asarray(value)
     if value.shape == shape:
@@ -232,100 +232,3 @@ def noisy_kinds(network: Network, frame: Frame) -> list[str]:
     """Node kinds that are random and can change in this call."""
     kinds = {kind for at in frame.moving for kind in network.plan.arrays[at].kinds}
     return sorted(kind for kind in kinds if kind in network.activations and "key" in needs(network.activations[kind]))
-
-
-Landings = dict[int, list[messages.Landing]]
-
-
-class Setting(NamedTuple):
-    """Everything of a call that stays the same from pass to pass, ready for use inside the loop.
-
-    **Fields:**
-
-    - `couplings`: of the groups that speak and whose messages can change.
-    - `landed`: for every array that moves, what lands on it in every pass alike: messages that cannot change, because
-      their senders cannot, and drives that are no functions.
-    - `held`: for every array that moves, which cells are held, `(rows, *1 or item, 1 or B)`; None for none.
-    - `biases`: for every array that moves, with an axis for the batch; None without.
-    """
-
-    network: Network
-    call: Call
-    couplings: dict[int, Any]
-    landed: Landings
-    held: dict[int, Bool[Array, "..."] | None]
-    biases: dict[int, Float[Array, "..."] | None]
-
-
-def setting(network: Network, call: Call, state: GraphState) -> Setting:
-    """Worked out once in a trace, before any loop that begins at `state`."""
-    moving, groups = call.frame.moving, network.topology.groups
-    speaking = call.frame.speakers
-    changing = call.frame.changing
-    visited = changing if isinstance(call.frame.sweep, Sweep) else ()  # a few edges at a time
-    couplings = {i: c for i, c in network.ready(speaking, visited).items() if groups[i].receiver_array in moving}
-    lasting = {i: c for i, c in couplings.items() if i not in changing}
-    landed = messages.landings(network, messages.arrays_of(state), speaking, lasting)
-    biases = {at: network.bias(at) for at in moving}
-    return Setting(
-        network,
-        call,
-        {i: c for i, c in couplings.items() if i in changing},
-        joined(landed, drive_landings(network, call, state, callable_ones=False)),
-        {at: _held(network, call, at) for at in moving},
-        {at: None if bias is None else bias[..., None] for at, bias in biases.items()},
-    )
-
-
-def joined(first: Landings, *others: Landings) -> Landings:
-    """All that lands on every array, in this order."""
-    result = {at: list(found) for at, found in first.items()}
-    for other in others:
-        for at, found in other.items():
-            result.setdefault(at, []).extend(found)
-    return result
-
-
-def _held(network: Network, call: Call, at: int) -> Bool[Array, "..."] | None:
-    spec, frame = network.topology.layout.arrays[at], call.frame
-    held = None
-    if at in frame.partly_held:
-        rows = frame.held.get(at, network.plan.arrays[at].held)
-        held = jnp.zeros(spec.rows, bool).at[rows].set(True).reshape(spec.rows, *[1] * (len(spec.item) + 1))
-    here = [
-        (node, mask)
-        for node, mask in zip(call.masked, call.masks, strict=True)
-        if network.topology.layout.node_array[node] == at
-    ]
-    if not here:
-        return held
-    batch = max(mask.shape[0] for _, mask in here)
-    cells = jnp.zeros((*spec.lead, *spec.item, batch), bool)
-    for node, mask in here:
-        view = network.topology.view(network.topology.nodes[node]).index
-        cells = cells.at[view].max(jnp.moveaxis(mask, 0, -1))
-    cells = rows_of(spec, cells)
-    return cells if held is None else held | cells
-
-
-def drive_landings(network: Network, call: Call, state: GraphState, callable_ones: bool) -> Landings:
-    """What drives add to the fields: those that are functions of the state, or the others."""
-    topology, layout = network.topology, network.topology.layout
-    found: dict[int, list[tuple[int, Any]]] = {}
-    for node, value in zip(call.driven, call.drives, strict=True):
-        if callable(value) == callable_ones:
-            found.setdefault(int(layout.node_array[node]), []).append((node, value))
-    result: Landings = {}
-    for at, drives in found.items():
-        spec = layout.arrays[at]
-        field = jnp.zeros((*spec.shape, state.batch_size), field_dtype(spec))
-        for node, value in drives:
-            if callable(value):
-                what, shape = f"`drive` for node {topology.nodes[node]!r}", topology.node_class(node).shape
-                value = _batched(what, value(state), shape, state.batch_size, "field")
-                value = value.astype(_drive_dtype(what, value, topology, node))
-            field = field.at[topology.view(topology.nodes[node]).index].add(jnp.moveaxis(value, 0, -1))
-        driven = np.zeros(spec.rows, bool)
-        driven[layout.rows_of(np.asarray([node for node, _ in drives]))[at]] = True
-        result[at] = [messages.Landing(0, spec.rows, rows_of(spec, field), None if driven.all() else concrete(driven))]
-    return result

@@ -11,19 +11,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from darnax.activations import Leaky, name
 from darnax.dynamics.adjoint import Adjoint, Unrolled, attach, implicit, without_gradient
-from darnax.dynamics.call import Setting, noisy_kinds, prepare, sample_keys, setting
-from darnax.dynamics.passes import (
-    block_scales,
-    moving_arrays,
-    one_pass,
-    relative,
-    residual_dtype,
-    with_arrays,
-    within_one,
-)
+from darnax.dynamics.call import noisy_kinds, prepare, sample_keys
+from darnax.dynamics.passes import one_pass
+from darnax.dynamics.residual import block_scales, relative, residual_dtype, within_one
 from darnax.dynamics.schedules import Asynchronous, synchronous
+from darnax.dynamics.setting import Setting, moving_arrays, setting
 from darnax.dynamics.step import _count, pass_keys
-from darnax.network.messages import Arrays, arrays_of, field_dtype, rows_of
+from darnax.network.messages import Arrays, arrays_of, field_dtype, rows_of, with_arrays
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 

@@ -8,9 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from darnax.dynamics.call import prepare, sample_keys, setting
-from darnax.dynamics.passes import moving_arrays, one_pass, with_arrays
+from darnax.dynamics.call import prepare, sample_keys
+from darnax.dynamics.passes import one_pass
 from darnax.dynamics.schedules import synchronous
+from darnax.dynamics.setting import moving_arrays, setting
+from darnax.network.messages import with_arrays
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 

@@ -37,6 +37,12 @@ def arrays_of(state: GraphState) -> Arrays:
     return dict(enumerate(state.arrays.values()))
 
 
+def with_arrays(state: GraphState, arrays: Arrays) -> GraphState:
+    """The state with these arrays in place of its own."""
+    own = arrays_of(state) | arrays
+    return jax.tree.unflatten(jax.tree.structure(state), [own[at] for at in range(len(own))])
+
+
 class Speakers(eqx.Module):
     """Which edges speak in a call.
 
