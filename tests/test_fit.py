@@ -337,7 +337,7 @@ def test_equilibrium_propagation_goes_to_the_gradient():
 
     def cost(params):
         net = eqx.combine(params, rest)
-        state = dx.relax(net, dx.GraphState(net.topology).init(x), tol=1e-7, max_steps=300).state
+        state = dx.relax(net, dx.GraphState(net.topology).init(x), tol=1e-6, max_steps=300).state
         return 0.5 * ((state["y"] - y) ** 2).sum() / len(x)
 
     gradient = eqx.filter_grad(cost)(params)

@@ -70,7 +70,8 @@ def relax(
     Arguments as for `step`, and
 
     - `max_steps`: at least 1.
-    - `tol`: at least 0. For `leaky` units the residual is that of the unleaked map.
+    - `tol`: at least 0. For `leaky` units the residual is that of the unleaked map. Below 1e-6, the rounding of
+      float32, smooth units may go on cycling in their last bits and not settle.
     - `adjoint`: how gradients are taken, `dx.implicit()` or `dx.unrolled()`.
 
     Raises `ValueError` for random activations, which never rest: use `rollout`.
