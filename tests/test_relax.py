@@ -109,15 +109,32 @@ def test_a_value_that_is_not_finite_stops_its_sample_alone(where, bad):
     node = 1 if where == "start" else 0
     value = np.array(state[node])
     value[1] = 3.3e38 if where == "later" else bad
-    solution = dx.relax(network, state.replace_val(node, value), max_steps=80)
+    state = state.replace_val(node, value)
+    solution = dx.relax(network, state, max_steps=80)
     assert solution.settled.tolist() == [bool(good.settled[0]), False, bool(good.settled[2])]
     assert np.isnan(solution.residual[1])
     assert int(solution.period[1]) == 0
-    if where == "start":
+    if where == "later":
+        assert int(solution.steps[1]) < 80
+    else:
         assert int(solution.steps[1]) == 1
+        for ours, theirs in zip(jax.tree.leaves(solution.state), jax.tree.leaves(state), strict=True):
+            np.testing.assert_array_equal(ours[..., 1], theirs[..., 1])
     for i in (0, 2):
         for ours, theirs in zip(jax.tree.leaves(sample(solution, i)), jax.tree.leaves(sample(good, i)), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_growth_stops_at_the_first_infinity():
+    g = nx.DiGraph()
+    g.add_node("a", shape=())
+    g.add_edge("a", "a", weight=10.0)
+    network = dx.Network(dx.Topology(g), {"edge": dx.scale(weight="weight")}, dx.identity, key=jax.random.key(0))
+    solution = dx.relax(network, dx.GraphState(network.topology).replace_val("a", jnp.ones(1)), max_steps=80)
+    assert int(solution.steps[0]) == 39  # 10^39 is the first power of ten that float32 does not hold
+    assert np.isinf(solution.state["a"][0])
+    assert np.isnan(solution.residual[0])
+    assert int(solution.period[0]) == 0
 
 
 def energy(matrix, values):
