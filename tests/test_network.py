@@ -367,6 +367,11 @@ def test_summary_tells_parameters_and_activations():
         assert word in text
 
 
+def test_a_factory_of_any_arguments_is_given_a_key():
+    network = built(couplings={"go": lambda *given: eqx.nn.Linear(3, 4, key=given[2])})
+    assert network["a", "b"].weight.shape == (4, 3)
+
+
 def built(graph=None, couplings=None, activations=dx.sign, **rest):
     if graph is None:
         graph = nx.DiGraph()
