@@ -11,8 +11,8 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Key, Shaped
 
+from darnax import checks
 from darnax.couplings.coupling import Edges, Factory
-from darnax.topologies.arguments import per_axis
 
 FEW = 32
 Padding = str | tuple[tuple[int, ...], ...]
@@ -129,9 +129,9 @@ def conv(
 
     def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
         axes = space_axes("conv", sender_shape, receiver_shape)
-        weight_shape = (*per_axis("kernel", kernel, axes), sender_shape[-1], receiver_shape[-1])
+        weight_shape = (*checks.per_axis("kernel", kernel, axes), sender_shape[-1], receiver_shape[-1])
         weight = jax.random.normal(key, weight_shape, edges.dtype) * (gain / math.sqrt(math.prod(weight_shape[:-1])))
-        return Conv(weight, per_axis("stride", stride, axes), _padding(padding, axes))
+        return Conv(weight, checks.per_axis("stride", stride, axes), _padding(padding, axes))
 
     return make
 
@@ -224,7 +224,7 @@ def conv_transpose(
 
     def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
         axes = space_axes("conv_transpose", sender_shape, receiver_shape)
-        window, step = per_axis("kernel", kernel, axes), per_axis("stride", stride, axes)
+        window, step = checks.per_axis("kernel", kernel, axes), checks.per_axis("stride", stride, axes)
         terms = math.prod(window) * sender_shape[-1] / math.prod(step)
         weight = jax.random.normal(key, (*window, receiver_shape[-1], sender_shape[-1]), edges.dtype)
         back = ConvTranspose(weight * (gain / math.sqrt(terms)), step, _padding(padding, axes), receiver_shape)

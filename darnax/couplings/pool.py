@@ -7,9 +7,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Key, Shaped
 
+from darnax import checks
 from darnax.couplings.conv import space_axes
 from darnax.couplings.coupling import Factory
-from darnax.topologies.arguments import per_axis
 
 
 class Pool(eqx.Module):
@@ -56,10 +56,10 @@ def pool(
 
     def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""] | None = None):
         axes = space_axes("pool", sender_shape, receiver_shape)
-        size = per_axis("window", window, axes)
+        size = checks.per_axis("window", window, axes)
         if any(part > whole for part, whole in zip(size, sender_shape, strict=False)):
             raise ValueError(f"`window` {size} is larger than the image {sender_shape}; make it smaller")
-        return Pool(size, size if stride is None else per_axis("stride", stride, axes), reduce)
+        return Pool(size, size if stride is None else checks.per_axis("stride", stride, axes), reduce)
 
     return make
 
@@ -94,6 +94,6 @@ def upsample(factor: int | Sequence[int]) -> Factory:
     """
 
     def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""] | None = None):
-        return Upsample(per_axis("factor", factor, space_axes("upsample", sender_shape, receiver_shape)))
+        return Upsample(checks.per_axis("factor", factor, space_axes("upsample", sender_shape, receiver_shape)))
 
     return make

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.activations import name, needs
 from darnax.dynamics.schedules import Asynchronous, Schedule, UnitByUnit, block_of
 from darnax.dynamics.sweep import InTurn, Sweep, in_turn, sweep
 from darnax.dynamics.units import can_step
 from darnax.network.build import as_key, check_activations
-from darnax.network.messages import SILENT, SOME, Speakers, as_names, concrete, field_dtype, speakers
+from darnax.network.messages import SILENT, SOME, Speakers, concrete, field_dtype, speakers
 from darnax.network.network import Network, check_state
 from darnax.states.graph import GraphState
 from darnax.topologies.topology import Topology
@@ -69,8 +69,8 @@ def prepare(
         topology,
         schedule,
         names,
-        as_names("silence", silence),
-        None if kinds is None else as_names("kinds", kinds),
+        checks.names("silence", silence),
+        None if kinds is None else checks.names("kinds", kinds),
         tuple(drives),
         tuple(at for at, index in enumerate(network.plan.arrays) if index.nodes),
         _stepped(network, schedule, drives),
@@ -140,7 +140,7 @@ def _clamps(topology: Topology, batch: int, clamp: Any) -> tuple[tuple[int, ...]
     held = dict.fromkeys(topology.columns.held)
     masks = {}
     if not isinstance(clamp, Mapping):
-        return tuple(sorted(held | dict.fromkeys(topology.indices("clamp", as_names("clamp", clamp))))), masks
+        return tuple(sorted(held | dict.fromkeys(topology.indices("clamp", checks.names("clamp", clamp))))), masks
     for at, mask in zip(topology.indices("clamp", clamp), clamp.values(), strict=True):
         held.pop(at, None)
         if isinstance(mask, (bool, np.bool_)):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from darnax import checks
 from darnax.activations import Leaky, name
 from darnax.dynamics.adjoint import Adjoint, Unrolled, attach, implicit, without_gradient
 from darnax.dynamics.call import noisy_kinds, prepare, sample_keys
@@ -16,7 +17,7 @@ from darnax.dynamics.passes import one_pass
 from darnax.dynamics.residual import block_scales, relative, residual_dtype, within_one
 from darnax.dynamics.schedules import Asynchronous, synchronous
 from darnax.dynamics.setting import Setting, moving_arrays, setting
-from darnax.dynamics.step import _count, pass_keys
+from darnax.dynamics.step import pass_keys
 from darnax.network.messages import Arrays, arrays_of, field_dtype, rows_of, with_arrays
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
@@ -83,7 +84,7 @@ def relax(
         solution.settled.mean(), solution.steps.max()
         ```
     """
-    max_steps = _count("max_steps", max_steps, 1)
+    max_steps = checks.count("max_steps", max_steps, 1)
     if not (isinstance(tol, (int, float, np.number)) and math.isfinite(tol) and tol >= 0):
         raise ValueError(f"`tol` is a finite number of at least 0, but got {tol!r}")
     if not isinstance(adjoint, Adjoint):

@@ -1,6 +1,5 @@
 """A pass, or a fixed number of them."""
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from darnax import checks
 from darnax.dynamics.call import prepare, sample_keys
 from darnax.dynamics.passes import one_pass
 from darnax.dynamics.schedules import synchronous
@@ -89,20 +89,10 @@ def rollout(
         state, energy = dx.rollout(network, state, 100, observe=lambda s: s["spins"].mean())
         ```
     """
-    steps = _count("steps", steps, 0)
+    steps = checks.count("steps", steps)
     call = prepare(network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive)
     keys = sample_keys(network, call.frame, schedule, key, state.batch_size)
     return _rollout(network, state, call, keys, steps, observe)
-
-
-def _count(argument: str, value: Any, lowest: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"`{argument}` is a whole number, but got {value!r}") from None
-    if value < lowest:
-        raise ValueError(f"`{argument}` is at least {lowest}, but got {value}")
-    return value
 
 
 @eqx.filter_jit

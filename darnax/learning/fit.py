@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
-from darnax import files
+from darnax import checks, files
 from darnax.dynamics import Solution
 from darnax.learning.data import Data, batches_of, in_order, is_batches, shuffled
 from darnax.learning.history import History
@@ -20,7 +20,6 @@ from darnax.learning.phases import Learning, Targets, finite
 from darnax.learning.updates import check_rules
 from darnax.network.build import as_key
 from darnax.network.network import Network, partition
-from darnax.topologies.arguments import whole
 from darnax.topologies.topology import Topology
 
 Callback = Callable[[Network, History], Any]
@@ -79,13 +78,13 @@ def fit(
     key, topology = as_key(key), network.topology
     data = None if y is None and is_batches(x) else Data.of(topology, x, y)
     tests = None if validation is None else Data.of(topology, *validation)
-    size = 0 if data is None else min(whole("batch_size", batch_size, 1), len(data))
+    size = 0 if data is None else min(checks.count("batch_size", batch_size, 1), len(data))
     if data is not None:
         check_signs(network, learning, data)
     params, rest = partition(network, learning.rules)
     memory, history = optimiser.init(params), History()
     facts = _facts(topology, key, data, size)
-    epochs, ended = whole("epochs", epochs, 0), False
+    epochs, ended = checks.count("epochs", epochs, 0), False
     if checkpoint is not None and Path(checkpoint).exists():
         (params, memory), history, ended = _resume(checkpoint, (params, memory), facts)
     bar = tqdm(range(len(history), epochs), initial=len(history), total=epochs, disable=not progress, unit="epoch")

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.network import messages
-from darnax.network.messages import SILENT, Speakers, as_names, field_dtype, outer, receiver_rows, rows_of
+from darnax.network.messages import SILENT, Speakers, field_dtype, outer, receiver_rows, rows_of
 from darnax.network.network import Network, check_state, known_rules, partition, trainable
 from darnax.states.graph import GraphState
 
@@ -72,8 +72,8 @@ def local_updates(
                 f"`samples` is a bool mask of shape ({state.batch_size},), but got {samples.dtype} of shape "
                 f"{samples.shape}; give one answer a sample"
             )
-    kinds = None if kinds is None else as_names("kinds", kinds)
-    speakers = messages.speakers(network.topology, as_names("silence", silence), kinds)
+    kinds = None if kinds is None else checks.names("kinds", kinds)
+    speakers = messages.speakers(network.topology, checks.names("silence", silence), kinds)
     return _local_updates(network, state, target, speakers, tuple(sorted(rules.items())), normalise, samples)
 
 

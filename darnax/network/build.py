@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.activations import described, name, needs
 from darnax.couplings.coupling import Edges, Factory, hears_receiver, message, pick
 from darnax.kernels.sum import take
@@ -42,24 +42,9 @@ def fold(key: Key[Array, ""], words: UInt32[Array, "n 2"]) -> Key[Array, " n"]:
     return jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1]))(words)
 
 
-def by_kind(argument: str, given: Any, known: tuple[str, ...], needed: set[str], advice: str) -> dict[str, Any]:
-    """A mapping from kinds, complete and without strangers."""
-    if not isinstance(given, Mapping):
-        raise TypeError(f"`{argument}` maps kinds to {advice}, but got {given!r}")
-    unknown = sorted(set(map(str, given)) - set(known))
-    if unknown:
-        raise ValueError(
-            f"`{argument}` names {_text.names(unknown)}, which nothing has; the kinds are {_text.names(known)}"
-        )
-    missing = sorted(needed - set(given))
-    if missing:
-        raise ValueError(f"`{argument}` lacks {_text.names(missing)}; give each of them {advice}")
-    return dict(given)
-
-
 def couplings(topology: Topology, factories: Any, key: Key[Array, ""]):
     """The stacked coupling modules of every edge kind, and the structures of groups that differ from their bundle's."""
-    factories = by_kind(
+    factories = checks.by_kind(
         "couplings", factories, topology.edge_kinds, set(topology.bundles), "a factory such as dx.dense()"
     )
     _check_ties(topology)
@@ -203,7 +188,7 @@ def activations(topology: Topology, given: Any) -> dict[str, Callable[..., Any]]
     receivers = {topology.node_class(at).kind for at in _one_of_each_class(topology, topology.columns.receivers)}
     if callable(given):
         given = dict.fromkeys(topology.node_kinds, given)
-    given = by_kind("activations", given, topology.node_kinds, receivers, "an activation such as dx.sign")
+    given = checks.by_kind("activations", given, topology.node_kinds, receivers, "an activation such as dx.sign")
     check_activations(topology, given, topology.columns.receivers)
     _check_overlaps(topology, given)
     return given
@@ -286,7 +271,7 @@ def biases(topology: Topology, given: Any, key: Key[Array, ""]) -> dict[str, dic
     """By node kind and array, one number a cell; zero on cells of a shared array that belong to others."""
     if given is None:
         return {}
-    given = by_kind("biases", given, topology.node_kinds, set(), "dx.bias()")
+    given = checks.by_kind("biases", given, topology.node_kinds, set(), "dx.bias()")
     layout = topology.layout
     result: dict[str, dict[str, Float[Array, ...]]] = {kind: {} for kind in given}
     for kind, start in given.items():

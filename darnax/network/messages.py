@@ -5,7 +5,7 @@ contiguous rows of the batch. Messages add up on the rows, so that where views o
 added, once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -90,13 +90,6 @@ def concrete(array: np.ndarray) -> Array:
     """A JAX array that is safe to keep, even where this runs inside a trace."""
     with jax.ensure_compile_time_eval():
         return jnp.asarray(array)
-
-
-def as_names(argument: str, names: Any) -> tuple:
-    """Names as a tuple, so that equal arguments freshly built are equal; `TypeError` for a bare str."""
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise TypeError(f"`{argument}` is a sequence of names, but got {names!r}; write [{names!r}]")
-    return tuple(names)
 
 
 class Landing(NamedTuple):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.activations import described, name
 from darnax.couplings.coupling import Fixed, pick
 from darnax.couplings.prepared import how, prepared
@@ -339,7 +339,7 @@ def partition(network: Network, rules: Any) -> tuple[Network, Network]:
 
 def known_rules(topology: Topology, rules: Any) -> dict[str, Any]:
     """Rules by edge kind, all of them of the topology."""
-    return build.by_kind("rules", rules, topology.edge_kinds, set(), "a local rule such as dx.perceptron(0.5)")
+    return checks.by_kind("rules", rules, topology.edge_kinds, set(), "a local rule such as dx.perceptron(0.5)")
 
 
 def reached_biases(topology: Topology, edge_kinds: Iterable[str]) -> set[tuple[str, str]]:

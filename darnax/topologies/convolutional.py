@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import networkx as nx
 
-from darnax.topologies.arguments import per_axis, whole
+from darnax import checks
 from darnax.topologies.columns import parse_shape
 
 Pads = Sequence[tuple[int, int]]
@@ -145,8 +145,10 @@ def _stages(space: tuple[int, ...], features: Any, window: Any, stride: Any, pad
         )
     stages = []
     for count, *geometry in zip(units, *columns.values(), strict=True):
-        size, step = (per_axis(name, given, len(space)) for name, given in zip(columns, geometry[:2], strict=False))
-        stage = Stage(space, size, step, _pads(geometry[2], space, size, step), whole("features", count, 1))
+        size, step = (
+            checks.per_axis(name, given, len(space)) for name, given in zip(columns, geometry[:2], strict=False)
+        )
+        stage = Stage(space, size, step, _pads(geometry[2], space, size, step), checks.count("features", count, 1))
         stages.append(stage)
         space = stage.counts
     return stages

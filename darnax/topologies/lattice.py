@@ -7,8 +7,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from darnax import _text
-from darnax.topologies.arguments import whole
+from darnax import _text, checks
 from darnax.topologies.columns import parse_shape
 from darnax.topologies.random import annotated
 
@@ -83,7 +82,7 @@ def _periodic(periodic: Any, axes: int) -> tuple[bool, ...]:
 def _offsets(neighbours: Any, axes: int) -> list[tuple[int, ...]]:
     """Steps to the neighbours, each once."""
     if isinstance(neighbours, (int, np.integer)):
-        reach = whole("neighbours", neighbours, 1)
+        reach = checks.count("neighbours", neighbours, 1)
         steps = product(range(-reach, reach + 1), repeat=axes)
         return [step for step in steps if 0 < sum(map(abs, step)) <= reach]
     offsets = [tuple(step) if isinstance(step, Iterable) else (step,) for step in neighbours]

@@ -4,7 +4,7 @@ from typing import Any
 
 import networkx as nx
 
-from darnax.topologies.arguments import whole
+from darnax import checks
 from darnax.topologies.columns import parse_shape
 
 
@@ -89,7 +89,7 @@ def modular(modules: Any, units: Any) -> nx.DiGraph:
         network = dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))
         ```
     """
-    links = modules if isinstance(modules, nx.Graph) else nx.path_graph(whole("modules", modules, 1))
+    links = modules if isinstance(modules, nx.Graph) else nx.path_graph(checks.count("modules", modules, 1))
     if not len(links):
         raise ValueError("`modules` is a graph without vertices; give it at least one")
     graph = nx.DiGraph(node_kinds=("module",), edge_kinds=("recurrent", "between"))

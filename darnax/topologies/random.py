@@ -7,8 +7,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from darnax.topologies.arguments import probability as checked_probability
-from darnax.topologies.arguments import whole
+from darnax import checks
 from darnax.topologies.columns import parse_shape
 
 
@@ -46,13 +45,13 @@ def random(
         graph.number_of_edges()  # 800
         ```
     """
-    n, size, rng = whole("n", n, 1), parse_shape(size), np.random.default_rng(seed)
+    n, size, rng = checks.count("n", n, 1), parse_shape(size), np.random.default_rng(seed)
     if (degree is None) == (probability is None):
         raise ValueError(f"give one of `degree` and `probability`, but got {degree} and {probability}")
     if probability is not None:
-        share = checked_probability("probability", probability)
+        share = checks.probability("probability", probability)
         return _drawn(nx.fast_gnp_random_graph(n, share, seed=_seed(rng), directed=not symmetric), size)
-    degree = whole("degree", degree, 0, n - 1)
+    degree = checks.count("degree", degree, 0, n - 1)
     if symmetric:
         if n * degree % 2:
             raise ValueError(
@@ -92,11 +91,11 @@ def small_world(n: Any, neighbours: Any, rewire: Any, *, size: Any = (), seed: A
         graph.number_of_edges()  # 400
         ```
     """
-    n, size = whole("n", n, 1), parse_shape(size)
-    neighbours = whole("neighbours", neighbours, 0, n - 1)
+    n, size = checks.count("n", n, 1), parse_shape(size)
+    neighbours = checks.count("neighbours", neighbours, 0, n - 1)
     if neighbours % 2:
         raise ValueError(f"`neighbours` is even, half on either side, but got {neighbours}; give one more or less")
-    share = checked_probability("rewire", rewire)
+    share = checks.probability("rewire", rewire)
     return _drawn(nx.watts_strogatz_graph(n, neighbours, share, seed=_seed(np.random.default_rng(seed))), size)
 
 
@@ -123,8 +122,8 @@ def scale_free(n: Any, links: Any, *, size: Any = (), seed: Any = 0) -> nx.DiGra
         graph.number_of_edges()  # 392
         ```
     """
-    n, size = whole("n", n, 2), parse_shape(size)
-    links = whole("links", links, 1, n - 1)
+    n, size = checks.count("n", n, 2), parse_shape(size)
+    links = checks.count("links", links, 1, n - 1)
     return _drawn(nx.barabasi_albert_graph(n, links, seed=_seed(np.random.default_rng(seed))), size)
 
 

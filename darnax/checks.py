@@ -1,0 +1,205 @@
+"""One place for parsing and refusing arguments.
+
+Every parser takes the name of the argument and what came, and gives the value in the form in which the library works
+with it. Otherwise it raises a `TypeError` or `ValueError` that says what the argument is, what came, and what to do.
+"""
+
+import inspect
+import math
+import operator
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from darnax import _text
+
+T = TypeVar("T")
+
+_short = reprlib.Repr()
+_short.maxstring, _short.maxother, _short.maxlong = 60, 80, 60
+
+
+def came(value: Any) -> str:
+    """What came, in a few words: values of any size fit into an error."""
+    if isinstance(value, Tracer):
+        return f"a traced value of type {value.aval}"
+    if isinstance(value, (np.ndarray, jax.Array)) and value.ndim:
+        return f"an array of {value.dtype} and shape {value.shape}"
+    if inspect.isgenerator(value):
+        return "a generator"
+    if inspect.isfunction(value) or inspect.isclass(value) or inspect.isbuiltin(value):
+        return f"{'the class' if inspect.isclass(value) else 'the function'} {_public_name(value)}"
+    words = _short.repr(value)
+    plain = "\n" not in words and " object at 0x" not in words
+    return words if plain else f"an object of type {type(value).__name__}"
+
+
+def refuse(argument: str, holds: str, value: Any, advice: str, error: type[Exception] = TypeError) -> NoReturn:
+    """Raise the error in the form that all have: the argument, what holds, what came, what to do."""
+    raise error(f"`{argument}` is {holds}, but got {came(value)}; {advice}")
+
+
+def count(argument: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """An int of at least `least` and at most `most`. A bool is none, nor is a float."""
+    bounds = f"an int of at least {least}" if most is None else f"an int from {least} to {most}"
+    if isinstance(value, Tracer):
+        refuse(argument, bounds, value, "give a number of Python: programs are compiled for each")
+    try:
+        result = operator.index(value)
+    except TypeError:
+        result = None
+    if result is None or isinstance(value, (bool, np.bool_)):
+        refuse(argument, bounds, value, "give such a number")
+    if result < least or (most is not None and result > most):
+        refuse(argument, bounds, value, "give such a number", ValueError)
+    return result
+
+
+def number(
+    argument: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+) -> float:
+    """A finite real number within bounds: `least` and `most` are allowed, `above` is not."""
+    holds = "a finite number" + _bounds(least, above, most)
+    if isinstance(value, Tracer):
+        refuse(argument, holds, value, "give a number of Python or NumPy")
+    if not _is_real(value):
+        refuse(argument, holds, value, "give such a number")
+    result = float(value)
+    small = (least is not None and result < least) or (above is not None and result <= above)
+    if not math.isfinite(result) or small or (most is not None and result > most):
+        refuse(argument, holds, value, "give such a number", ValueError)
+    return result
+
+
+def scalar(argument: str, value: Any, **bounds: float) -> Any:
+    """As `number`, but a traced scalar is let through: what it holds cannot be looked at."""
+    if isinstance(value, Tracer) and value.shape == () and value.dtype.kind in "iuf":
+        return value
+    return number(argument, value, **bounds)
+
+
+def _bounds(least: float | None, above: float | None, most: float | None) -> str:
+    parts = [] if least is None else [f"of at least {least:g}"]
+    parts += [] if above is None else [f"above {above:g}"]
+    parts += [] if most is None else [f"of at most {most:g}"]
+    return "".join(f" {part}" if i == 0 else f" and {part}" for i, part in enumerate(parts))
+
+
+def _is_real(value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        return True
+    return isinstance(value, (np.ndarray, jax.Array)) and value.shape == () and value.dtype.kind in "iuf"
+
+
+def probability(argument: str, value: Any) -> float:
+    """A number from 0 to 1."""
+    if _is_real(value) and 0 <= float(value) <= 1:
+        return float(value)
+    error = ValueError if _is_real(value) else TypeError
+    refuse(argument, "a probability, from 0 to 1", value, "give such a number", error)
+
+
+def flag(argument: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        refuse(argument, "True or False", value, "give one of them")
+    return bool(value)
+
+
+def text(argument: str, value: Any, what: str = "a str") -> str:
+    """A str."""
+    if not isinstance(value, str):
+        refuse(argument, what, value, "give one")
+    return value
+
+
+def per_axis(argument: str, value: Any, axes: int) -> tuple[int, ...]:
+    """One positive int for each axis of space; a single one counts for all."""
+    holds = f"one positive int, or one for each of the {axes} axes of space"
+    if isinstance(value, (tuple, list, np.ndarray)):
+        values = list(value)
+    elif isinstance(value, (int, np.integer)):
+        values = [value] * axes
+    else:
+        refuse(argument, holds, value, "give such numbers")
+    good = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1 for v in values)
+    if len(values) != axes or not good:
+        refuse(argument, holds, value, "give such numbers", ValueError)
+    return tuple(int(v) for v in values)
+
+
+def instance(argument: str, value: Any, kind: type[T] | tuple[type, ...], holds: str, advice: str) -> T:
+    """An object of a class, or of one of several; a factory of ours that was not called is told so."""
+    if not isinstance(value, kind):
+        called(argument, value)
+        refuse(argument, holds, value, advice)
+    return value  # pyright: ignore[reportReturnType]
+
+
+def function(argument: str, value: Any, holds: str, advice: str) -> Callable[..., Any]:
+    """Something that can be called, and no factory of ours that should have been called before."""
+    if not callable(value):
+        refuse(argument, holds, value, advice)
+    called(argument, value)
+    return value
+
+
+def called(argument: str, value: Any):
+    """Refuse a public function of ours where what it makes is wanted: `dx.dense` for `dx.dense()`."""
+    ours = inspect.isfunction(value) and value.__module__.partition(".")[0] == "darnax"
+    if ours and value.__qualname__ == value.__name__ and not value.__name__.startswith("_"):
+        name = f"dx.{value.__name__}"
+        raise TypeError(f"`{argument}` is {name} itself, which makes what is wanted here; call it, as in {name}(...)")
+
+
+def names(argument: str, value: Any) -> tuple:
+    """Several names as a tuple, so that equal arguments made anew are equal; a bare str is refused."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        given = f"[{came(value)}]" if value is not None else "() for none"
+        refuse(argument, "a sequence of names", value, f"write {given}")
+    return tuple(value)
+
+
+def mapping(argument: str, value: Any, holds: str) -> Mapping[Any, Any]:
+    """A mapping."""
+    if not isinstance(value, Mapping):
+        refuse(argument, f"a mapping from {holds}", value, "give a dict")
+    return value
+
+
+def by_kind(argument: str, given: Any, known: Sequence[str], needed: Iterable[str], advice: str) -> dict[str, Any]:
+    """A mapping from kinds, complete and without strangers."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"`{argument}` maps kinds to {advice}, but got {came(given)}; give a dict of them")
+    unknown = [kind for kind in given if kind not in known]
+    if unknown:
+        raise ValueError(
+            f"`{argument}` names {_text.names(unknown)}, which nothing has; the kinds are {_text.names(known)}"
+        )
+    missing = sorted(set(needed) - set(given))
+    if missing:
+        raise ValueError(f"`{argument}` lacks {_text.names(missing)}; give each of them {advice}")
+    return dict(given)
+
+
+def no_strangers(name: str, given: Mapping[str, Any], known: Mapping[str, str]):
+    """Refuse keyword arguments that a function does not have; `known` maps common slips to what was meant."""
+    for word in given:
+        hint = f"; did you mean `{known[word]}`?" if word in known else ""
+        raise TypeError(f"`{name}` has no argument `{word}`{hint}")
+
+
+def _public_name(value: Any) -> str:
+    module, name = value.__module__ or "", value.__name__
+    return f"dx.{name}" if module.partition(".")[0] == "darnax" else name
