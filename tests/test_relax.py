@@ -137,6 +137,79 @@ def test_growth_stops_at_the_first_infinity():
     assert int(solution.period[0]) == 0
 
 
+def contraction(moduli, angles, rng):
+    """A matrix with these eigenvalues, each with its conjugate, in directions at random."""
+    n = 2 * len(moduli)
+    matrix = np.zeros((n, n))
+    for i, (modulus, angle) in enumerate(zip(moduli, angles, strict=True)):
+        turn = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        matrix[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = modulus * np.asarray(turn)
+    basis, _ = np.linalg.qr(rng.normal(size=(n, n)))
+    return basis @ matrix @ basis.T
+
+
+def linear_pass(matrix, schedule, rate):
+    """What a pass of leaky linear units makes of every direction."""
+    step = rate * matrix + (1 - rate) * np.eye(len(matrix))
+    if schedule != dx.unit_by_unit():
+        return step
+    result = np.eye(len(matrix))
+    for i, row in enumerate(step):
+        result[i] = row @ result
+    return result
+
+
+@pytest.mark.parametrize(
+    "activation", [dx.identity, dx.tanh, dx.leaky(0.4, dx.identity)], ids=["linear", "tanh", "leaky"]
+)
+@pytest.mark.parametrize("schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit()], ids=str)
+def test_a_slow_approach_is_no_cycle(activation, schedule):
+    """Contracting maps come to rest, however they alternate or spiral on their way."""
+    rng = np.random.default_rng(0)
+    network = population(np.zeros((4, 4)), activation)
+    rate = 0.4 if activation.needs else 1.0
+    for angle in [np.pi, np.pi / 2, *(2 * np.pi / period for period in (3, 5, 7, 8)), *rng.uniform(0, np.pi, 6)]:
+        matrix = contraction(1 - 10 ** rng.uniform(-3, -1, 2), [angle, rng.uniform(0, np.pi)], rng)
+        while np.abs(np.linalg.eigvals(linear_pass(matrix, schedule, rate))).max() > 0.9991:
+            matrix = matrix * 0.98
+        weight = jnp.asarray(matrix, jnp.float32)[None]
+        network = eqx.tree_at(lambda n: n.couplings["recurrent"][0].weight, network, weight)
+        values = 0.1 * rng.normal(size=(8, 4))
+        drive = {"units": 0.01 * rng.normal(size=(8, 4)).astype(np.float32)}
+        solution = dx.relax(network, start(network, values), schedule=schedule, drive=drive, max_steps=20000)
+        assert solution.settled.all()
+        assert (solution.period == 1).all()
+
+
+@pytest.mark.parametrize("weight", [-0.8, -0.95, -0.98])
+@pytest.mark.parametrize("schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.coloured()], ids=str)
+def test_a_slow_alternating_unit_settles(weight, schedule):
+    network = scalars(np.full((1, 1), weight), dx.tanh)
+    state = start(network, np.linspace(0, 1, 50)[:, None])
+    solution = dx.relax(network, state, schedule=schedule, drive={0: jnp.linspace(0, 0.3, 50)}, max_steps=5000)
+    assert solution.settled.all()
+    assert (solution.period == 1).all()
+
+
+@pytest.mark.parametrize("period", [2, 3, 4, 5, 7])
+def test_true_cycles_are_found_at_the_first_copy_that_allows_it(period):
+    """What goes round a ring is back after as many passes as the ring has units."""
+    network = population(np.roll(np.eye(period), 1, axis=0), dx.identity)
+    solution = dx.relax(network, start(network, np.random.default_rng(0).normal(size=(3, period))), max_steps=200)
+    copy = 2 ** int(np.ceil(np.log2(period)))
+    assert solution.period.tolist() == [period] * 3
+    assert solution.steps.tolist() == [copy + period] * 3
+
+
+@pytest.mark.parametrize("weight", [-1.1, -1.5, -3.0])
+def test_a_cycle_that_is_drawn_near_to_is_one(weight):
+    """Beyond -1 the fixed point of tanh is left for a cycle of two."""
+    network = scalars(np.full((1, 1), weight), dx.tanh)
+    solution = dx.relax(network, start(network, np.linspace(0.1, 1, 5)[:, None]), max_steps=300)
+    assert solution.period.tolist() == [2] * 5
+    assert not solution.settled.any()
+
+
 def energy(matrix, values):
     return -0.5 * np.einsum("bi,ij,bj->b", values, matrix, values)
 

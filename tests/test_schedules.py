@@ -366,3 +366,44 @@ def test_units_that_hear_no_other_draw_the_same_under_any_schedule():
     assert abs(float(first.mean())) < 0.3
     for other in others:
         np.testing.assert_array_equal(first, other)
+
+
+FEATURES = ["features", *(("feature", i, j) for i in range(2) for j in range(2))]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.coloured(), dx.groups([FEATURES])],
+    ids=lambda schedule: type(schedule).__name__,
+)
+def test_free_views_inside_a_held_one_are_not_visited(schedule):
+    """Windows of an image that is the input cannot move, and a schedule need not name them; features can."""
+    graph = dx.topologies.convolutional((5, 5, 1), window=3, stride=2, features=4, backward=True)
+    topology = dx.Topology(graph)
+    network = dx.Network(topology, {"forward": dx.dense(), "backward": dx.dense()}, dx.tanh, key=jax.random.key(0))
+    state = dx.GraphState(topology).init(jnp.ones((2, 5, 5, 1)))
+    solution = dx.relax(network, state, schedule=schedule)
+    assert solution.settled.all()
+    np.testing.assert_array_equal(solution.state["image"], state["image"])
+    np.testing.assert_allclose(solution.state["features"], dx.step(network, state)["features"], atol=1e-6)
+
+
+def test_views_that_overlap_a_held_one_move_where_they_stand_free():
+    """Half of a free view lies inside a held one."""
+    graph = nx.DiGraph(arrays={"line": 6})
+    graph.add_node("held", array="line", index=slice(0, 4))
+    graph.add_node("free", array="line", index=slice(2, 6))
+    graph.add_edge("held", "free")
+    topology = dx.Topology(graph, inputs=["held"])
+    network = dx.Network(topology, {"edge": dx.relay()}, dx.identity, key=jax.random.key(0))
+    state = dx.GraphState(topology).init(jnp.arange(1.0, 5.0)[None])
+    for schedule in (
+        dx.synchronous(),
+        dx.node_by_node(),
+        dx.unit_by_unit(),
+        dx.coloured(),
+        dx.groups([["held", "free"]]),
+    ):
+        after = dx.step(network, state, schedule=schedule)
+        assert after["held"][0].tolist() == [1, 2, 3, 4]
+        assert after["free"][0].tolist() == [3, 4, 3, 4]

@@ -36,12 +36,13 @@ class Unrolled(Adjoint):
 
 
 def implicit() -> Implicit:
-    """Gradients of the fixed point itself, by the implicit function theorem; memory does not grow with the passes.
+    """Derivatives of the fixed point itself, by the implicit function theorem; memory does not grow with the passes.
 
-    At a fixed point `s = F(θ, s)` of the synchronous map the cotangent `v` becomes `u = (1 - ∂F/∂sᵀ)⁻¹ v`, found by
-    iterating `u = v + ∂F/∂sᵀ u`, or by GMRES where that does not converge, and the gradient `∂F/∂θᵀ u` (Pineda, Phys.
-    Rev. Lett. 59, 2229, 1987). Held cells, drives and parameters get gradients; the start of cells that move gets none,
-    and samples that did not settle give zero.
+    At a fixed point `s = F(θ, s)` of the synchronous map the tangent is `ds = (1 - ∂F/∂s)⁻¹ ∂F/∂θ dθ`, and the
+    cotangent `v` becomes `∂F/∂θᵀ (1 - ∂F/∂sᵀ)⁻¹ v` (Pineda, Phys. Rev. Lett. 59, 2229, 1987). The linear equation is
+    solved by iterating the linear map, or by GMRES where that does not converge. Derivatives go forward and backward,
+    and are of any order: `jax.jvp`, `jax.grad`, `jax.hessian`. Held cells, drives and parameters have derivatives;
+    the start of cells that move has none, and samples that did not settle give zero.
     """
     return Implicit()
 
@@ -58,10 +59,25 @@ def attach(
     frame = eqx.tree_at(lambda frame: frame.sweep, call.frame, None, is_leaf=lambda leaf: leaf is None)
     call = Call(frame, call.masks, call.drives, synchronous(), call.masked, call.driven)
     fixed = setting(network, call, start)
-    free, found, point = updated_cells(fixed, start), arrays_of(end), arrays_of(start)
-    point |= {at: jnp.where(mask, jax.lax.stop_gradient(found[at]), point[at]) for at, mask in free.items()}
-    image, _ = one_pass(fixed, with_arrays(end, point), None)
-    return _solve(image, without_gradient((network, call, free, end, settled)))
+    free = updated_cells(fixed, start)
+    given, found = arrays_of(start), arrays_of(end)
+    # integers have no derivatives, and a map that needs theirs refuses by name
+    movable = [at for at in free if jnp.issubdtype(found[at].dtype, jnp.inexact)]
+    others = given | {at: found[at] for at in free if at not in movable}
+
+    def image(moving: Arrays) -> Arrays:
+        """One pass at once, by which the cells that moved and settled are where they are."""
+        point = others | {at: jnp.where(free[at], array, given[at]) for at, array in moving.items()}
+        # what did not settle may not be finite, and nothing times infinity is no number
+        point = {at: jnp.where(settled, array, jnp.zeros_like(array)) for at, array in point.items()}
+        after, _ = one_pass(fixed, with_arrays(start, point), None)
+        here = {at: free[at] & settled for at in moving}
+        return {at: jnp.where(here[at], arrays_of(after)[at], moving[at]) for at in moving}
+
+    moved = jax.lax.stop_gradient({at: found[at] for at in movable})
+    # everything that the map reads becomes an argument, parameters in closures of the user's included
+    rest = _at_rest(moved, eqx.filter_closure_convert(image, moved), {at: free[at] & settled for at in movable})
+    return with_arrays(start, others | {at: jnp.where(free[at], rest[at], given[at]) for at in movable})
 
 
 def without_gradient(tree: Any) -> Any:
@@ -70,50 +86,51 @@ def without_gradient(tree: Any) -> Any:
     return eqx.combine(jax.lax.stop_gradient(arrays), rest)
 
 
-@eqx.filter_custom_vjp
-def _solve(image: GraphState, fixed: Any) -> GraphState:
-    return fixed[3]
+@eqx.filter_custom_jvp
+def _at_rest(end: Arrays, image: Callable[[Arrays], Arrays], free: Arrays) -> Arrays:
+    """`end`, the fixed point of `image`; cells that are not `free` do not depend on anything."""
+    return end
 
 
-@_solve.def_fwd
-def _forward(perturbed, image, fixed):
-    return fixed[3], None
+@_at_rest.def_jvp
+def _tangent(primals: Any, tangents: Any) -> tuple[Arrays, Arrays]:
+    end, image, free = primals
+    # the point itself moves with what the map reads: asked for again, it has its own derivative, and so to any order
+    here = _at_rest(end, image, free)
+    dtype = jnp.float64 if any(array.dtype == jnp.float64 for array in here.values()) else jnp.float32
+
+    def only_free(arrays: Arrays) -> Arrays:
+        return {at: jnp.where(free[at], array, 0).astype(dtype) for at, array in arrays.items()}
+
+    def pushed(change: Arrays) -> Arrays:
+        """The linear map ∂F/∂s; it works in one dtype, whatever those of the arrays are."""
+        change = {at: u.astype(here[at].dtype) for at, u in only_free(change).items()}
+        return only_free(jax.jvp(image, (here,), (change,))[1])
+
+    def operator(change: Arrays) -> Arrays:
+        return jax.tree.map(jnp.subtract, change, pushed(change))
+
+    _, given = eqx.filter_jvp(lambda image: image(here), (image,), (tangents[1],))
+    known = only_free({at: u for at, u in given.items() if u is not None})
+    # JAX transposes the solution only if every right side is linear in the tangents, and zeros alone are not
+    zero = jnp.where(False, sum(jnp.sum(u) for u in known.values()), 0)
+    given = {at: known.get(at, jnp.zeros(here[at].shape, dtype)) + zero for at in here}
+    enough = max(TOLERANCE, *(float(jnp.finfo(array.dtype).eps) for array in here.values()))
+    change = jax.lax.custom_linear_solve(
+        operator,
+        given,
+        solve=lambda matvec, given: _solve(matvec, given, enough),
+        transpose_solve=lambda matvec, given: _solve(matvec, given, enough),
+    )
+    return here, {at: u.astype(here[at].dtype) for at, u in change.items()}
 
 
-@_solve.def_bwd
-def _backward(residuals, cotangent, perturbed, image, fixed):
-    network, call, free, end, settled = fixed
-    rest = arrays_of(end)
-    # an integer array that is held has no cotangent; it passes none on either
-    given = {
-        at: jnp.zeros_like(array) if v is None else jnp.where(settled, v, 0)
-        for (at, array), v in zip(rest.items(), cotangent.arrays.values(), strict=True)
-    }
+def _solve(operator: Callable[[Arrays], Arrays], given: Arrays, tolerance: float) -> Arrays:
+    """The u for which `operator(u) = given`.
 
-    def moved(at: int, array: Array) -> Array:
-        return jnp.where(free[at], array, 0)
-
-    def image_of(moving: Arrays) -> Arrays:
-        point = {at: jnp.where(free[at], a, rest[at]) for at, a in moving.items()}
-        after, _ = one_pass(setting(network, call, end), with_arrays(end, point), None)
-        return {at: moved(at, array) for at, array in arrays_of(after).items() if at in moving}
-
-    _, pull = jax.vjp(image_of, {at: rest[at] for at in free})
-
-    solved = _fixed_point(lambda u: pull(u)[0], {at: moved(at, given[at]) for at in free})
-    total = {at: jnp.where(free[at], jnp.where(settled, u, 0), given[at]) for at, u in solved.items()}
-    return with_arrays(end, given | total)
-
-
-def _fixed_point(pull: Callable[[Arrays], Arrays], given: Arrays) -> Arrays:
-    """The u for which `u = given + pull(u)`.
-
-    Where the network came to rest by passes that draw near to it, so does this iteration, at the same rate; where it
-    does not, GMRES goes on from where it stands.
+    Where the network came to rest by passes that draw near to it, so does adding what is left, at the same rate; where
+    it does not, GMRES goes on from where it stands.
     """
-
-    def operator(u: Arrays) -> Arrays:
-        return jax.tree.map(jnp.subtract, u, pull(u))
 
     def left(u: Arrays) -> tuple[Arrays, Float[Array, ""]]:
         rest = jax.tree.map(jnp.subtract, given, operator(u))
@@ -122,7 +139,7 @@ def _fixed_point(pull: Callable[[Arrays], Arrays], given: Arrays) -> Arrays:
     def size(arrays: Arrays) -> Float[Array, ""]:
         return jnp.sqrt(sum(jnp.vdot(a, a) for a in jax.tree.leaves(arrays)))
 
-    enough = TOLERANCE * size(given)
+    enough = tolerance * size(given)
 
     def going(now):
         _, _, error, before, count = now
@@ -136,6 +153,6 @@ def _fixed_point(pull: Callable[[Arrays], Arrays], given: Arrays) -> Arrays:
     start = given, *left(given), jnp.full_like(enough, jnp.inf), 0
     u, *_ = jax.lax.while_loop(going, nearer, start)
     solved, _ = jax.scipy.sparse.linalg.gmres(
-        operator, given, u, tol=TOLERANCE, restart=32, maxiter=32, solve_method="incremental"
+        operator, given, u, tol=tolerance, restart=32, maxiter=32, solve_method="incremental"
     )
     return solved

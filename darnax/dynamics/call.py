@@ -103,7 +103,9 @@ def _frame(
     layout = topology.layout
     held_rows = layout.rows_of(np.asarray(held, np.int64))
     heard_rows = layout.rows_of(np.flatnonzero(hears))
-    moving = tuple(at for at, rows in heard_rows.items() if len(np.setdiff1d(rows, held_rows.get(at, []))))
+    moving_rows = {at: np.setdiff1d(rows, held_rows.get(at, [])) for at, rows in heard_rows.items()}
+    moving_rows = {at: rows for at, rows in moving_rows.items() if len(rows)}
+    moving = tuple(moving_rows)
     partly = tuple(at for at in moving if at in held_rows)
     named = layout.rows_of(np.asarray(topology.columns.held, np.int64))
     given = {
@@ -113,9 +115,7 @@ def _frame(
     }
     changing = frozenset(i for i, group in enumerate(topology.groups) if group.sender_array in moving or i in two_ended)
     block = block_of(topology)
-    free = np.ones(len(topology), bool)
-    free[list(held)] = False
-    movable = np.isin(block, block[hears]) & free
+    movable = layout.covering(moving_rows)
     visits = schedule.visits(topology, movable)
     plan = None
     if visits is not None:

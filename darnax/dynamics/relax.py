@@ -22,6 +22,8 @@ from darnax.network.messages import Arrays, arrays_of, field_dtype, rows_of, wit
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 
+NEAR, SUSTAINED, MOST_SUSTAINED = 1e-5, 1000, 1e-3
+
 
 class Solution(eqx.Module):
     """Where a relaxation ended, sample by sample.
@@ -63,8 +65,9 @@ def relax(
     A sample stops, and is frozen, at the first pass where
 
     - its residual is at most `tol`: settled, period 1;
-    - it equals within `tol` a copy taken at pass 1, 2, 4, 8, ... (Brent, BIT 20, 176, 1980): not settled, and the
-      period is the number of passes since; not looked for under random schedules;
+    - it is back at a copy taken at pass 1, 2, 4, 8, ... (Brent, BIT 20, 176, 1980): not settled, and the period is the
+      number of passes since. Back means within `tol`, and within 1e-5 of how far it goes in a pass, since a slow
+      approach that alternates or spirals comes near to where it was as well; not looked for under random schedules;
     - a value is not finite: not settled, period 0, residual NaN;
     - `max_steps` are made: period 0.
 
@@ -97,6 +100,8 @@ def relax(
             "use rollout, which makes a fixed number of passes"
         )
     keys = sample_keys(network, call.frame, schedule, key, state.batch_size)
+    if not isinstance(adjoint, Unrolled):
+        max_steps = jnp.asarray(max_steps, jnp.int32)  # one program for all numbers of steps
     return _relax(network, state, call, keys, jnp.asarray(tol, jnp.float32), max_steps, adjoint)
 
 
@@ -118,12 +123,13 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         network, call, state = without_gradient(given)
     fixed = setting(network, call, state)
     # a state made in the same program is full of constant zeros, which XLA would spend seconds on while compiling
-    moving = jax.lax.optimization_barrier(moving_arrays(fixed, state))
+    unknown = jax.lax.optimization_barrier(state)
+    moving = moving_arrays(fixed, unknown)
     tol = tol.astype(residual_dtype(fixed))
     cycles = not isinstance(call.schedule, Asynchronous)
 
     ones = [at for at in call.frame.moving if within_one(fixed, at)]
-    at_first = block_scales(fixed, state)
+    at_first = block_scales(fixed, unknown)
 
     def advance(now: _Progress, anchor: _Progress) -> _Progress:
         """One pass; `anchor` is the copy that a cycle would come back to."""
@@ -134,8 +140,9 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         assert residual is not None
         active, period = now.active & (residual > tol) & (residual < jnp.inf), now.period
         if cycles:
-            again = _again(fixed, after, with_arrays(state, anchor.moving), scales, tol, active & (anchor.t > 0))
-            active, period = active & ~again, jnp.where(again, t - anchor.t, period)
+            copy = with_arrays(state, anchor.moving)
+            back = _back(fixed, after, copy, scales, tol, jnp.where(active & (anchor.t > 0), residual, 0))
+            active, period = active & ~back, jnp.where(back, t - anchor.t, period)
         return _Progress(
             t=t,
             moving=moving_arrays(fixed, after),
@@ -145,14 +152,16 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
             period=period,
         )
 
-    finite = _finite(state)
+    finite = _finite(unknown)
+    steps = jnp.where(finite, 0, 1).astype(jnp.int32)
     now = _Progress(
         t=jnp.zeros((), jnp.int32),
         moving=moving,
         active=finite,
-        steps=jnp.where(finite, 0, 1),
-        residual=jnp.full(finite.shape, jnp.inf, tol.dtype),
-        period=jnp.zeros(finite.shape, jnp.int32),
+        steps=steps,
+        # made of `steps`, so that it is as much spread over devices as that
+        residual=jnp.inf + steps.astype(tol.dtype),
+        period=0 * steps,
     )
     if isinstance(adjoint, Unrolled):
 
@@ -191,20 +200,38 @@ def _finite(state: GraphState) -> Bool[Array, " batch"]:
     return result
 
 
-def _again(
-    fixed: Setting, now: GraphState, anchor: GraphState, scales: Any, tol: Array, open_: Array
+def _back(
+    fixed: Setting, now: GraphState, copy: GraphState, scales: Any, tol: Array, residual: Float[Array, " batch"]
 ) -> Bool[Array, " batch"]:
-    """Which of the open samples are back at the anchor, within the tolerance.
+    """Which samples are back at a copy of their state; a residual of zero says not to ask.
 
-    Few are, and a look at some cells tells; only if some might be is the whole compared.
+    Where a pass contracts by λ near a p-th root of unity, a sample on its way to rest comes near to where it was p
+    passes ago too. It is then `|1 - λᵖ| / |1 - λ|` of its residual away, at least `1 - |λ|`; in a cycle it is not away
+    at all, but for rounding. So it must be much nearer than it goes in a pass, and go much further than rounding
+    reaches: where `|λ|` is 0.999, rounding alone keeps a slow approach going round in its last thousand bits for good.
+
+    Few samples are back, and a look at some cells tells; only if some might be is the whole compared.
     """
-    moving, specs = fixed.call.frame.moving, fixed.network.topology.layout.arrays
-    some = {at: slice(0, 1 + 64 // math.prod(specs[at].item)) for at in moving[:1]}
-    hint = open_ & _near(fixed, now, anchor, scales, tol, some)
-    whole = dict.fromkeys(moving, slice(None))
-    return jax.lax.cond(
-        jnp.any(hint), lambda: hint & _near(fixed, now, anchor, scales, tol, whole), lambda: jnp.zeros_like(hint)
-    )
+    specs, moving = fixed.network.topology.layout.arrays, moving_arrays(fixed, now)
+    inexact = [at for at, array in moving.items() if jnp.issubdtype(array.dtype, jnp.inexact)]
+    rounding = 4 * max((float(jnp.finfo(moving[at].dtype).eps) for at in inexact), default=0.0)
+
+    def near(size: Any, where: dict[int, slice]) -> Bool[Array, " batch"]:
+        within = jnp.minimum(tol, jnp.maximum(NEAR * residual, rounding * size))
+        return _near(fixed, now, copy, scales, within, where)
+
+    def look_closer() -> Bool[Array, " batch"]:
+        size = jnp.zeros_like(residual)
+        for at in inexact:
+            values = jnp.abs(rows_of(specs[at], moving[at])).astype(field_dtype(specs[at]))
+            size = jnp.maximum(size, relative(scales[at], values).astype(size.dtype))
+        reached = min(SUSTAINED * rounding, MOST_SUSTAINED) * size
+        return hint & near(size, dict.fromkeys(moving, slice(None))) & (residual > reached)
+
+    first = next(iter(moving), None)
+    some = {} if first is None else {first: slice(0, 1 + 64 // math.prod(specs[first].item))}
+    hint = (residual > 0) & near(1.0, some)
+    return jax.lax.cond(jnp.any(hint), look_closer, lambda: hint & False)
 
 
 def _near(

@@ -20,7 +20,8 @@ Scales = dict[int, Float[Array, "rows batch"]]
 def residual_dtype(setting: Setting) -> Any:
     """Float32, or float64 where any moving array is."""
     specs = setting.network.topology.layout.arrays
-    return jnp.result_type(jnp.float32, *(field_dtype(specs[at]) for at in setting.call.frame.moving))
+    double = any(field_dtype(specs[at]) == jnp.float64 for at in setting.call.frame.moving)
+    return jnp.float64 if double else jnp.float32
 
 
 def block_scales(setting: Setting, state: GraphState, skip: Container[int] = ()) -> Scales:

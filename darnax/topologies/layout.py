@@ -119,6 +119,19 @@ class Layout:
             result[at] = np.unique(np.concatenate(parts))
         return result
 
+    def covering(self, rows: dict[int, np.ndarray]) -> np.ndarray:
+        """Which nodes, of all, cover any of some rows of some arrays."""
+        result = np.zeros(len(self.columns.names), bool)
+        for at, some in rows.items():
+            spec, members = self.arrays[at], self.members[at]
+            wanted = np.zeros(spec.rows, bool)
+            wanted[some] = True
+            if spec.shared:
+                result[members] = [wanted[self.cells(node)].any() for node in members.tolist()]
+            else:
+                result[members] = wanted[self.first_row[members]]
+        return result
+
     @cached_property
     def blocks(self) -> list[np.ndarray]:
         """For every array the block of each row: views that overlap, even through others, are one block.
