@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from darnax import checks
+from darnax.static import sealed, unsealed
+
 Field = Float[Array, "*shape"]
 
 
@@ -28,19 +31,19 @@ class Activation(eqx.Module):
     - `bounded`: whether its values lie between -1 and 1.
     """
 
-    fn: Callable[..., Any]
+    fn: Callable[..., Any] = eqx.field(converter=sealed)
     elementwise: bool = eqx.field(static=True, default=False)
     integer: bool = eqx.field(static=True, default=False)
     differentiable: bool = eqx.field(static=True, default=True)
     bounded: bool = eqx.field(static=True, default=False)
 
     def __call__(self, field: Field, **needed: Any) -> Array:
-        return self.fn(field, **needed)
+        return unsealed(self.fn)(field, **needed)
 
     @property
     def needs(self) -> frozenset[str]:
         """Which of `key` and `state` the function takes."""
-        return needs(self.fn)
+        return needs(unsealed(self.fn))
 
 
 def needs(activation: Callable[..., Any]) -> frozenset[str]:
@@ -71,11 +74,11 @@ def described(activation: Callable[..., Any]) -> Activation:
 def name(activation: Callable[..., Any]) -> str:
     """What to call an activation in summaries and errors."""
     if isinstance(activation, Activation):
-        return name(activation.fn)
+        return name(unsealed(activation.fn))
     return getattr(activation, "__name__", type(activation).__name__).lstrip("_").lower()
 
 
-def elementwise(fn: Callable[..., Any]) -> Activation:
+def elementwise(fn: Any) -> Activation:
     """`fn` marked as elementwise: `fn(field)[i]` depends on `field[i]` alone, whatever the shape.
 
     !!! example
@@ -84,7 +87,12 @@ def elementwise(fn: Callable[..., Any]) -> Activation:
         activations = dx.elementwise(lambda field: jnp.clip(field, -1, 1))
         ```
     """
-    return Activation(fn, elementwise=True)
+    return Activation(checks.function("fn", fn, "a function of the field", "give one"), elementwise=True)
+
+
+def known(activation: Callable[..., Any]) -> Callable[..., Any]:
+    """An activation as networks keep it: a pytree whose only leaves are arrays."""
+    return activation if isinstance(activation, (Activation, Glauber, Leaky)) else described(activation)
 
 
 def _sign(field: Field) -> Field:
@@ -99,11 +107,19 @@ def _softmax(field: Field) -> Field:
     return jax.nn.softmax(field, axis=-1)
 
 
+def _tanh(field: Field) -> Field:
+    return jnp.tanh(field)
+
+
+def _relu(field: Field) -> Field:
+    return jax.nn.relu(field)
+
+
 sign = Activation(_sign, elementwise=True, integer=True, differentiable=False, bounded=True)
 """±1 by the sign of the field; a field of zero gives +1."""
-tanh = Activation(jnp.tanh, elementwise=True, bounded=True)
+tanh = Activation(_tanh, elementwise=True, bounded=True)
 """The hyperbolic tangent."""
-relu = Activation(jax.nn.relu, elementwise=True)
+relu = Activation(_relu, elementwise=True)
 """The positive part."""
 identity = Activation(_identity, elementwise=True)
 """The field itself."""
@@ -132,7 +148,7 @@ class Glauber(eqx.Module):
         return jnp.where(jnp.isnan(field), field, spin)
 
 
-def glauber(temperature: float | int) -> Glauber:
+def glauber(temperature: Any) -> Glauber:
     """±1 units of a heat bath: `P(+1) = 1 / (1 + exp(-2 field / temperature))`; at temperature 0 the sign.
 
     The temperature is a leaf of the network, to be swept and annealed without recompiling; nothing trains it.
@@ -144,9 +160,7 @@ def glauber(temperature: float | int) -> Glauber:
         activations = {"spin": dx.glauber(temperature=2.27)}
         ```
     """
-    if temperature < 0:
-        raise ValueError(f"`temperature` is at least 0, but got {temperature}")
-    return Glauber(jnp.asarray(temperature, jnp.float32))
+    return Glauber(jnp.asarray(checks.scalar("temperature", temperature, least=0), jnp.float32))
 
 
 class Leaky(eqx.Module):
@@ -182,7 +196,7 @@ class Leaky(eqx.Module):
         return state + self.rate.astype(state.dtype) * (target - state)
 
 
-def leaky(rate: float | int, fn: Callable[..., Any]) -> Leaky:
+def leaky(rate: Any, fn: Any) -> Leaky:
     """Units with memory, `state + rate * (fn(field) - state)`: an Euler step of `τ ds/dt = fn(field) - s`, rate = dt/τ.
 
     They rest exactly where `fn` alone would; `relax` measures how far they are from that. The rate is a leaf of the
@@ -194,6 +208,5 @@ def leaky(rate: float | int, fn: Callable[..., Any]) -> Leaky:
         activations = {"hidden": dx.leaky(0.1, dx.tanh)}
         ```
     """
-    if not 0 < rate <= 1:
-        raise ValueError(f"`rate` lies in (0, 1], but got {rate}")
-    return Leaky(jnp.asarray(rate, jnp.float32), fn)
+    checks.function("fn", fn, "a function of the field such as dx.tanh", "give one")
+    return Leaky(jnp.asarray(checks.scalar("rate", rate, above=0, most=1), jnp.float32), known(fn))

@@ -63,9 +63,9 @@ def number(
     argument: str,
     value: Any,
     *,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
+    least: float | int | None = None,
+    above: float | int | None = None,
+    most: float | int | None = None,
 ) -> float:
     """A finite real number within bounds: `least` and `most` are allowed, `above` is not."""
     holds = "a finite number" + _bounds(least, above, most)
@@ -80,14 +80,14 @@ def number(
     return result
 
 
-def scalar(argument: str, value: Any, **bounds: float) -> Any:
+def scalar(argument: str, value: Any, **bounds: float | int) -> Any:
     """As `number`, but a traced scalar is let through: what it holds cannot be looked at."""
     if isinstance(value, Tracer) and value.shape == () and value.dtype.kind in "iuf":
         return value
     return number(argument, value, **bounds)
 
 
-def _bounds(least: float | None, above: float | None, most: float | None) -> str:
+def _bounds(least: float | int | None, above: float | int | None, most: float | int | None) -> str:
     parts = [] if least is None else [f"of at least {least:g}"]
     parts += [] if above is None else [f"above {above:g}"]
     parts += [] if most is None else [f"of at most {most:g}"]
@@ -124,9 +124,16 @@ def text(argument: str, value: Any, what: str = "a str") -> str:
     return value
 
 
-def per_axis(argument: str, value: Any, axes: int) -> tuple[int, ...]:
+def sizes(argument: str, value: Any) -> int | tuple[int, ...]:
+    """One positive int, or a tuple of them, where the number of axes is not known yet."""
+    if isinstance(value, (tuple, list, np.ndarray)):
+        return per_axis(argument, value, len(value), "axis of space")
+    return per_axis(argument, value, 1, "axis of space")[0]
+
+
+def per_axis(argument: str, value: Any, axes: int, each: str = "") -> tuple[int, ...]:
     """One positive int for each axis of space; a single one counts for all."""
-    holds = f"one positive int, or one for each of the {axes} axes of space"
+    holds = f"one positive int, or one for each {each or f'of the {axes} axes of space'}"
     if isinstance(value, (tuple, list, np.ndarray)):
         values = list(value)
     elif isinstance(value, (int, np.integer)):
@@ -134,7 +141,7 @@ def per_axis(argument: str, value: Any, axes: int) -> tuple[int, ...]:
     else:
         refuse(argument, holds, value, "give such numbers")
     good = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1 for v in values)
-    if len(values) != axes or not good:
+    if len(values) != axes or not axes or not good:
         refuse(argument, holds, value, "give such numbers", ValueError)
     return tuple(int(v) for v in values)
 

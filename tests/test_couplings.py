@@ -259,7 +259,7 @@ def test_conv_transpose_refuses_what_conv_would_not_make():
 
 @pytest.mark.parametrize(
     ("shape", "window", "stride"),
-    [((6, 4, 2), 2, None), ((7, 5, 3), (3, 2), (2, 1)), ((8, 1), 3, 3), ((4, 4, 4, 2), 2, 1)],
+    [((6, 4, 2), 2, None), ((7, 5, 3), (3, 2), (2, 1)), ((9, 1), 3, 3), ((4, 4, 4, 2), 2, 1)],
 )
 @pytest.mark.parametrize(
     ("reduce", "start", "op"), [(jnp.mean, 0.0, jax.lax.add), (jnp.max, -jnp.inf, jax.lax.max)], ids=["mean", "max"]
@@ -285,18 +285,19 @@ def test_upsample_repeats_units():
 @pytest.mark.parametrize(
     ("coupling", "sender", "receiver", "said"),
     [
-        (dx.pool(3), (2, 4, 1), (1, 1, 1), r"`window` \(3, 3\) is larger than the image \(2, 4, 1\)"),
-        (dx.pool(0), (4, 4, 1), (1, 1, 1), r"`window` is one positive int.*got 0"),
-        (dx.pool(2, stride=0), (4, 4, 1), (2, 2, 1), r"`stride` is one positive int.*got 0"),
-        (dx.pool(2), (4, 4, 1), (3, 2, 1), r"takes a real message of shape \(3, 2, 1\), but the coupling gives"),
-        (dx.pool(2), 16, 4, r"`pool` joins nodes of shape \(\*space, channels\)"),
-        (dx.upsample(0), (2, 2, 1), (4, 4, 1), r"`factor` is one positive int.*got 0"),
-        (dx.upsample(2), (4,), (2, 2, 1), r"`upsample` joins nodes of shape \(\*space, channels\)"),
+        (lambda: dx.pool(3), (2, 4, 1), (1, 1, 1), r"`window` \(3, 3\) is larger than the image \(2, 4, 1\)"),
+        (lambda: dx.pool(0), (4, 4, 1), (1, 1, 1), r"`window` is one positive int.*got 0"),
+        (lambda: dx.pool(2, stride=0), (4, 4, 1), (2, 2, 1), r"`stride` is one positive int.*got 0"),
+        (lambda: dx.pool(2), (4, 4, 1), (3, 2, 1), r"takes a real message of shape \(3, 2, 1\), but the coupling gives"),
+        (lambda: dx.pool(2), (5, 4, 1), (2, 2, 1), r"`window` \(2, 2\) .*leaves out cells .* of an image \(5, 4, 1\)"),
+        (lambda: dx.pool(2), 16, 4, r"`pool` joins nodes of shape \(\*space, channels\)"),
+        (lambda: dx.upsample(0), (2, 2, 1), (4, 4, 1), r"`factor` is one positive int.*got 0"),
+        (lambda: dx.upsample(2), (4,), (2, 2, 1), r"`upsample` joins nodes of shape \(\*space, channels\)"),
     ],
 )
 def test_pool_and_upsample_refuse(coupling, sender, receiver, said):
     with pytest.raises(ValueError, match=said):
-        network(coupling, sender, receiver)
+        network(coupling(), sender, receiver)
 
 
 # dense with a factor

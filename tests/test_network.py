@@ -335,7 +335,7 @@ def test_a_factory_that_draws_nothing_is_called_without_a_key(monkeypatch):
     def refuse(*_):
         raise AssertionError("a key was drawn")
 
-    monkeypatch.setattr("darnax.network.build.fold", refuse)
+    monkeypatch.setattr("darnax.network.build.derived", refuse)
     keys = []
 
     def factory(s, r, key=None, *, edges):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -9,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
 from darnax.couplings.coupling import Edges, Factory
+from darnax.couplings.draws import Draws
 
 FEW = 32
 Padding = str | tuple[tuple[int, ...], ...]
@@ -126,14 +128,26 @@ def conv(
         couplings = {"conv": dx.conv(kernel=3), "lateral": dx.conv(kernel=3, gain=0.5)}
         ```
     """
+    return ConvFactory(*_geometry(kernel, stride, padding), checks.number("gain", gain))
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
+
+@dataclass(frozen=True)
+class ConvFactory(Factory):
+    """See `conv`."""
+
+    kernel: int | tuple[int, ...]
+    stride: int | tuple[int, ...]
+    padding: str | int | tuple[tuple[int, ...], ...]
+    gain: float
+
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+    ) -> Conv:
         axes = space_axes("conv", sender_shape, receiver_shape)
-        weight_shape = (*checks.per_axis("kernel", kernel, axes), sender_shape[-1], receiver_shape[-1])
-        weight = jax.random.normal(key, weight_shape, edges.dtype) * (gain / math.sqrt(math.prod(weight_shape[:-1])))
-        return Conv(weight, checks.per_axis("stride", stride, axes), _padding(padding, axes))
-
-    return make
+        shape = (*checks.per_axis("kernel", self.kernel, axes), sender_shape[-1], receiver_shape[-1])
+        weight = draws.normal(shape, self.gain / math.sqrt(math.prod(shape[:-1])))
+        stride = checks.per_axis("stride", self.stride, axes)
+        return Conv(jnp.asarray(weight), stride, _padding(self.padding, axes))
 
 
 class ConvTranspose(eqx.Module):
@@ -221,30 +235,62 @@ def conv_transpose(
         couplings = {"forward": dx.conv(5, stride=2), "backward": dx.conv_transpose(5, stride=2)}
         ```
     """
+    return ConvTransposeFactory(*_geometry(kernel, stride, padding), checks.number("gain", gain))
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
+
+@dataclass(frozen=True)
+class ConvTransposeFactory(Factory):
+    """See `conv_transpose`."""
+
+    kernel: int | tuple[int, ...]
+    stride: int | tuple[int, ...]
+    padding: str | int | tuple[tuple[int, ...], ...]
+    gain: float
+
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+    ) -> ConvTranspose:
         axes = space_axes("conv_transpose", sender_shape, receiver_shape)
-        window, step = checks.per_axis("kernel", kernel, axes), checks.per_axis("stride", stride, axes)
-        terms = math.prod(window) * sender_shape[-1] / math.prod(step)
-        weight = jax.random.normal(key, (*window, receiver_shape[-1], sender_shape[-1]), edges.dtype)
-        back = ConvTranspose(weight * (gain / math.sqrt(terms)), step, _padding(padding, axes), receiver_shape)
-        image = jax.ShapeDtypeStruct(receiver_shape, edges.dtype)
-        made = jax.eval_shape(Conv(back.weight, back.stride, back.padding), image).shape
+        window = checks.per_axis("kernel", self.kernel, axes)
+        stride = checks.per_axis("stride", self.stride, axes)
+        padding = _padding(self.padding, axes)
+        shape = (*window, receiver_shape[-1], sender_shape[-1])
+        given = (jax.ShapeDtypeStruct(part, draws.dtype) for part in (shape, receiver_shape))
+        made = jax.eval_shape(lambda weight, image: Conv(weight, stride, padding)(image), *given).shape
         if made != sender_shape:
             raise ValueError(
                 f"`conv_transpose` undoes a convolution of {receiver_shape}, which makes {made} of it and not the "
                 f"sender's {sender_shape}; change `kernel`, `stride` or `padding`, or the shape of a node"
             )
-        return back
+        terms = math.prod(window) * sender_shape[-1] / math.prod(stride)
+        weight = draws.normal(shape, self.gain / math.sqrt(terms))
+        return ConvTranspose(jnp.asarray(weight), stride, padding, receiver_shape)
 
-    return make
+
+def _geometry(kernel: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
+    """Kernel, stride and padding as plain data, checked as far as the axes of space need not be known."""
+    sizes = checks.sizes("kernel", kernel), checks.sizes("stride", stride)
+    holds = "'SAME', 'VALID', a number of cells, or a pair (before, after) for each axis"
+    if isinstance(padding, str):
+        if padding.upper() not in ("SAME", "VALID"):
+            checks.refuse("padding", holds, padding, "give one of them", ValueError)
+        return *sizes, padding.upper()
+    if isinstance(padding, (int, np.integer)):
+        return *sizes, checks.count("padding", padding)
+    if not isinstance(padding, (tuple, list)) or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in padding):
+        checks.refuse("padding", holds, padding, "give one of them")
+    return *sizes, tuple((checks.count("padding", before), checks.count("padding", after)) for before, after in padding)
 
 
-def _padding(padding: str | int | Sequence[tuple[int, int]], axes: int) -> Padding:
+def _padding(padding: str | int | tuple[tuple[int, ...], ...], axes: int) -> Padding:
     """Padding as JAX takes it."""
     if isinstance(padding, str):
         return padding
-    return ((padding,) * 2,) * axes if isinstance(padding, int) else tuple(map(tuple, padding))
+    if isinstance(padding, int):
+        return ((padding, padding),) * axes
+    if len(padding) != axes:
+        raise ValueError(f"`padding` has a pair for each of the {axes} axes of space, but got {padding}; give as many")
+    return padding
 
 
 def space_axes(coupling: str, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...]) -> int:

@@ -13,19 +13,47 @@ worked out. `batched(x)` takes the states `(*sender, B)` of a batch at once, whe
 `why()` say for the summary of a network how it does that, and what for.
 """
 
+import abc
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Key, Shaped
+
+from darnax.couplings.draws import Draws, words_of
 
 Coupling: TypeAlias = Callable[..., Array]
-Factory: TypeAlias = Callable[..., Coupling]
+ATTRIBUTE = "the name of an edge attribute"
+
+
+class Factory(abc.ABC):
+    """A factory of ours: plain data, equal by content, that makes the couplings of many edges at once.
+
+    Called like a factory of a user it makes a single one.
+    """
+
+    @abc.abstractmethod
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: "Edges"
+    ) -> Coupling:
+        """The coupling of several edges, every array with the leading axes of `draws`."""
+
+    def __call__(
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        key: Key[Array, ""] | None = None,
+        *,
+        edges: "Edges | None" = None,
+    ) -> Coupling:
+        edges = Edges.of_one() if edges is None else edges
+        words = None if key is None else words_of(key)[None]
+        return self.stacked(tuple(sender_shape), tuple(receiver_shape), Draws(words, (), edges.dtype), edges)
 
 
 class Fixed(eqx.Module):
@@ -83,9 +111,13 @@ class Edges:
 
     - `self_loop`: whether sender and receiver are one node.
     - `dtype`: of messages; a good choice for parameters.
-    - `attributes`: the edge's numbers by name; where edges are tied, a column with those of all of them.
+    - `attributes`: the edge's numbers by name, an entry for each of several edges; where edges are tied, the last axis
+      is a column with those of all of them.
+    - `tied`: whether edges are tied.
     - `missing`: for attributes that not all edges have, which lack it.
+    - `strange`: for attributes that are not finite on some edges, which these are.
     - `differing`: for attributes that tied edges have with several values, which differ from the first.
+    - `read`: the names of the attributes that were asked for.
 
     `edges["name"]` is the edge's number, one for all tied edges; `edges.own("name")` is a `Fixed` number that tied
     edges have each for itself.
@@ -93,9 +125,17 @@ class Edges:
 
     self_loop: bool
     dtype: np.dtype
-    attributes: Mapping[str, Any]
-    missing: Mapping[str, str]
-    differing: Mapping[str, str]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    tied: bool = False
+    missing: Mapping[str, str] = field(default_factory=dict)
+    strange: Mapping[str, str] = field(default_factory=dict)
+    differing: Mapping[str, str] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of_one(cls) -> "Edges":
+        """What is known of an edge that no topology has."""
+        return cls(False, np.dtype("float32"))
 
     def __getitem__(self, name: str) -> Any:
         value = self._column(name)
@@ -104,16 +144,19 @@ class Edges:
                 f"edge attribute {name!r} is one number for all tied edges, but differs on {self.differing[name]}; "
                 "give them one value, or read it with edges.own where it is no parameter"
             )
-        return value[0] if value.ndim else value
+        return value[..., 0] if self.tied else value
 
     def own(self, name: str) -> Fixed:
         """The edge's number, which stays its own where edges are tied."""
-        return Fixed(self._column(name), own=True)
+        return Fixed(jnp.asarray(self._column(name)), own=True)
 
-    def _column(self, name: str) -> Array:
+    def _column(self, name: str) -> Any:
+        self.read.add(name)
+        if name in self.strange:
+            raise ValueError(f"edge attribute {name!r} is not finite on {self.strange[name]}; give a finite number")
         if name in self.missing:
             raise ValueError(f"edge attribute {name!r} is missing on {self.missing[name]}; give it to every edge")
         if name not in self.attributes:
             known = sorted(self.attributes) or "none"
             raise ValueError(f"no edge has a number {name!r} (numbers known here: {known}); draw it, as in {name}=0.5")
-        return jnp.asarray(self.attributes[name], self.dtype)
+        return self.attributes[name].astype(self.dtype)

@@ -1,14 +1,17 @@
 """All-to-all coupling."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Shaped
+import numpy as np
+from jaxtyping import Array, Float, Shaped
 
-from darnax.couplings.coupling import Edges, Factory, Fixed, value
+from darnax import checks
+from darnax.couplings.coupling import ATTRIBUTE, Edges, Factory, Fixed, value
+from darnax.couplings.draws import Draws
 
 
 class Dense(eqx.Module):
@@ -74,18 +77,32 @@ def dense(gain: float | int = 1.0, self_coupling: float | int | None = None, fac
         couplings = {"forward": dx.dense(), "recurrent": dx.dense(gain=0.5, self_coupling=1.0)}
         ```
     """
+    gain = checks.number("gain", gain)
+    if self_coupling is not None:
+        self_coupling = checks.number("self_coupling", self_coupling)
+    return DenseFactory(gain, self_coupling, None if factor is None else checks.text("factor", factor, ATTRIBUTE))
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
-        if self_coupling is not None and not edges.self_loop:
+
+@dataclass(frozen=True)
+class DenseFactory(Factory):
+    """See `dense`."""
+
+    gain: float
+    self_coupling: float | None
+    factor: str | None
+
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+    ) -> Dense:
+        if self.self_coupling is not None and not edges.self_loop:
             raise ValueError(
                 "`self_coupling` is for self-loops; give edges between different nodes a kind of their own"
             )
         fan_in, fan_out = math.prod(sender_shape), math.prod(receiver_shape)
-        weight = jax.random.normal(key, (fan_out, fan_in), edges.dtype) * (gain / math.sqrt(fan_in))
-        own = None if factor is None else edges.own(factor)
-        if self_coupling is None:
-            return Dense(weight, None, own, receiver_shape)
-        weight = jnp.where(jnp.eye(fan_in, dtype=bool), 0, weight)
-        return Dense(weight, Fixed(jnp.asarray(self_coupling, edges.dtype)), own, receiver_shape)
-
-    return make
+        weight = draws.normal((fan_out, fan_in), self.gain / math.sqrt(fan_in))
+        own = None if self.factor is None else edges.own(self.factor)
+        if self.self_coupling is None:
+            return Dense(jnp.asarray(weight), None, own, receiver_shape)
+        weight = draws.xp.where(np.eye(fan_in, dtype=bool), draws.dtype.type(0), weight)
+        fixed = Fixed(jnp.asarray(draws.full((), self.self_coupling)))
+        return Dense(jnp.asarray(weight), fixed, own, receiver_shape)

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Float, Shaped
 
+from darnax import checks
 from darnax.couplings.coupling import Edges, Factory
+from darnax.couplings.draws import Draws
 
 
 class EdgeMLP(eqx.Module):
@@ -50,25 +53,32 @@ def edge_mlp(hidden: Any, activation: Any = jax.nn.relu, gain: float | int = 1.0
         couplings = {"edge": dx.edge_mlp(hidden=32, activation=jnp.tanh)}
         ```
     """
-    if not isinstance(hidden, int) or hidden < 1:
-        raise ValueError(f"`hidden` is a number of units of at least 1, but got {hidden!r}; give one, such as 32")
-    if not callable(activation):
-        raise TypeError(f"`activation` is an elementwise function such as jnp.tanh, but got {activation!r}")
+    holds = "an elementwise function such as jnp.tanh"
+    return EdgeMLPFactory(
+        checks.count("hidden", hidden, 1),
+        checks.function("activation", activation, holds, "give one"),
+        checks.number("gain", gain),
+    )
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
-        sending, hearing = math.prod(sender_shape), math.prod(receiver_shape)
-        keys = jax.random.split(key, 3)
 
-        def normal(key: Key[Array, ""], rows: int, columns: int, scale: float) -> Array:
-            return jax.random.normal(key, (rows, columns), edges.dtype) * scale
+@dataclass(frozen=True)
+class EdgeMLPFactory(Factory):
+    """See `edge_mlp`."""
 
+    hidden: int
+    activation: Callable[..., Any]
+    gain: float
+
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+    ) -> EdgeMLP:
+        hidden, sending, hearing = self.hidden, math.prod(sender_shape), math.prod(receiver_shape)
+        first = 1 / math.sqrt(sending + hearing)
         return EdgeMLP(
-            sender_weight=normal(keys[0], hidden, sending, 1 / math.sqrt(sending + hearing)),
-            receiver_weight=normal(keys[1], hidden, hearing, 1 / math.sqrt(sending + hearing)),
-            bias=jnp.zeros(hidden, edges.dtype),
-            weight=normal(keys[2], hearing, hidden, gain / math.sqrt(hidden)),
-            activation=activation,
+            sender_weight=jnp.asarray(draws.normal((hidden, sending), first, stream=0)),
+            receiver_weight=jnp.asarray(draws.normal((hidden, hearing), first, stream=1)),
+            bias=jnp.asarray(draws.full((hidden,), 0)),
+            weight=jnp.asarray(draws.normal((hearing, hidden), self.gain / math.sqrt(hidden), stream=2)),
+            activation=self.activation,
             receiver_shape=receiver_shape,
         )
-
-    return make

@@ -1,15 +1,17 @@
 """Any jraph model as a coupling."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import jraph
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from darnax.couplings.coupling import Edges, Factory, Fixed, value
-from darnax.couplings.wiring import read_wiring
+from darnax.couplings.draws import Draws
+from darnax.couplings.wiring import Wiring, read_wiring
 
 
 class GraphConv(eqx.Module):
@@ -89,13 +91,28 @@ def graph_conv(net: Any, graph: Any) -> Factory:
             f"`graph` has the shape {wiring.shape}, but the vertices of a graph make it square; reshape it"
         )
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
+    return GraphConvFactory(net, wiring)
+
+
+@dataclass(frozen=True, eq=False)
+class GraphConvFactory(Factory):
+    """See `graph_conv`."""
+
+    net: Callable[[Any], Any]
+    wiring: Wiring
+
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+    ) -> GraphConv:
+        wiring = self.wiring
+        vertices = wiring.shape[0]
         if sender_shape[:1] != (vertices,) or receiver_shape[:1] != (vertices,):
             raise ValueError(
                 f"`graph` has {vertices} vertices, but {sender_shape} sends to {receiver_shape}; "
                 f"both nodes have the shape ({vertices}, *features), one row a vertex"
             )
-        weights = None if wiring.weights is None else Fixed(jnp.asarray(wiring.weights[:, None], edges.dtype))
-        return GraphConv(net, jnp.asarray(wiring.senders), jnp.asarray(wiring.receivers), weights)
-
-    return make
+        weights = None
+        if wiring.weights is not None:
+            weights = Fixed(jnp.asarray(wiring.weights[:, None].astype(draws.dtype)))
+        one = GraphConv(self.net, jnp.asarray(wiring.senders), jnp.asarray(wiring.receivers), weights)
+        return draws.each(one)

@@ -1,15 +1,19 @@
 """Couplings without parameters between images of different size."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Key, Shaped
+from jaxtyping import Array, Shaped
 
 from darnax import checks
 from darnax.couplings.conv import space_axes
-from darnax.couplings.coupling import Factory
+from darnax.couplings.coupling import Edges, Factory
+from darnax.couplings.draws import Draws
+
+REDUCE = "a function of an array with an `axis`"
 
 
 class Pool(eqx.Module):
@@ -36,8 +40,8 @@ def pool(
 ) -> Factory:
     """One number for every window of an image and every channel; it has no parameters.
 
-    Nodes are of shape `(*space, channels)`, with one to three axes of space. Windows lie inside the image, `(size -
-    window) // stride + 1` of them along an axis.
+    Nodes are of shape `(*space, channels)`, with one to three axes of space. Windows cover the image, `(size - window) /
+    stride + 1` of them along an axis.
 
     **Arguments:**
 
@@ -45,7 +49,7 @@ def pool(
     - `stride`: the same; None for that of the window, so that windows tile the image.
     - `reduce`: what a window becomes, a function with an `axis`: `jnp.mean`, `jnp.max`, `jnp.sum`, ...
 
-    Raises `ValueError` for a window or stride below 1, a window larger than the image, or nodes without space.
+    Raises `ValueError` for a window or stride below 1, windows that do not cover the image, or nodes without space.
 
     !!! example
 
@@ -53,15 +57,33 @@ def pool(
         couplings = {"pool": dx.pool(2), "strongest": dx.pool(3, stride=2, reduce=jnp.max)}
         ```
     """
+    size = checks.sizes("window", window)
+    step = size if stride is None else checks.sizes("stride", stride)
+    return PoolFactory(size, step, checks.function("reduce", reduce, REDUCE, "give one such as jnp.mean"))
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""] | None = None):
+
+@dataclass(frozen=True)
+class PoolFactory(Factory):
+    """See `pool`."""
+
+    window: int | tuple[int, ...]
+    stride: int | tuple[int, ...]
+    reduce: Callable[..., Array]
+
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+    ) -> Pool:
         axes = space_axes("pool", sender_shape, receiver_shape)
-        size = checks.per_axis("window", window, axes)
-        if any(part > whole for part, whole in zip(size, sender_shape, strict=False)):
-            raise ValueError(f"`window` {size} is larger than the image {sender_shape}; make it smaller")
-        return Pool(size, size if stride is None else checks.per_axis("stride", stride, axes), reduce)
-
-    return make
+        window, stride = checks.per_axis("window", self.window, axes), checks.per_axis("stride", self.stride, axes)
+        sizes = sender_shape[:-1]
+        if any(part > whole for part, whole in zip(window, sizes, strict=True)):
+            raise ValueError(f"`window` {window} is larger than the image {sender_shape}; make it smaller")
+        if any((whole - part) % step for part, step, whole in zip(window, stride, sizes, strict=True)):
+            raise ValueError(
+                f"`window` {window} with `stride` {stride} leaves out cells at the end of an image {sender_shape}; "
+                "choose others, or give the image another size"
+            )
+        return Pool(window, stride, self.reduce)
 
 
 class Upsample(eqx.Module):
@@ -92,8 +114,17 @@ def upsample(factor: int | Sequence[int]) -> Factory:
         couplings = {"back": dx.upsample(2)}
         ```
     """
+    return UpsampleFactory(checks.sizes("factor", factor))
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""] | None = None):
-        return Upsample(checks.per_axis("factor", factor, space_axes("upsample", sender_shape, receiver_shape)))
 
-    return make
+@dataclass(frozen=True)
+class UpsampleFactory(Factory):
+    """See `upsample`."""
+
+    factor: int | tuple[int, ...]
+
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+    ) -> Upsample:
+        axes = space_axes("upsample", sender_shape, receiver_shape)
+        return Upsample(checks.per_axis("factor", self.factor, axes))

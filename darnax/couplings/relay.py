@@ -1,9 +1,12 @@
-"""What is said is what is heard."""
+"""The identity coupling."""
+
+from dataclasses import dataclass
 
 import equinox as eqx
-from jaxtyping import Array, Key, Shaped
+from jaxtyping import Array, Shaped
 
-from darnax.couplings.coupling import Factory
+from darnax.couplings.coupling import Edges, Factory
+from darnax.couplings.draws import Draws
 
 
 class Relay(eqx.Module):
@@ -22,12 +25,18 @@ def relay() -> Factory:
         couplings = {"copy": dx.relay()}
         ```
     """
+    return RelayFactory()
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""] | None = None):
+
+@dataclass(frozen=True)
+class RelayFactory(Factory):
+    """See `relay`."""
+
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+    ) -> Relay:
         if sender_shape != receiver_shape:
             raise ValueError(
                 f"`relay` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there"
             )
         return Relay()
-
-    return make

@@ -1,10 +1,14 @@
 """One strength for every unit."""
 
+from dataclasses import dataclass
+
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Float, Shaped
 
-from darnax.couplings.coupling import Edges, Factory, Fixed, value
+from darnax import checks
+from darnax.couplings.coupling import ATTRIBUTE, Edges, Factory, Fixed, value
+from darnax.couplings.draws import Draws
 
 
 class Scale(eqx.Module):
@@ -34,24 +38,29 @@ def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = 
         couplings = {"synapse": dx.scale(weight="weight")}
         ```
     """
+    weight = None if weight is None else checks.text("weight", weight, ATTRIBUTE)
+    return ScaleFactory(checks.number("strength", strength), weight, checks.flag("fixed", fixed))
 
-    def make(
-        sender_shape: tuple[int, ...],
-        receiver_shape: tuple[int, ...],
-        key: Key[Array, ""] | None = None,
-        *,
-        edges: Edges,
-    ):
+
+@dataclass(frozen=True)
+class ScaleFactory(Factory):
+    """See `scale`."""
+
+    strength: float
+    weight: str | None
+    fixed: bool
+
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+    ) -> Scale:
         if sender_shape != receiver_shape:
             raise ValueError(
                 f"`scale` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there"
             )
-        if weight is not None and fixed:
-            own = strength * edges.own(weight).value  # one number, or one for each of the tied edges
+        if self.weight is not None and self.fixed:
+            own = self.strength * edges.own(self.weight).value  # one number, or one for each of the tied edges
             units = own[(..., *[None] * len(receiver_shape))]
             return Scale(Fixed(jnp.broadcast_to(units, own.shape + receiver_shape), own=True))
-        start = strength if weight is None else strength * edges[weight]
-        leaf = jnp.full(receiver_shape, start, edges.dtype)
-        return Scale(Fixed(leaf) if fixed else leaf)
-
-    return make
+        start = self.strength if self.weight is None else self.strength * edges[self.weight]
+        leaf = jnp.asarray(draws.full(receiver_shape, start))
+        return Scale(Fixed(leaf) if self.fixed else leaf)

@@ -1,16 +1,18 @@
 """Coupling along the edges of a graph inside a population."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Float, Shaped
 
+from darnax import checks
 from darnax.couplings.coupling import Edges, Factory
-from darnax.couplings.wiring import read_wiring
+from darnax.couplings.draws import Draws
+from darnax.couplings.wiring import Wiring, read_wiring
 from darnax.kernels import Ends, Sum, choose_sum
 
 
@@ -80,18 +82,31 @@ def sparse(graph: Any, gain: float | int | None = None) -> Factory:
     ends = Ends.of(wiring.senders, wiring.receivers, *wiring.shape)
     way = choose_sum(wiring.senders, wiring.receivers, ends, scalar=True)
 
-    def make(sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], key: Key[Array, ""], *, edges: Edges):
-        units = math.prod(receiver_shape), math.prod(sender_shape)
+    gain = None if gain is None else checks.number("gain", gain)
+    return SparseFactory(gain, wiring, way)
+
+
+@dataclass(frozen=True, eq=False)
+class SparseFactory(Factory):
+    """See `sparse`."""
+
+    gain: float | None
+    wiring: Wiring
+    sum: Sum
+
+    def stacked(
+        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+    ) -> Sparse:
+        wiring, units = self.wiring, (math.prod(receiver_shape), math.prod(sender_shape))
         if units != wiring.shape:
             raise ValueError(
                 f"`graph` wires {wiring.shape[1]} units to {wiring.shape[0]}, but the sender has {units[1]} and the "
                 f"receiver {units[0]}; give a matrix of shape {units}"
             )
         count = len(wiring.senders)
-        if gain is not None:
-            weight = jax.random.normal(key, (count,), edges.dtype) * (gain * math.sqrt(units[0] / max(count, 1)))
+        if self.gain is not None:
+            weight = draws.normal((count,), self.gain * math.sqrt(units[0] / max(count, 1)))
         else:
-            weight = jnp.asarray(np.ones(count) if wiring.weights is None else wiring.weights, edges.dtype)
-        return Sparse(weight, way, receiver_shape)
-
-    return make
+            given = np.ones(count) if wiring.weights is None else wiring.weights
+            weight = np.broadcast_to(given.astype(draws.dtype), (*draws.lead, count))
+        return Sparse(jnp.asarray(weight), draws.each(self.sum), receiver_shape)

@@ -17,6 +17,7 @@ from darnax.couplings.coupling import pick, value
 from darnax.couplings.dense import is_matrix, matrix_of
 from darnax.couplings.scale import Scale
 from darnax.network.network import Network
+from darnax.static import unsealed
 
 BLOCK = 32
 
@@ -34,7 +35,7 @@ def can_step(network: Network) -> tuple[int, ...]:
     }
     for at, (spec, index) in enumerate(zip(topology.layout.arrays, network.plan.arrays, strict=True)):
         loops = [
-            network.couplings[group.kind][place.bundle]
+            unsealed(network.couplings[group.kind][place.bundle])
             for group, place in zip(topology.groups, topology.places, strict=True)
             if group.self_loop and group.receiver_array == at
         ]

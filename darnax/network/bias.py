@@ -1,13 +1,15 @@
 """One learnt number a unit, added to the local field."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
+
+from darnax import checks
 
 
 class Bias(eqx.Module):
@@ -15,13 +17,11 @@ class Bias(eqx.Module):
 
     init: float | Callable[..., Any] = eqx.field(static=True)
 
-    def __call__(
-        self, keys: Callable[[], Key[Array, " count"]], count: int, shape: tuple[int, ...], dtype: Any
-    ) -> Float[Array, "count ..."]:
+    def __call__(self, keys: Callable[[], Key[Array, " count"]], count: int, shape: tuple[int, ...], dtype: Any) -> Any:
         """Those of several nodes, or arrays; `keys` are asked for only to draw."""
         init = self.init
         if not callable(init):
-            return jnp.full((count, *shape), init, dtype)
+            return np.full((count, *shape), init, dtype)
 
         def one(key: Key[Array, ""]) -> Float[Array, "..."]:
             start = init(key, shape, dtype)
@@ -46,6 +46,7 @@ def bias(init: float | int | Callable[..., Any] = 0.0) -> Bias:
         biases = {"hidden": dx.bias(jax.nn.initializers.normal(0.1))}
         ```
     """
-    if not callable(init) and not math.isfinite(init):
-        raise ValueError(f"`init` is a finite number or an initialiser, but got {init}")
-    return Bias(init if callable(init) else float(init))
+    if callable(init):
+        checks.called("init", init)
+        return Bias(init)
+    return Bias(checks.number("init", init))

@@ -1,28 +1,31 @@
 """From factories to parameters, and all that can be found wrong before the first step."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
-from functools import cache
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Float, Key
 
 from darnax import _text, checks
-from darnax.activations import described, name, needs
+from darnax.activations import described, known, name, needs
 from darnax.couplings.coupling import Edges, Factory, hears_receiver, message, pick
-from darnax.kernels.sum import take
+from darnax.couplings.draws import Draws, derived, keys_of
 from darnax.network.bias import Bias
 from darnax.network.messages import field_dtype
+from darnax.static import sealed, unsealed
 from darnax.topologies import names as naming
 from darnax.topologies.groups import Bundle, EdgeGroup
 from darnax.topologies.topology import Topology
 
 Structure = Any
-"""How the leaves of a bundle make a coupling for one of its groups; None: as they are."""
+"""A coupling without its numbers: how the leaves of a bundle make one for one of its groups; None: as they are."""
 
 
 def as_key(key: Any) -> Key[Array, "..."]:
@@ -36,33 +39,59 @@ def as_key(key: Any) -> Key[Array, "..."]:
     return jax.random.wrap_key_data(key)
 
 
-@jax.jit
-def fold(key: Key[Array, ""], words: UInt32[Array, "n 2"]) -> Key[Array, " n"]:
-    """One key for each pair of words."""
-    return jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1]))(words)
-
-
 def couplings(topology: Topology, factories: Any, key: Key[Array, ""]):
     """The stacked coupling modules of every edge kind, and the structures of groups that differ from their bundle's."""
     factories = checks.by_kind(
         "couplings", factories, topology.edge_kinds, set(topology.bundles), "a factory such as dx.dense()"
     )
     _check_ties(topology)
-
-    @cache
-    def keys() -> Key[Array, " edges"]:
-        return fold(key, jnp.asarray(topology.edge_words()))
-
+    keys = _Keys(key, topology.edge_words())
+    read: set[tuple[str, str]] = set()
     modules: dict[str, tuple] = {}
     structures: list[Structure] = [None] * len(topology.groups)
     for kind, bundles in topology.bundles.items():
-        if not callable(factories[kind]):
-            raise TypeError(f"`couplings[{kind!r}]` is a factory such as dx.dense(), but got {factories[kind]!r}")
-        made = []
-        for bundle in bundles:
-            made.append(_bundle(topology, factories[kind], bundle, key, keys, structures))
-        modules[kind] = tuple(made)
+        holds = "a factory of couplings such as dx.dense()"
+        factory = checks.function(f"couplings[{kind!r}]", factories[kind], holds, "give one")
+        asked: set[str] = set()
+        modules[kind] = tuple(_bundle(topology, factory, bundle, keys, asked, structures) for bundle in bundles)
+        read |= {(kind, name) for name in asked}
+    _warn_of_unread(topology, read)
     return modules, tuple(structures)
+
+
+class _Keys:
+    """The random words of edges and ties, worked out when they are asked for."""
+
+    def __init__(self, key: Key[Array, ""], edge_words: np.ndarray):
+        self.key, self.edge_words = key, edge_words
+
+    @cached_property
+    def edges(self) -> Any:
+        """Those of all edges, `(E, 2)`."""
+        return derived(self.key, self.edge_words)
+
+    def of(self, bundle: Bundle) -> Any:
+        """Those of the edges of a bundle, `(E, 2)`, or `(1, 2)` for a tie."""
+        if bundle.tie is None:
+            return self.edges[bundle.edges]
+        return derived(self.key, naming.words(naming.hashes([("tie", bundle.kind, bundle.tie)])))
+
+
+def _warn_of_unread(topology: Topology, read: set[tuple[str, str]]):
+    """Numbers on edges that no coupling reads are drawn in vain; ones change nothing, wherever they are."""
+    columns = topology.columns
+    for attribute, (values, given) in columns.attributes.items():
+        kinds = np.asarray([(kind, attribute) in read for kind, _ in columns.edge_classes])
+        unread = ~kinds[columns.edge_class] & (values != 1)
+        unread = np.flatnonzero(unread if given is None else unread & given)
+        if len(unread):
+            who = _text.names(topology.edge(edge) for edge in unread[:3].tolist())
+            more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
+            warnings.warn(
+                f"edge attribute {attribute!r} on {who}{more} is read by no coupling; draw it only where one reads it, "
+                f"as dx.scale(weight={attribute!r}) or dx.dense(factor={attribute!r}) does",
+                stacklevel=4,
+            )
 
 
 def _check_ties(topology: Topology):
@@ -79,23 +108,21 @@ def _check_ties(topology: Topology):
             )
 
 
-def _bundle(topology: Topology, factory: Factory, bundle: Bundle, key, keys, structures: list[Structure]) -> Any:
+def _bundle(
+    topology: Topology, factory: Callable[..., Any], bundle: Bundle, keys: _Keys, read: set[str], structures: list
+) -> Any:
     groups = [topology.groups[i] for i in bundle.groups]
-    dtype = jnp.result_type(*(field_dtype(topology.layout.arrays[group.receiver_array]) for group in groups))
+    dtype = _message_dtype(topology, groups)
     if bundle.tie is None:
-        module = _make(
-            topology, factory, groups[0], bundle.edges, lambda: take(keys(), jnp.asarray(bundle.edges)), dtype
-        )
+        module = sealed(_make(topology, factory, groups[0], bundle, keys, dtype, read))
         for group in groups:
             _check_message(topology, group, module)
         return module
-    words = naming.words(naming.hashes([("tie", bundle.kind, bundle.tie)]))
     made = {}  # one coupling a pair of shapes; all must have the same leaves
     for group in groups:
         shapes = group.sender_shape, group.receiver_shape, group.self_loop
         if shapes not in made:
-            stacked = _make(topology, factory, group, bundle.edges, lambda: fold(key, jnp.asarray(words)), dtype)
-            made[shapes] = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, stacked)
+            made[shapes] = sealed(_make(topology, factory, group, bundle, keys, dtype, read))
             _check_message(topology, group, made[shapes])
     modules = list(made.values())
     if any(_leaf_shapes(module) != _leaf_shapes(modules[0]) for module in modules):
@@ -106,29 +133,48 @@ def _bundle(topology: Topology, factory: Factory, bundle: Bundle, key, keys, str
         )
     for i, group in zip(bundle.groups, groups, strict=True):
         module = made[group.sender_shape, group.receiver_shape, group.self_loop]
-        structure = jax.tree.structure(module)
-        structures[i] = None if structure == jax.tree.structure(modules[0]) else structure
+        if jax.tree.structure(module) != jax.tree.structure(modules[0]):
+            structures[i] = jax.tree.map(lambda _: 0, module)
     return modules[0]
+
+
+def _message_dtype(topology: Topology, groups: list[EdgeGroup]) -> np.dtype:
+    """Float64 if any message of these groups is, else float32."""
+    found = [field_dtype(topology.layout.arrays[group.receiver_array]) for group in groups]
+    return np.dtype("float64" if jnp.float64 in found else "float32")
 
 
 def _leaf_shapes(module: Any) -> list:
     return [(leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf for leaf in jax.tree.leaves(module)]
 
 
-def _make(topology: Topology, factory: Factory, group: EdgeGroup, edges: np.ndarray, keys, dtype) -> Any:
-    """The factory called once, vectorised over the edges' keys and columns, if it takes them."""
-    shapes, tied = (group.sender_shape, group.receiver_shape), group.tie is not None
+def _make(
+    topology: Topology,
+    factory: Callable[..., Any],
+    group: EdgeGroup,
+    bundle: Bundle,
+    keys: _Keys,
+    dtype: np.dtype,
+    read: set[str],
+) -> Any:
+    """The couplings of a bundle: made at once by a factory of ours, by a user's vectorised over keys and columns."""
+    shapes, tied, count = (group.sender_shape, group.receiver_shape), bundle.tie is not None, len(bundle.edges)
     try:
+        if isinstance(factory, Factory):
+            edges = _edges(topology, group, bundle.edges, dtype, read)
+            return factory.stacked(*shapes, Draws(keys.of(bundle), () if tied else (count,), dtype), edges)
         parameters = inspect.signature(factory).parameters
-        drawn = (keys(),) if _takes_key(parameters) else ()
-        columns, missing, differing = _columns(topology, edges, tied) if "edges" in parameters else ({}, {}, {})
+        drawn = (keys_of(keys.of(bundle), keys.key),) if _takes_key(parameters) else ()
+        about = _edges(topology, group, bundle.edges, dtype, read) if "edges" in parameters else None
+        columns = {} if about is None else {name: jnp.asarray(values) for name, values in about.attributes.items()}
 
         def one(drawn, columns):
-            known = Edges(group.self_loop, jnp.dtype(dtype), columns, missing, differing)
-            return factory(*shapes, *drawn, **({"edges": known} if "edges" in parameters else {}))
+            given = {} if about is None else {"edges": replace(about, attributes=columns)}
+            return factory(*shapes, *drawn, **given)
 
-        count = 1 if tied else len(edges)
-        return eqx.filter_vmap(one, in_axes=(0, None if tied else 0), axis_size=count)(drawn, columns)
+        if tied:
+            return one(tuple(key[0] for key in drawn), columns)
+        return eqx.filter_vmap(one, in_axes=(0, 0), axis_size=count)(drawn, columns)
     except Exception as error:
         raise _on_edge(topology, group, "cannot be made", error) from error
 
@@ -140,29 +186,33 @@ def _takes_key(parameters: Mapping[str, inspect.Parameter]) -> bool:
     return len(given) > 2 or any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values())
 
 
-def _columns(topology: Topology, edges: np.ndarray, tied: bool):
-    """The edges' numbers, a column each; by attribute, edges that lack it, and tied ones unlike the first."""
-    columns, missing, differing = {}, {}, {}
+def _edges(topology: Topology, group: EdgeGroup, edges: np.ndarray, dtype: np.dtype, read: set[str]) -> Edges:
+    """What a factory may read of some edges: their numbers, and by attribute on which edges these are not right."""
+    tied, columns = group.tie is not None, {}
+    wrong: dict[str, dict[str, str]] = {"missing": {}, "strange": {}, "differing": {}}
     for attribute, (values, given) in topology.columns.attributes.items():
         values, given = values[edges], np.ones(len(edges), bool) if given is None else given[edges]
-        columns[attribute] = jnp.asarray(values, float)
-        for which, found in (missing, ~given), (differing, (values != values[0]) & tied):
-            if found.any():
-                which[attribute] = _text.names(topology.edge(edge) for edge in edges[found].tolist())
-    return columns, missing, differing
+        columns[attribute] = values.astype(dtype)
+        found = {"missing": ~given, "strange": given & ~np.isfinite(columns[attribute])}
+        found["differing"] = (values != values[0]) & tied
+        for which, where in found.items():
+            if where.any():
+                wrong[which][attribute] = _text.names(topology.edge(edge) for edge in edges[where].tolist())
+    return Edges(group.self_loop, dtype, columns, tied, **wrong, read=read)
 
 
 def _check_message(topology: Topology, group: EdgeGroup, module: Any):
     """The message of one edge has the receiver's shape, found by tracing and not by running."""
-    if not callable(module):
+    if not callable(unsealed(module)):
         raise TypeError(
-            f"`couplings[{group.kind!r}]` made {module!r}, which cannot be called; a factory returns a module"
+            f"`couplings[{group.kind!r}]` made {checks.came(unsealed(module))}, which cannot be called; "
+            "a factory returns a module"
         )
-    arrays, static = eqx.partition(module, eqx.is_array)
+    arrays, static = eqx.partition(unsealed(module), eqx.is_array)
     arrays = jax.eval_shape(lambda arrays: pick(arrays, group.tie is not None, 0), arrays)
     leaves = [leaf for leaf in jax.tree.leaves(arrays) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     dtype = leaves[0].dtype if leaves else field_dtype(topology.layout.arrays[group.receiver_array])
-    shapes = [group.sender_shape, *[group.receiver_shape] * hears_receiver(module)]
+    shapes = [group.sender_shape, *[group.receiver_shape] * hears_receiver(unsealed(module))]
     ends = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
     try:
         sent = jax.eval_shape(lambda arrays, *ends: message(eqx.combine(arrays, static), *ends), arrays, *ends)
@@ -187,8 +237,13 @@ def activations(topology: Topology, given: Any) -> dict[str, Callable[..., Any]]
     """The activation of every node kind that needs one."""
     receivers = {topology.node_class(at).kind for at in _one_of_each_class(topology, topology.columns.receivers)}
     if callable(given):
+        checks.called("activations", given)
         given = dict.fromkeys(topology.node_kinds, given)
     given = checks.by_kind("activations", given, topology.node_kinds, receivers, "an activation such as dx.sign")
+    holds = "a function of the field such as dx.sign"
+    for kind, activation in given.items():
+        checks.function(f"activations[{kind!r}]", activation, holds, "give one")
+    given = {kind: known(activation) for kind, activation in given.items()}
     check_activations(topology, given, topology.columns.receivers)
     _check_overlaps(topology, given)
     return given
@@ -208,8 +263,6 @@ def _one_of_each_class(topology: Topology, nodes: np.ndarray) -> list[int]:
 
 
 def _check_activation(kind: str, activation: Any, shape: tuple[int, ...], dtype: np.dtype, node: str):
-    if not callable(activation):
-        raise TypeError(f"`activations[{kind!r}]` is a function of the field such as dx.sign, but got {activation!r}")
     where = f"`activations[{kind!r}]` on node {node} of shape {shape} and dtype {dtype}"
     field = jax.ShapeDtypeStruct(shape, jnp.float64 if dtype == jnp.float64 else jnp.float32)
     needed: dict[str, Any] = {}
@@ -275,8 +328,7 @@ def biases(topology: Topology, given: Any, key: Key[Array, ""]) -> dict[str, dic
     layout = topology.layout
     result: dict[str, dict[str, Float[Array, ...]]] = {kind: {} for kind in given}
     for kind, start in given.items():
-        if not isinstance(start, Bias):
-            raise TypeError(f"`biases[{kind!r}]` is dx.bias(...), but got {start!r}")
+        checks.instance(f"biases[{kind!r}]", start, Bias, "dx.bias(...)", "give one")
     for at, (spec, members) in enumerate(zip(layout.arrays, layout.members, strict=True)):
         here = {topology.node_class(node).kind for node in (members if spec.shared else members[:1]).tolist()}
         for kind in here & set(given):
@@ -284,11 +336,11 @@ def biases(topology: Topology, given: Any, key: Key[Array, ""]) -> dict[str, dic
             dtype = field_dtype(spec)
             hashes = naming.hashes([spec.name]) if spec.shared else topology.node_hashes[members]
             shape = spec.lead if spec.shared else spec.item
-            start = given[kind](lambda h=hashes: fold(key, jnp.asarray(naming.words(h))), len(hashes), shape, dtype)
+            start = given[kind](lambda h=hashes: keys_of(derived(key, naming.words(h)), key), len(hashes), shape, dtype)
             if not spec.shared:
-                result[kind][spec.name] = start
+                result[kind][spec.name] = jnp.asarray(start)
                 continue
             covered = np.zeros(spec.rows, bool)
             covered[layout.rows_of(np.asarray(own))[at]] = True
-            result[kind][spec.name] = jnp.where(covered.reshape(spec.lead), start[0], 0)
+            result[kind][spec.name] = jnp.asarray(start[0] * covered.reshape(spec.lead).astype(dtype))
     return result

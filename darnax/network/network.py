@@ -18,6 +18,7 @@ from darnax.network import build, messages
 from darnax.network.kernels import Kernel
 from darnax.network.plan import Plan, plan
 from darnax.states.graph import GraphState
+from darnax.static import sealed, unsealed
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
@@ -89,7 +90,8 @@ class Network(eqx.Module):
         group, place = self.topology.groups[i], self.topology.places[i]
         module = self.couplings[group.kind][place.bundle]
         if self.structures[i] is not None:
-            module = jax.tree.unflatten(self.structures[i], jax.tree.leaves(module))
+            module = jax.tree.unflatten(jax.tree.structure(self.structures[i]), jax.tree.leaves(module))
+        module = unsealed(module)
         if place.stop - place.start < place.size:
             module = pick(module, group.tie is not None, slice(place.start, place.stop))
         return prepared(module, group.tie is not None)
@@ -158,7 +160,7 @@ class Network(eqx.Module):
     def __getitem__(self, key: Any) -> Any:
         """The coupling of one edge, `network[u, v]` or `network[u, v, key]` where edges are parallel; or of a tie."""
         kind, bundle, row = self._find(key)
-        module, tie = self.couplings[kind][bundle], self.topology.bundles[kind][bundle].tie
+        module, tie = unsealed(self.couplings[kind][bundle]), self.topology.bundles[kind][bundle].tie
         return module if row is None else pick(module, tie is not None, row)
 
     def replace_val(self, key: Any, module: Any) -> "Network":
@@ -173,11 +175,9 @@ class Network(eqx.Module):
                 f"the coupling of {key!r} is a {_describe(old)}, but got a {_describe(module)}; "
                 "start from network[u, v] and change its leaves with eqx.tree_at"
             )
-        stacked = self.couplings[kind][bundle]
+        stacked, module = self.couplings[kind][bundle], sealed(module)
         if row is not None:
-            module = jax.tree.map(
-                lambda leaf, new: leaf.at[row].set(new) if eqx.is_array(leaf) else leaf, stacked, module
-            )
+            module = jax.tree.map(lambda leaf, new: leaf.at[row].set(new), stacked, module)
         bundles = tuple(module if i == bundle else other for i, other in enumerate(self.couplings[kind]))
         return eqx.tree_at(lambda network: network.couplings[kind], self, bundles)
 
@@ -245,7 +245,7 @@ class Network(eqx.Module):
         rows = []
         for i, group in enumerate(topology.groups):
             place = topology.places[i]
-            module = self.couplings[group.kind][place.bundle]
+            module = unsealed(self.couplings[group.kind][place.bundle])
             count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(eqx.filter(module, trainable(module))))
             if group.tie is None:
                 count = count // place.size * (place.stop - place.start)

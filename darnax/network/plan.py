@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Int, UInt32
 from darnax.couplings.coupling import hears_receiver
 from darnax.kernels import Ends
 from darnax.network.kernels import Kernel, Site, choose
+from darnax.static import unsealed
 from darnax.topologies import names as naming
 from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.topology import Topology
@@ -78,7 +79,7 @@ def plan(topology: Topology, couplings: dict[str, tuple[Any, ...]], elementwise:
     `elementwise` says it of the activation of every node kind that has one.
     """
     groups = tuple(
-        _group_index(topology, group, couplings[group.kind][place.bundle])
+        _group_index(topology, group, unsealed(couplings[group.kind][place.bundle]))
         for group, place in zip(topology.groups, topology.places, strict=True)
     )
     arrays = tuple(_array_index(topology, at, elementwise) for at in range(len(topology.arrays)))
