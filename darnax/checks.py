@@ -4,6 +4,7 @@ Every parser takes the name of the argument and what came, and gives the value i
 with it. Otherwise it raises a `TypeError` or `ValueError` that says what the argument is, what came, and what to do.
 """
 
+import functools
 import inspect
 import math
 import operator
@@ -18,6 +19,7 @@ from jax.core import Tracer
 from darnax import _text
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _short = reprlib.Repr()
 _short.maxstring, _short.maxother, _short.maxlong = 60, 80, 60
@@ -200,11 +202,21 @@ def by_kind(argument: str, given: Any, known: Sequence[str], needed: Iterable[st
     return dict(given)
 
 
-def no_strangers(name: str, given: Mapping[str, Any], known: Mapping[str, str]):
-    """Refuse keyword arguments that a function does not have; `known` maps common slips to what was meant."""
-    for word in given:
-        hint = f"; did you mean `{known[word]}`?" if word in known else ""
-        raise TypeError(f"`{name}` has no argument `{word}`{hint}")
+def slips(**meant: str) -> Callable[[F], F]:
+    """A decorator by which a function says what was meant by a word that is not one of its arguments."""
+
+    def with_hints(function: F) -> F:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **named: Any) -> Any:
+            for word in named:
+                if word in meant:
+                    name = f"dx.{function.__name__}"
+                    raise TypeError(f"`{name}` has no argument `{word}`; write `{meant[word]}` instead")
+            return function(*args, **named)
+
+        return wrapper  # pyright: ignore[reportReturnType]
+
+    return with_hints
 
 
 def _public_name(value: Any) -> str:

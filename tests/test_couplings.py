@@ -288,7 +288,12 @@ def test_upsample_repeats_units():
         (lambda: dx.pool(3), (2, 4, 1), (1, 1, 1), r"`window` \(3, 3\) is larger than the image \(2, 4, 1\)"),
         (lambda: dx.pool(0), (4, 4, 1), (1, 1, 1), r"`window` is one positive int.*got 0"),
         (lambda: dx.pool(2, stride=0), (4, 4, 1), (2, 2, 1), r"`stride` is one positive int.*got 0"),
-        (lambda: dx.pool(2), (4, 4, 1), (3, 2, 1), r"takes a real message of shape \(3, 2, 1\), but the coupling gives"),
+        (
+            lambda: dx.pool(2),
+            (4, 4, 1),
+            (3, 2, 1),
+            r"takes a real message of shape \(3, 2, 1\), but the coupling gives",
+        ),
         (lambda: dx.pool(2), (5, 4, 1), (2, 2, 1), r"`window` \(2, 2\) .*leaves out cells .* of an image \(5, 4, 1\)"),
         (lambda: dx.pool(2), 16, 4, r"`pool` joins nodes of shape \(\*space, channels\)"),
         (lambda: dx.upsample(0), (2, 2, 1), (4, 4, 1), r"`factor` is one positive int.*got 0"),

@@ -242,10 +242,19 @@ NETWORKS = {
 }
 
 
+def compiled(graph, coupling):
+    """The topology of a graph, its weights left out where the coupling does not read them."""
+    if "weight" not in (getattr(coupling, "weight", None), getattr(coupling, "factor", None)):
+        graph = graph.copy()
+        for *_, numbers in graph.edges(data=True):
+            numbers.pop("weight", None)
+    return Topology(graph)
+
+
 @pytest.fixture(params=NETWORKS)
 def network(request):
     graph, coupling, kernel = NETWORKS[request.param]
-    topology = Topology(graph)
+    topology = compiled(graph, coupling)
     (kind,) = topology.edge_kinds
     network = dx.Network(topology, {kind: coupling}, dx.tanh, key=KEY)
     assert kernel in network.summary()
@@ -287,7 +296,7 @@ def test_shared_messages_keep_the_digits_of_float64():
     with jax.enable_x64(True):
         graph = gnp(60, 5, shape=(2,), edge={"tie": "t"})
         nx.set_node_attributes(graph, "float64", "dtype")
-        network = dx.Network(Topology(graph), {"edge": dx.relay()}, dx.identity, key=jax.random.key(0))
+        network = dx.Network(compiled(graph, dx.relay()), {"edge": dx.relay()}, dx.identity, key=jax.random.key(0))
         assert "nodes first" in network.summary()
         state = dx.GraphState(network.topology).replace({v: np.full((1, 2), 1 + 1e-12) for v in graph})
         (found,), (expected,) = (dx.step(n, state).arrays.values() for n in (network, in_plain_way(network)))
@@ -299,7 +308,7 @@ def test_shared_messages_keep_the_digits_of_float64():
 def test_coarse_weights_are_summed_in_full(name):
     """Messages are as coarse as the weights, fields are not."""
     graph, coupling, _ = NETWORKS[name]
-    topology = Topology(graph)
+    topology = compiled(graph, coupling)
     (kind,) = topology.edge_kinds
     drawn = dx.Network(topology, {kind: coupling}, dx.identity, key=KEY)
 
@@ -316,7 +325,8 @@ def test_coarse_weights_are_summed_in_full(name):
 
 
 def test_gradients_through_rest_are_those_of_the_plain_way():
-    network = dx.Network(Topology(gnp(60, 3, shape=(2,), inputs=(0,))), {"edge": dx.dense(gain=0.3)}, dx.tanh, key=KEY)
+    topology = compiled(gnp(60, 3, shape=(2,), inputs=(0,)), dx.dense())
+    network = dx.Network(topology, {"edge": dx.dense(gain=0.3)}, dx.tanh, key=KEY)
 
     def loss(network, x):
         return jnp.sum(
@@ -368,3 +378,36 @@ def test_noise_is_even_and_apart():
     correlation = np.corrcoef(flat.T) - np.eye(20)
     assert np.abs(correlation).max() < 5 / len(flat) ** 0.5
     np.testing.assert_array_equal(draws[[4, 2]], noise.uniform(ids[jnp.asarray([4, 2])], keys, (3,)))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("name", ["strengths", "tied strengths", "lattice", "small", "one matrix", "matrices"])
+def test_a_sender_that_is_not_finite_says_the_same_in_every_way(name, value):
+    """An infinite message is infinite at its receivers, and is heard by nobody else."""
+    graph, coupling, _ = NETWORKS[name]
+    topology = compiled(graph, coupling)
+    network = dx.Network(topology, {topology.edge_kinds[0]: coupling}, dx.identity, key=KEY)
+    state = dx.GraphState(topology, 2)
+    state = state.replace(jax.tree.map(lambda a: jax.random.normal(KEY, a.shape), state.arrays))
+    node = topology.nodes[5]
+    state = state.replace_val(node, jnp.full_like(state[node], value))
+    ours, plain = (n.local_field(state) for n in (network, in_plain_way(network)))
+    for receiver in ours:
+        np.testing.assert_allclose(ours[receiver], plain[receiver], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("coupling", [dx.sparse(nx.cycle_graph(4), gain=1.0), dx.dense(), dx.scale(0.5), dx.relay()])
+def test_tied_couplings_of_every_sort_on_more_edges_than_nodes(coupling):
+    """What a node says to all is said once, whatever the coupling is."""
+    graph = nx.complete_graph(5, create_using=nx.DiGraph)
+    nx.set_edge_attributes(graph, "one", "tie")
+    nx.set_node_attributes(graph, 4, "shape")
+    topology = Topology(graph)
+    network = dx.Network(topology, {"edge": coupling}, dx.identity, key=KEY)
+    state = dx.GraphState(topology).init({i: jax.random.normal(jax.random.key(i), (3, 4)) for i in range(5)})
+    ours, plain = (n.local_field(state) for n in (network, in_plain_way(network)))
+    one = network["one"]
+    for node in range(5):
+        expected = sum(jax.vmap(one)(state[sender]) for sender in range(5) if sender != node)
+        np.testing.assert_allclose(ours[node], expected, atol=1e-5)
+        np.testing.assert_allclose(plain[node], expected, atol=1e-5)

@@ -85,6 +85,13 @@ def message(coupling: Any, x: Any, receiver: Any = None) -> Any:
     return coupling(x) if receiver is None else coupling(x, receiver=receiver)
 
 
+def over_batch(coupling: Any, *ends: Shaped[Array, "*node batch"]) -> Shaped[Array, "*receiver batch"]:
+    """The messages of one edge for a batch of its ends, which stands last."""
+    if hasattr(coupling, "batched"):
+        return coupling.batched(*ends)
+    return jax.vmap(lambda *ends: message(coupling, *ends), in_axes=-1, out_axes=-1)(*ends)
+
+
 def per_edge(coupling: Any, tied: bool) -> Any:
     """For every leaf of the coupling of several edges, whether it has a leading axis of edges.
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Shaped
 from darnax import checks
 from darnax.couplings.coupling import Edges, Factory
 from darnax.couplings.draws import Draws
+from darnax.static import Static, sealed
 
 
 class EdgeMLP(eqx.Module):
@@ -22,7 +23,7 @@ class EdgeMLP(eqx.Module):
     receiver_weight: Float[Array, "*edges hidden receiver"]
     bias: Float[Array, "*edges hidden"]
     weight: Float[Array, "*edges receiver hidden"]
-    activation: Callable[..., Any] = eqx.field(static=True)
+    activation: Callable[..., Any] = eqx.field(converter=sealed)
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, x: Shaped[Array, "*sender"], receiver: Shaped[Array, "*receiver"]) -> Shaped[Array, "*receiver"]:
@@ -56,7 +57,7 @@ def edge_mlp(hidden: Any, activation: Any = jax.nn.relu, gain: float | int = 1.0
     holds = "an elementwise function such as jnp.tanh"
     return EdgeMLPFactory(
         checks.count("hidden", hidden, 1),
-        checks.function("activation", activation, holds, "give one"),
+        Static(checks.function("activation", activation, holds, "give one")),
         checks.number("gain", gain),
     )
 
@@ -66,7 +67,7 @@ class EdgeMLPFactory(Factory):
     """See `edge_mlp`."""
 
     hidden: int
-    activation: Callable[..., Any]
+    activation: Static
     gain: float
 
     def stacked(

@@ -40,8 +40,8 @@ def pool(
 ) -> Factory:
     """One number for every window of an image and every channel; it has no parameters.
 
-    Nodes are of shape `(*space, channels)`, with one to three axes of space. Windows cover the image, `(size - window) /
-    stride + 1` of them along an axis.
+    Nodes are of shape `(*space, channels)`, with one to three axes of space. Windows cover the image,
+    `(size - window) / stride + 1` of them along an axis.
 
     **Arguments:**
 

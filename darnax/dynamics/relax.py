@@ -45,6 +45,7 @@ class Solution(eqx.Module):
     period: Int[Array, "*stacked batch"]
 
 
+@checks.slips(steps="max_steps", maxiter="max_steps", tolerance="tol", atol="tol", rtol="tol")
 def relax(
     network: Network,
     state: GraphState,

@@ -17,6 +17,7 @@ from darnax.network.network import Network
 from darnax.states.graph import GraphState
 
 
+@checks.slips(steps="dx.rollout")
 def step(
     network: Network,
     state: GraphState,
@@ -60,6 +61,7 @@ def step(
     )[0]
 
 
+@checks.slips(max_steps="steps", length="steps")
 def rollout(
     network: Network,
     state: GraphState,

@@ -18,13 +18,14 @@ LARGEST, FEW, MANY = 32, 4096, 2**14
 class Class(eqx.Module):
     """Receivers with up to so many edges: `edges[k]` and `senders[k]` are those of slot k.
 
-    Where a receiver has fewer, its first edge stands in with weight zero: its sender can tell it nothing it does not
-    hear anyway.
+    Where a receiver has fewer, its first edge stands in, and what it says there does not count. `full` tells which
+    slots need not ask: most classes have receivers with fewer edges in their last slot alone.
     """
 
     senders: Int[Array, "slots receivers"]
     edges: Int[Array, "slots receivers"]
     real: Bool[Array, "slots receivers"] | None
+    full: tuple[bool, ...] = eqx.field(static=True)
 
 
 class Loops(eqx.Module):
@@ -77,7 +78,10 @@ class Loops(eqx.Module):
         """The weighted sums."""
 
         def term(i: int, k: int) -> Array:
-            return slots[i][k][..., None] * take(x, self.classes[i].senders[k]).astype(slots[i].dtype)
+            c = self.classes[i]
+            found = slots[i][k][..., None] * take(x, c.senders[k]).astype(slots[i].dtype)
+            # zero times infinity is no number
+            return found if c.full[k] or c.real is None else jnp.where(c.real[k][:, None, None], found, 0)
 
         return self.total(term)
 
@@ -134,7 +138,7 @@ class Slots(Sum):
         def term(i: int, k: int) -> Array:
             c = self.loops.classes[i]
             found = fn(take(still, c.senders[k]) + heard[i])
-            return found if c.real is None else jnp.where(c.real[k][:, None, None], found, 0)
+            return found if c.full[k] or c.real is None else jnp.where(c.real[k][:, None, None], found, 0)
 
         return with_derivatives_of_pairs(fn, self.loops.total(term), self.ends, p, q)
 
@@ -164,4 +168,5 @@ def _class(senders: np.ndarray, edges: np.ndarray, start: np.ndarray, size: np.n
         jnp.asarray(senders[which], jnp.int32),
         jnp.asarray(edges[which], jnp.int32),
         None if real.all() else jnp.asarray(real),
+        tuple(bool(row.all()) for row in real),
     )

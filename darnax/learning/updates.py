@@ -217,7 +217,7 @@ def bias_signal(lesson: _Lesson, kind: str, name: str) -> Float[Array, "..."]:
     total = jnp.zeros((spec.rows, *spec.item), field_dtype(spec))
     for rule, rows in reached.items():
         result = per_node(rule, lesson.fields[at], lesson.goal(at), lesson.samples)
-        if index.owner is not None:
-            rows = rows & (index.owner == index.kinds.index(kind))
+        if kind in index.covers:
+            rows = rows & index.covers[kind]
         total = total + jnp.sum(jnp.where(outer(rows, result.ndim), result, 0), axis=-1)
     return total.reshape(spec.shape)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax import _text
-from darnax.couplings.coupling import message, per_edge, pick
+from darnax.couplings.coupling import over_batch, per_edge, pick
 from darnax.network.plan import GroupIndex
 from darnax.states.graph import GraphState
 from darnax.topologies.groups import EdgeGroup
@@ -137,16 +137,13 @@ def send(coupling: Any, tied: bool, ends: Heard, dtype: Any) -> Shaped[Array, ".
     ends = tuple(x.astype(leaves[0].dtype if leaves else dtype) for x in ends)
     arrays, static = eqx.partition(coupling, eqx.is_array)
 
-    def over_batch(arrays: Any, *ends: Array) -> Array:
-        own = eqx.combine(arrays, static)
-        if hasattr(own, "batched"):
-            return own.batched(*ends)
-        return jax.vmap(lambda *ends: message(own, *ends), in_axes=-1, out_axes=-1)(*ends)
+    def of_one(arrays: Any, *ends: Array) -> Array:
+        return over_batch(eqx.combine(arrays, static), *ends)
 
     if len(ends[0]) == 1:
-        return over_batch(pick(arrays, tied, 0), *(x[0] for x in ends))[None].astype(dtype)
+        return of_one(pick(arrays, tied, 0), *(x[0] for x in ends))[None].astype(dtype)
     axes = jax.tree.map(lambda own: 0 if own else None, per_edge(arrays, tied))
-    return jax.vmap(over_batch, in_axes=(axes, *[0] * len(ends)))(arrays, *ends).astype(dtype)
+    return jax.vmap(of_one, in_axes=(axes, *[0] * len(ends)))(arrays, *ends).astype(dtype)
 
 
 def land(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, messages: Array, spoken: Array | None) -> Landing:

@@ -61,6 +61,7 @@ class Network(eqx.Module):
     plan: Plan
     topology: Topology = eqx.field(static=True)
     structures: tuple[Any, ...] = eqx.field(static=True)
+    axes: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Network(eqx.Module):
         self.couplings, self.structures = build.couplings(topology, couplings, key)
         self.activations = build.activations(topology, activations)
         self.biases = build.biases(topology, biases, key)
+        self.axes = _axes_of(self)
         self.plan = plan(
             topology, self.couplings, {kind: described(fn).elementwise for kind, fn in self.activations.items()}
         )
@@ -113,12 +115,11 @@ class Network(eqx.Module):
         """The biases of array `at`, as its rows; None without any."""
         spec = self.topology.layout.arrays[at]
         total = None
-        for i, kind in enumerate(self.plan.arrays[at].kinds):
-            if spec.name not in self.biases.get(kind, {}):
+        for biases in self.biases.values():
+            if spec.name not in biases:
                 continue
-            rows = messages.rows_of(spec, self.biases[kind][spec.name])
-            owner = self.plan.arrays[at].owner
-            rows = rows if owner is None else jnp.where(owner == i, rows, 0)
+            # on a cell that nodes of several kinds cover the biases of all of them add up, as their messages do
+            rows = messages.rows_of(spec, biases[spec.name])
             total = rows if total is None else total + rows
         return total
 
@@ -296,12 +297,26 @@ def _refuse_complex(topology: Topology):
         )
 
 
+def _axes_of(network: Network) -> tuple[int, ...]:
+    """How many axes each parameter has: more than when the network was made if it is several at once."""
+    return tuple(leaf.ndim for leaf in jax.tree.leaves((network.couplings, network.biases)))
+
+
+def check_network(network: Any):
+    """`network` is one network."""
+    checks.instance("network", network, Network, "a darnax.Network", "make one, as dx.Network(topology, ...)")
+    now = _axes_of(network)
+    if now != network.axes:
+        raise ValueError(
+            f"`network` is one network, but its parameters have {now} axes where they were made with {network.axes}; "
+            "call an ensemble of networks by jax.vmap or equinox.filter_vmap over it"
+        )
+
+
 def check_state(network: Network, state: Any):
     """`state` is a state of the network's topology."""
-    if not isinstance(network, Network):
-        raise TypeError(f"`network` is a darnax.Network, but got {type(network).__name__}")
-    if not isinstance(state, GraphState):
-        raise TypeError(f"`state` is a darnax.GraphState, but got {type(state).__name__}; make one of network.topology")
+    check_network(network)
+    checks.instance("state", state, GraphState, "a darnax.GraphState", "make one of network.topology")
     if state.topology != network.topology:
         raise ValueError(
             f"`state` belongs to another topology: {state.topology!r}, but the network to {network.topology!r}; "

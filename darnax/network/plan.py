@@ -52,6 +52,7 @@ class ArrayIndex(eqx.Module):
     - `held`: rows of nodes that are held by default, or None where the array has none or nothing else.
     - `owner`: for cells of a shared array, the place of their node's kind in `kinds`, -1 for none; None where one kind
       covers them all, as in stacked arrays.
+    - `covers`: where nodes of several kinds live on a shared array, the cells that those of each kind cover.
     - `blocks`: for cells of a shared array, which block they are part of.
     - `nodes`: for shared arrays and activations that are not elementwise: for each kind the addresses and ids of its
       nodes, one entry a shape.
@@ -61,6 +62,7 @@ class ArrayIndex(eqx.Module):
     ids: UInt32[Array, "rows 2"]
     held: Int[Array, " held"] | None
     owner: Int[Array, " rows"] | None
+    covers: dict[str, Bool[Array, " rows"]]
     blocks: Int[Array, " rows"] | None
     nodes: dict[str, tuple[tuple[Array, Array], ...]]
     kinds: tuple[str, ...] = eqx.field(static=True)
@@ -129,17 +131,28 @@ def _array_index(topology: Topology, at: int, elementwise: dict[str, bool]) -> A
         array_hash = naming.hashes([spec.name])
         ids = naming.combine(array_hash, np.arange(spec.rows, dtype=np.uint64))
         owner, nodes = _owners(topology, members, spec.rows, kinds, elementwise)
+        covers = _covers(topology, members, spec.rows)
         blocks = jnp.asarray(layout.blocks[at], jnp.int32)
     else:
-        ids, owner, nodes, blocks = topology.node_hashes[members], None, {}, None
+        ids, owner, nodes, covers, blocks = topology.node_hashes[members], None, {}, {}, None
     return ArrayIndex(
         ids=jnp.asarray(naming.words(ids)),
         held=jnp.asarray(held, jnp.int32) if partial else None,
         owner=owner,
+        covers=covers,
         blocks=blocks,
         nodes=nodes,
         kinds=kinds,
     )
+
+
+def _covers(topology: Topology, members: np.ndarray, rows: int) -> dict[str, Array]:
+    """The cells of a shared array that nodes of each kind cover, where there are several kinds."""
+    covered: dict[str, np.ndarray] = {}
+    for node in members.tolist():
+        mask = covered.setdefault(topology.node_class(node).kind, np.zeros(rows, bool))
+        mask[topology.layout.cells(node)] = True
+    return {kind: jnp.asarray(mask) for kind, mask in covered.items()} if len(covered) > 1 else {}
 
 
 def _owners(topology: Topology, members: np.ndarray, rows: int, kinds: tuple[str, ...], elementwise: dict[str, bool]):

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from darnax.couplings.coupling import Fixed, hears_receiver, value
+from darnax.couplings.coupling import Fixed, hears_receiver, over_batch, value
 from darnax.couplings.dense import Dense
 from darnax.kernels import Sum, choose_sum
 from darnax.network.kernels.kernel import Kernel
@@ -39,10 +39,11 @@ class SharedMessage(Kernel):
         coupling, weights = prepared
         leaves = [leaf for leaf in jax.tree.leaves(coupling) if eqx.is_inexact_array(leaf)]
         x = x.astype(leaves[0].dtype if leaves else dtype)
-        samples = jnp.moveaxis(x, -1, 1)
-        said = jax.vmap(coupling)(samples.reshape(-1, *samples.shape[2:]))
+        samples = jnp.moveaxis(x, 0, -2)  # every node of every sample is one of a batch
+        said = over_batch(coupling, samples.reshape(*samples.shape[:-2], -1))
         # without the barrier XLA would put in order what was said anew for every edge
-        said = jax.lax.optimization_barrier(said.reshape(len(x), 1, -1).astype(dtype))
+        said = jnp.moveaxis(said, -1, 0).reshape(len(x), 1, -1)
+        said = jax.lax.optimization_barrier(said.astype(dtype))
         found = self.sum(weights, said).astype(dtype)
         return jnp.moveaxis(found.reshape(len(found), x.shape[-1], *self.shape), 1, -1)
 

@@ -1,0 +1,145 @@
+"""A network is a plain pytree: arrays are its only leaves, and a copy of it is the same program."""
+
+import copy
+import pickle
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+
+import darnax as dx
+from darnax.static import sealed, unsealed
+
+KEY = jax.random.key(0)
+
+
+def doubled(x):
+    return 2 * x
+
+
+def mlp(sender, receiver, key):
+    return eqx.nn.MLP(sender[0], receiver[0], 5, 1, final_activation=doubled, key=key)
+
+
+def network(coupling=None, activation=dx.tanh, **arguments):
+    topology = dx.Topology(dx.topologies.sequential([3, 3, 3], recurrent=False, backward=False))
+    coupling = dx.dense() if coupling is None else coupling
+    return dx.Network(topology, {"forward": coupling}, activation, key=KEY, **arguments)
+
+
+NETWORKS = {
+    "dense": lambda: network(),
+    "a layer with functions inside": lambda: network(mlp),
+    "a function for a coupling": lambda: network(lambda s, r: doubled),
+    "a function of JAX": lambda: network(activation=jnp.tanh),
+    "another function of JAX": lambda: network(activation=jax.nn.relu),
+    "relu": lambda: network(activation=dx.relu),
+    "softmax": lambda: network(activation=dx.softmax),
+    "leaky": lambda: network(activation=dx.leaky(0.5, jax.nn.sigmoid)),
+    "a function of the user": lambda: network(activation=dx.elementwise(doubled)),
+    "a module of the user": lambda: network(activation=eqx.nn.PReLU()),
+    "glauber": lambda: network(activation=dx.glauber(0.5)),
+    "biases": lambda: network(biases={"hidden": dx.bias()}),
+    "both ends": lambda: network(dx.edge_mlp(4)),
+    "sparse": lambda: network(dx.sparse(nx.cycle_graph(3))),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_arrays_are_the_only_leaves_and_copies_are_equal(name):
+    made = NETWORKS[name]()
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(made))
+    for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made)), jax.tree.map(lambda leaf: leaf, made)):
+        assert jax.tree.structure(other) == jax.tree.structure(made)
+        assert all(map(np.array_equal, jax.tree.leaves(other), jax.tree.leaves(made)))
+
+
+def test_jax_takes_networks_as_they_are():
+    made = network(mlp, jnp.tanh)
+    state = dx.GraphState(made.topology).init(jnp.ones((2, 3)))
+    jitted = jax.jit(dx.relax)(made, state)
+    np.testing.assert_allclose(jitted.state[2], dx.relax(made, state).state[2], atol=1e-6)
+    slope = jax.grad(lambda network: dx.relax(network, state).state[2].sum(), allow_int=True)(made)
+    assert jnp.abs(slope[0, 1].layers[0].weight).sum() > 0
+
+
+def test_a_copy_compiles_nothing():
+    made = network(mlp, jnp.tanh)
+    state = dx.GraphState(made.topology).init(jnp.ones((2, 3)))
+    traced = []
+
+    @jax.jit
+    def run(network, state):
+        traced.append(1)
+        return dx.step(network, state)
+
+    for other in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made)), network(mlp, jnp.tanh)):
+        run(other, state)
+    assert len(traced) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: dx.dense(0.5, 1.0, "weight"),
+        lambda: dx.conv((3, 3), 2, ((1, 1), (0, 0))),
+        lambda: dx.conv_transpose(3),
+        lambda: dx.pool(2),
+        lambda: dx.upsample(2),
+        lambda: dx.relay(),
+        lambda: dx.scale(0.5, fixed=True),
+        lambda: dx.edge_mlp(3, jax.nn.gelu),
+        lambda: dx.bias(0.5),
+        lambda: dx.synchronous(),
+        lambda: dx.coloured({0: 1}),
+        lambda: dx.groups([[0], [1]]),
+        lambda: dx.implicit(),
+    ],
+)
+def test_what_is_made_anew_or_copied_is_equal(make):
+    made = make()
+    assert make() == made
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert copy.deepcopy(made) == made
+
+
+def test_sparse_factories_can_be_copied():
+    made = dx.sparse(nx.cycle_graph(3))
+    for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        np.testing.assert_array_equal(network(other)[0, 1].weight, network(made)[0, 1].weight)
+
+
+def test_sealing_is_undone():
+    module = eqx.nn.MLP(2, 2, 3, 1, key=KEY)
+    assert jax.tree.structure(unsealed(sealed(module))) == jax.tree.structure(module)
+    x = jnp.ones(2)
+    np.testing.assert_array_equal(unsealed(sealed(module))(x), module(x))
+
+
+def test_an_ensemble_is_called_by_vmap_alone():
+    topology = network().topology
+    make = lambda key: dx.Network(topology, {"forward": dx.dense()}, dx.tanh, key=key)  # noqa: E731
+    ensemble = eqx.filter_vmap(make)(jax.random.split(KEY, 4))
+    state = dx.GraphState(topology).init(jnp.ones((2, 3)))
+    for call in (
+        dx.step,
+        dx.relax,
+        dx.Network.local_field,
+        lambda n, s: dx.local_updates(n, s, {"forward": dx.hebbian()}),
+    ):
+        with pytest.raises(ValueError, match="call an ensemble of networks by"):
+            call(ensemble, state)
+    answers = eqx.filter_vmap(lambda network: dx.relax(network, state).state[2])(ensemble)
+    for i, key in enumerate(jax.random.split(KEY, 4)):
+        np.testing.assert_allclose(answers[i], dx.relax(make(key), state).state[2], atol=1e-6)
+
+
+def test_weights_are_the_same_bits_in_numpy_and_in_a_program():
+    topology = network().topology
+    make = lambda key: dx.Network(topology, {"forward": dx.dense()}, dx.tanh, key=key)  # noqa: E731
+    eager = make(KEY)
+    for traced in (jax.jit(make)(KEY), jax.tree.map(lambda leaf: leaf[0], jax.vmap(make)(KEY[None]))):
+        assert all(map(np.array_equal, jax.tree.leaves(traced), jax.tree.leaves(eager)))
