@@ -7,10 +7,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
+from darnax._arrays import as_array
 from darnax.couplings.coupling import Edges, Factory
 from darnax.couplings.draws import Draws
 from darnax.static import Static, sealed
@@ -76,10 +76,10 @@ class EdgeMLPFactory(Factory):
         hidden, sending, hearing = self.hidden, math.prod(sender_shape), math.prod(receiver_shape)
         first = 1 / math.sqrt(sending + hearing)
         return EdgeMLP(
-            sender_weight=jnp.asarray(draws.normal((hidden, sending), first, stream=0)),
-            receiver_weight=jnp.asarray(draws.normal((hidden, hearing), first, stream=1)),
-            bias=jnp.asarray(draws.full((hidden,), 0)),
-            weight=jnp.asarray(draws.normal((hearing, hidden), self.gain / math.sqrt(hidden), stream=2)),
+            sender_weight=as_array(draws.normal((hidden, sending), first, stream=0)),
+            receiver_weight=as_array(draws.normal((hidden, hearing), first, stream=1)),
+            bias=as_array(draws.full((hidden,), 0)),
+            weight=as_array(draws.normal((hearing, hidden), self.gain / math.sqrt(hidden), stream=2)),
             activation=self.activation,
             receiver_shape=receiver_shape,
         )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Int, Shaped
 
+from darnax._arrays import as_array
 from darnax.couplings.coupling import Edges, Factory, Fixed, value
 from darnax.couplings.draws import Draws
 from darnax.couplings.wiring import Wiring, read_wiring
@@ -113,6 +114,6 @@ class GraphConvFactory(Factory):
             )
         weights = None
         if wiring.weights is not None:
-            weights = Fixed(jnp.asarray(wiring.weights[:, None].astype(draws.dtype)))
-        one = GraphConv(self.net, jnp.asarray(wiring.senders), jnp.asarray(wiring.receivers), weights)
+            weights = Fixed(as_array(wiring.weights[:, None].astype(draws.dtype)))
+        one = GraphConv(self.net, as_array(wiring.senders), as_array(wiring.receivers), weights)
         return draws.each(one)

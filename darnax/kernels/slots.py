@@ -10,6 +10,7 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from darnax._arrays import as_array
 from darnax.kernels.sum import Ends, Sum, take, with_derivatives, with_derivatives_of_pairs
 
 LARGEST, FEW, MANY = 32, 4096, 2**14
@@ -67,7 +68,7 @@ class Loops(eqx.Module):
             pieces = pieces[np.argsort(row[pieces], kind="stable")]
             place[cut] = len(order) + 1 + np.arange(len(cut))
             parts = Ends.of(pieces, row[pieces], len(cut), len(order))
-        return cls(classes, jnp.asarray(place, jnp.int32), parts)
+        return cls(classes, as_array(place, jnp.int32), parts)
 
     def arrange(self, w: Float[Array, "edges item"]) -> list[Float[Array, "slots receivers item"]]:
         """The weights of every class, slot after slot."""
@@ -165,8 +166,8 @@ def _class(senders: np.ndarray, edges: np.ndarray, start: np.ndarray, size: np.n
     real = slot < size
     which = np.where(real, start + slot, start)
     return Class(
-        jnp.asarray(senders[which], jnp.int32),
-        jnp.asarray(edges[which], jnp.int32),
-        None if real.all() else jnp.asarray(real),
+        as_array(senders[which], jnp.int32),
+        as_array(edges[which], jnp.int32),
+        None if real.all() else as_array(real),
         tuple(bool(row.all()) for row in real),
     )

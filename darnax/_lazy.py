@@ -1,0 +1,18 @@
+"""Modules that are imported when they are used.
+
+`import darnax` is to take no longer than JAX and Equinox themselves; SciPy, networkx and jraph would double it, and many
+programs never need them.
+"""
+
+import importlib
+from typing import Any
+
+
+class Lazy:
+    """A module by its name; its attributes are those of the module, which is imported for the first of them."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)
