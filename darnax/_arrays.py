@@ -1,10 +1,14 @@
-"""From NumPy to JAX."""
+"""Small things that all floors ask of JAX."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import Array, Shaped
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def as_array(values: Any, dtype: Any = None) -> Shaped[Array, "..."]:
@@ -12,3 +16,17 @@ def as_array(values: Any, dtype: Any = None) -> Shaped[Array, "..."]:
     if isinstance(values, jax.Array):
         return values if dtype is None else values.astype(dtype)
     return jax.device_put(np.asarray(values, dtype))
+
+
+def any_rank(function: F) -> F:
+    """A decorator: inside, axes may be broadcast silently even where the user has told JAX to refuse that.
+
+    Masks of samples meet arrays whose last axis is the batch in every line of a pass.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **named: Any) -> Any:
+        with jax.numpy_rank_promotion("allow"):
+            return function(*args, **named)
+
+    return wrapper  # pyright: ignore[reportReturnType]

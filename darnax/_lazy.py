@@ -1,7 +1,7 @@
 """Modules that are imported when they are used.
 
-`import darnax` is to take no longer than JAX and Equinox themselves; SciPy, networkx and jraph would double it, and many
-programs never need them.
+`import darnax` is to take no longer than JAX and Equinox themselves; SciPy, networkx and jraph would double it, and
+many programs never need them.
 """
 
 import importlib

@@ -1,6 +1,7 @@
 """A network is a plain pytree: arrays are its only leaves, and a copy of it is the same program."""
 
 import copy
+import dataclasses
 import pickle
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
+from helpers import CASES, random_state
 
 import darnax as dx
 from darnax.static import sealed, unsealed
@@ -143,3 +145,20 @@ def test_weights_are_the_same_bits_in_numpy_and_in_a_program():
     eager = make(KEY)
     for traced in (jax.jit(make)(KEY), jax.tree.map(lambda leaf: leaf[0], jax.vmap(make)(KEY[None]))):
         assert all(map(np.array_equal, jax.tree.leaves(traced), jax.tree.leaves(eager)))
+
+
+@pytest.mark.parametrize("name", ["chain", "windows", "views", "mixed", "scalars", "hub"])
+def test_a_user_who_refuses_to_broadcast_ranks_is_served(name):
+    """What JAX is told about the user's own lines does not reach into ours, derivatives included."""
+    with jax.numpy_rank_promotion("raise"):
+        network = CASES[name].network.__wrapped__(CASES[name])
+        state = random_state(network.topology, 3)
+        dx.relax(network, state, max_steps=3)
+        dx.step(network, state, schedule=dx.node_by_node())
+        dx.local_updates(network, state, {network.topology.edge_kinds[0]: dx.hebbian()})
+        network.local_field(state)
+        smooth = dataclasses.replace(CASES[name], activations=dx.tanh).network()
+        if name not in ("mixed",):
+            jax.grad(lambda n: sum(jnp.sum(a) for a in dx.relax(n, state).state.arrays.values()), allow_int=True)(
+                smooth
+            )

@@ -13,7 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
-from darnax._arrays import as_array
+from darnax._arrays import any_rank, as_array
 from darnax.couplings.coupling import Edges, Factory
 from darnax.couplings.draws import Draws
 
@@ -89,6 +89,7 @@ def _with_derivatives(y: Array, coupling: Conv, x: Array) -> Array:
     return y
 
 
+@any_rank
 def _tangent(primals, tangents):
     y, coupling, x = primals
     _, d_coupling, dx = tangents

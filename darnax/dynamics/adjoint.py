@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from darnax._arrays import any_rank
 from darnax.dynamics.call import Call
 from darnax.dynamics.passes import one_pass, updated_cells
 from darnax.dynamics.schedules import synchronous
@@ -93,6 +94,7 @@ def _at_rest(end: Arrays, image: Callable[[Arrays], Arrays], free: Arrays) -> Ar
 
 
 @_at_rest.def_jvp
+@any_rank
 def _tangent(primals: Any, tangents: Any) -> tuple[Arrays, Arrays]:
     end, image, free = primals
     # the point itself moves with what the map reads: asked for again, it has its own derivative, and so to any order

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from darnax import checks
+from darnax._arrays import any_rank
 from darnax.activations import Leaky, name
 from darnax.dynamics.adjoint import Adjoint, Unrolled, attach, implicit, without_gradient
 from darnax.dynamics.call import noisy_kinds, prepare, sample_keys
@@ -45,6 +46,7 @@ class Solution(eqx.Module):
     period: Int[Array, "*stacked batch"]
 
 
+@any_rank
 @checks.slips(steps="max_steps", maxiter="max_steps", tolerance="tol", atol="tol", rtol="tol")
 def relax(
     network: Network,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from darnax import checks
+from darnax._arrays import any_rank
 from darnax.dynamics.call import prepare, sample_keys
 from darnax.dynamics.passes import one_pass
 from darnax.dynamics.schedules import synchronous
@@ -61,6 +62,7 @@ def step(
     )[0]
 
 
+@any_rank
 @checks.slips(max_steps="steps", length="steps")
 def rollout(
     network: Network,

@@ -13,7 +13,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int, Shaped
 
-from darnax._arrays import as_array
+from darnax._arrays import any_rank, as_array
 
 COLUMNS, FEWEST, CACHE, LARGEST = 16, 8, 2**21, 2**24
 
@@ -100,6 +100,7 @@ def with_derivatives(y: Array, ends: Ends, w: Array, x: Array, back: Any = None)
     return y
 
 
+@any_rank
 def _tangent(primals, tangents):
     y, ends, w, x, back = primals
     _, _, dw, dx, _ = tangents
@@ -125,6 +126,7 @@ def with_derivatives_of_pairs(fn: Callable[[Array], Array], y: Array, ends: Ends
 
 
 @with_derivatives_of_pairs.defjvp
+@any_rank
 def _tangent_of_pairs(fn, primals, tangents):
     y, ends, p, q = primals
     _, _, dp, dq = tangents

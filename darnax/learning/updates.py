@@ -11,12 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from darnax import _text, checks
+from darnax._arrays import any_rank
 from darnax.network import messages
 from darnax.network.messages import SILENT, Speakers, field_dtype, outer, receiver_rows, rows_of
 from darnax.network.network import Network, check_state, known_rules, partition, trainable
 from darnax.states.graph import GraphState
 
 
+@any_rank
 def local_updates(
     network: Network,
     state: GraphState,

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from darnax import _text, checks
+from darnax._arrays import any_rank
 from darnax.activations import described, name
 from darnax.couplings.coupling import Fixed, pick
 from darnax.couplings.prepared import how, prepared
@@ -63,6 +64,7 @@ class Network(eqx.Module):
     structures: tuple[Any, ...] = eqx.field(static=True)
     axes: tuple[int, ...] = eqx.field(static=True)
 
+    @any_rank
     def __init__(
         self,
         topology: Topology,
@@ -134,6 +136,7 @@ class Network(eqx.Module):
 
     # what a user reads
 
+    @any_rank
     def messages(self, state: GraphState) -> dict[tuple, Float[Array, "batch *receiver"]]:
         """What every edge says of `state`: a mapping from edges to messages `(B, *receiver shape)`."""
         check_state(self, state)
@@ -144,6 +147,7 @@ class Network(eqx.Module):
             result |= {topology.edge(edge): sent[j] for j, edge in enumerate(group.edges.tolist())}
         return result
 
+    @any_rank
     def local_field(self, state: GraphState) -> dict[Name, Float[Array, "batch *shape"]]:
         """What arrives: for every node that hears somebody, messages and bias summed, `(B, *shape)`.
 
