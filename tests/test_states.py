@@ -200,7 +200,7 @@ WRONG = {
         ValueError,
         ["`value`", "5 in all", "got 6"],
     ),
-    "replace by a number": (lambda s: s.replace(3), TypeError, ["`value` is a list", "int"]),
+    "replace by a number": (lambda s: s.replace(3), TypeError, ["`value` is a list", "got 3"]),
     "replace with wrong shape": (
         lambda s: s.replace([*list(ones.values())[:4], ones[0]]),
         ValueError,
@@ -295,9 +295,8 @@ def test_an_int8_state_takes(make, value):
 
 @both
 def test_floats_are_rounded_as_jax_does(make):
-    value = np.asarray([[1 / 3, 1e300, -1e-300, np.nan]])
-    with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(make().init(value)[0], value.astype(np.float32))
+    value = np.asarray([[1 / 3, np.inf, -1e-300, np.nan]])
+    np.testing.assert_array_equal(make().init(value)[0], value.astype(np.float32))
     assert make().init(np.full((1, 4), 1.0 + 0.5j).real)[0].dtype == jnp.float32
     half = make(dtype="bfloat16").init(np.full((1, 4), 1 / 3, np.float32))[0]
     np.testing.assert_array_equal(half, jnp.full((1, 4), 1 / 3, jnp.bfloat16))
@@ -660,7 +659,7 @@ def wrong_arrays(change):
 BEYOND = {
     "no topology": (lambda s: GraphState(nx.DiGraph()), TypeError, ["`topology`", "DiGraph", r"Topology\(graph\)"]),
     "batch of 0": (lambda s: GraphState(s.topology, 0), ValueError, ["`batch_size`", "at least 1", "0"]),
-    "batch of 2.0": (lambda s: GraphState(s.topology, 2.0), ValueError, ["`batch_size`", "an int", r"2\.0"]),
+    "batch of 2.0": (lambda s: GraphState(s.topology, 2.0), TypeError, ["`batch_size`", "an int", r"2\.0"]),
     "unknown node": (lambda s: s["q"], KeyError, ["no node 'q'", "'top', 'patch', 'dot'"]),
     "unknown node to write": (lambda s: s.replace_val(0, 1), KeyError, ["no node 0"]),
     "unhashable node": (lambda s: s[["top"]], KeyError, [r"no node \['top'\]"]),
@@ -769,7 +768,7 @@ def test_no_input_and_no_output_are_said():
 def test_a_key_named_from_both_ends_is_set_twice():
     state, buffers = filled(chain_state)
     for call in (state.replace, state.init):
-        with pytest.raises(ValueError, match="set twice: 0, 0"):
+        with pytest.raises(ValueError, match="set twice: 0;"):
             call({0: buffers[0], -5: buffers[0]})
 
 
@@ -939,7 +938,7 @@ JRAPH = {
     "no nodes": (
         lambda s: s.from_graphs_tuple("lateral", s.graphs_tuple("lateral")._replace(nodes=None)),
         ValueError,
-        [r"`graphs\.nodes`", r"\(\)"],
+        [r"`graphs\.nodes`", "got None"],
     ),
 }
 

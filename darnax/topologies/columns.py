@@ -5,7 +5,7 @@ could be written to; the columns are a few read-only NumPy arrays.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from darnax import _text
-from darnax.topologies.names import Name, positions
+from darnax.topologies.names import Finder, Name, positions
 from darnax.topologies.views import Index
 
 Column = tuple[np.ndarray, np.ndarray | None]
@@ -85,7 +85,6 @@ class Problems:
 
 
 def finish(
-    find: Callable[[Any], int | None],
     inputs: tuple[str, Any],
     outputs: tuple[str, Any],
     held: tuple[str, Any],
@@ -98,12 +97,13 @@ def finish(
     """Columns with inputs and outputs as positions, tables in order of first use and all kinds known."""
     for table, column in (("node_classes", "node_class"), ("edge_classes", "edge_class")):
         columns[table], columns[column] = _by_first_use(columns[table], columns[column])
-    heads = _distinct(*inputs, find, names)
+    find = Finder(names)
+    heads = _distinct(*inputs, find)
     return Columns(
         names=names,
         inputs=heads,
-        outputs=_distinct(*outputs, find, names),
-        held=tuple(sorted({*heads, *_distinct(*held, find, names)})),
+        outputs=_distinct(*outputs, find),
+        held=tuple(sorted({*heads, *_distinct(*held, find)})),
         node_kinds=tuple(sorted({*node_kinds, *(cls.kind for cls in columns["node_classes"])})),
         edge_kinds=tuple(sorted({*edge_kinds, *(kind for kind, _ in columns["edge_classes"])})),
         **columns,
@@ -118,9 +118,9 @@ def _by_first_use(table: Sequence, column: np.ndarray) -> tuple[tuple, np.ndarra
     return tuple(used), np.argsort(order).astype(np.int32)[column]
 
 
-def _distinct(argument: str, nodes: Any, find: Callable[[Any], int | None], names: Sequence[Name]) -> tuple[int, ...]:
-    found = positions(argument, nodes, find, names)
-    twice = [names[at] for at, count in Counter(found).items() if count > 1]
+def _distinct(argument: str, nodes: Any, find: Finder) -> tuple[int, ...]:
+    found = positions(argument, nodes, find)
+    twice = [find.names[at] for at, count in Counter(found).items() if count > 1]
     if twice:
         raise ValueError(f"`{argument}` names {_text.names(twice)} twice; name every node once")
     return found

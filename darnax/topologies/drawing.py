@@ -45,14 +45,7 @@ def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) ->
         names = range(len(names))
     classes, node_class, views = _read_nodes(graph, names, declared)
 
-    def find(name: Any) -> int | None:
-        try:
-            return position.get(name)
-        except TypeError:  # a list, say, which can be no name
-            return None
-
     return finish(
-        find,
         _given("inputs", inputs, graph),
         _given("outputs", outputs, graph),
         _given("held", held, graph),

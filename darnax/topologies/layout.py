@@ -94,6 +94,16 @@ class Layout:
         """The array of every node, as a position in `arrays`."""
         return self.class_array[self.columns.node_class]
 
+    @cached_property
+    def sizes(self) -> tuple[tuple[str, tuple[int, ...], str], ...]:
+        """Name, shape and dtype of every array."""
+        return tuple((spec.name, spec.shape, spec.dtype) for spec in self.arrays)
+
+    @cached_property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes that arrays have, each once."""
+        return tuple(dict.fromkeys(spec.dtype for spec in self.arrays))
+
     def cells(self, node: int | np.integer) -> np.ndarray:
         """The cells of a view, in its shape, as rows of its shared array."""
         cls = self.columns.node_classes[self.columns.node_class[node]]

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import networkx as nx
 import numpy as np
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.topologies import names as naming
 from darnax.topologies import serial
 from darnax.topologies.columns import Columns
@@ -115,6 +115,7 @@ class Topology:
 
     def _compile(self, columns: Columns):
         self._columns = columns
+        self.memory: dict[Any, Any] = {}
         self._layout = Layout(columns)
         self._check_inputs()
         self._digest = serial.digest(columns)
@@ -182,7 +183,10 @@ class Topology:
 
     def view(self, node: Any) -> View:
         """Where a node lives: an array, and an index into it."""
-        at = self.index(node)
+        return self.view_at(self.index(node))
+
+    def view_at(self, at: int) -> View:
+        """Where the node at a position lives."""
         spec = self.array_of(at)
         index = self._columns.views[at] if spec.shared else (int(self._layout.first_row[at]),)
         return View(spec.name, index, self.node_class(at).shape)
@@ -211,28 +215,31 @@ class Topology:
         return self._digest
 
     @cached_property
-    def _position(self) -> dict[Name, int]:
-        return {name: i for i, name in enumerate(self.nodes)}
-
-    def _find(self, node: Any) -> int | None:
-        if isinstance(self.nodes, range):
-            integer = isinstance(node, (int, np.integer)) and not isinstance(node, bool)
-            return int(node) if integer and 0 <= node < len(self.nodes) else None
-        try:
-            return self._position.get(node)
-        except TypeError:  # a list, say, which can be no name
-            return None
+    def _find(self) -> naming.Finder:
+        return naming.Finder(self.nodes)
 
     def index(self, node: Any) -> int:
         """The position of a node; `UnknownNode`, a `KeyError`, says what there is if not this."""
         at = self._find(node)
         if at is None:
-            raise UnknownNode(f"there is no node {node!r}; the nodes are {naming.some(self.nodes)}")
+            raise UnknownNode(
+                f"there is no node {checks.came(node)}; the nodes are {naming.some(self.nodes)}{self._if_array([node])}"
+            )
         return at
 
     def indices(self, argument: str, nodes: Any) -> tuple[int, ...]:
         """Positions of several nodes; the error names the argument and everything unknown in it."""
-        return naming.positions(argument, nodes, self._find, self.nodes)
+        try:
+            return naming.positions(argument, nodes, self._find)
+        except ValueError as error:
+            raise ValueError(f"{error}{self._if_array(nodes)}") from None
+
+    def _if_array(self, nodes: Iterable[Any]) -> str:
+        """The advice for who gives names of arrays where nodes are wanted."""
+        strays = [node for node in nodes if isinstance(node, str) and node in self.arrays and node not in self]
+        if not strays:
+            return ""
+        return f" ({_text.names(strays)}: an array, in `state.arrays`, and no node; `replace` takes all of `.arrays`)"
 
     def node_class(self, at: int):
         """Kind, shape, dtype and shared array of the node at a position."""

@@ -53,12 +53,7 @@ def from_arrays(
         raise ValueError(f"`keys` holds one key an edge, {count} in all, but got {len(keys)}")
     order = _networkx_order(senders, receivers, n, keys)
 
-    def find(name: Any) -> int | None:
-        integer = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
-        return int(name) if integer and 0 <= name < n else None
-
     return finish(
-        find,
         ("inputs", () if inputs is None else inputs),
         ("outputs", () if outputs is None else outputs),
         ("held", () if held is None else held),
