@@ -6,7 +6,6 @@ Inside a user's program places are constants, which XLA and `vmap` turn into bet
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -130,17 +129,18 @@ def _split(writes: Sequence[Write]):
 def _write(arrays: dict[str, Any], forms: tuple, places: tuple, values: tuple) -> dict[str, Any]:
     arrays = dict(arrays)
     for (name, form), place, value in zip(forms, places, values, strict=True):
-        put = partial(_put, form=form)
-        if isinstance(place, tuple):
-            arrays[name] = put(arrays[name], place, value)
-            continue
-
-        def put_one(i, array, put=put, place=place, value=value):
-            return put(array, tuple(place[i]), value[i])
-
-        count = len(place)
-        arrays[name] = lax.fori_loop(0, count, put_one, arrays[name], unroll=count <= UNROLLED)
+        put = _put if isinstance(place, tuple) else _put_all
+        arrays[name] = put(arrays[name], place, value, form)
     return arrays
+
+
+def _put_all(array, places, values, form: Form):
+    places, values, count = jnp.asarray(places), jnp.asarray(values), len(places)
+
+    def put_one(i, array):
+        return _put(array, tuple(places[i]), values[i], form)
+
+    return lax.fori_loop(0, count, put_one, array, unroll=count <= UNROLLED)
 
 
 def _put(array, place, value, form: Form):

@@ -84,14 +84,9 @@ class SequentialState(State):
             raise ValueError("`x` is empty and gives no batch; give a value")
         buffers = _all_checked(self, values, None)
         check_width([self.dtype.name])
-        batch = len(next(iter(buffers.values())))
-        return _with(
-            self,
-            {
-                **dict(enumerate(_zeros(tuple(buffer.shape[1:] for buffer in self.states), batch, self.dtype.name))),
-                **buffers,
-            },
-        )
+        shapes = tuple(buffer.shape[1:] for buffer in self.states)
+        zeros = _zeros(shapes, len(next(iter(buffers.values()))), self.dtype.name)
+        return _with(self, {**dict(enumerate(zeros)), **buffers})
 
     def replace(self, value: Any) -> "SequentialState":
         """Buffers replaced: all by a list of as many, or some by a mapping from layers to `(B, *shape)`.

@@ -62,11 +62,11 @@ def _expected(batch: int | None, shape: tuple[int, ...]) -> str:
 def cast(what: str, value: Any, dtype: Any) -> Shaped[Any, "..."]:
     """`value` in `dtype`, never weakly typed; an error where more than a rounding of floats is lost."""
     source, dtype = value.dtype, jnp.dtype(dtype)
+    if source == dtype:
+        return value if isinstance(value, jax.Array) and not value.weak_type else value.astype(dtype)
     ranks = _rank(source), _rank(dtype)
     if ranks[0] is None or ranks[1] is None or ranks[0] > ranks[1]:
         raise TypeError(f"{what} has dtype {dtype}, but got {source}; convert it, as in value.astype('{dtype}')")
-    if source == dtype:
-        return value.astype(dtype)
     if jnp.issubdtype(source, jnp.integer) and not _keeps_integers(value, dtype):
         raise TypeError(
             f"{what} has dtype {dtype}, which cannot hold these {source} values exactly; "
