@@ -614,12 +614,12 @@ def answer(call, state):
 
 
 def views():
-    graph = nx.DiGraph(arrays={"image": (4, 6)}, inputs=["top", "own"], outputs=["patch", "dot"])
-    graph.add_node("top", array="image", index=(slice(0, 2), slice(0, 6, 2)))
-    graph.add_node("patch", array="image", index=(slice(1, 4), slice(2, 5)))
-    graph.add_node("dot", array="image", index=(-1, -1))
+    graph = nx.DiGraph(arrays={"image": (4, 6)})
+    graph.add_node("top", array="image", index=(slice(0, 2), slice(0, 6, 2)), role="input")
+    graph.add_node("patch", array="image", index=(slice(1, 4), slice(2, 5)), role="output")
+    graph.add_node("dot", array="image", index=(-1, -1), role="output")
     graph.add_node("all", array="image")
-    graph.add_node("own", shape=2)
+    graph.add_node("own", shape=2, role="input")
     graph.add_node("small", shape=(2,), dtype="int8")
     return Topology(graph)
 

@@ -13,24 +13,25 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES
+from helpers import CASES, marked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import darnax as dx
 from darnax import Topology
+from darnax.topologies.memory import remembered
 from darnax.topologies.names import hashes
 
 QUICK = settings(max_examples=60, deadline=None)
 
 
-def drawn(nodes, edges=(), multi=False, **attributes):
+def drawn(nodes, edges=(), multi=False, inputs=(), outputs=(), **attributes):
     """A graph from `{name: attributes or shape}` and `(u, v, attributes)` or `(u, v, key, attributes)`."""
     graph = nx.MultiDiGraph(**attributes) if multi else nx.DiGraph(**attributes)
     for name, given_ in nodes.items():
         graph.add_node(name, **(given_ if isinstance(given_, dict) else {"shape": given_}))
     graph.add_edges_from(edges)
-    return graph
+    return marked(graph, inputs=inputs, outputs=outputs)
 
 
 def _names():
@@ -155,8 +156,9 @@ CHANGES = {
     "integer weights": lambda g: [d.update(weight=int(d["weight"])) for *_, d in g.edges(data=True)],
     "no weight": lambda g: g.edges["a", "b"].pop("weight"),
     "name of the weight": lambda g: g.edges["a", "b"].update(width=g.edges["a", "b"].pop("weight")),
-    "inputs": lambda g: g.graph.update(inputs=["a"]),
-    "outputs": lambda g: g.graph.update(outputs=["a"]),
+    "inputs": lambda g: g.nodes["a"].update(role="input"),
+    "outputs": lambda g: g.nodes["a"].update(role="output"),
+    "held": lambda g: g.nodes["a"].update(role="held"),
     "declared array": lambda g: g.graph.update(arrays={"image": 3}),
     "index": lambda g: g.nodes["v"].update(index=slice(1, 3)),
     "known kinds": lambda g: g.graph.update(edge_kinds=["edge", "another"]),
@@ -210,7 +212,7 @@ def layout_of_a_drawing():
     names = ["ni", "x", ("x", 1), "in", 5]
     nodes = {name: {"shape": 2, "kind": str(name)} for name in names}
     edges = [(u, v, {"kind": str(u), "tie": str(v)}) for u in names for v in names]
-    topology = Topology(drawn(nodes, edges, inputs={"in", "ni"}))
+    topology = Topology(drawn(nodes, edges), inputs={"in", "ni"})
     groups = [[group.kind, group.tie, group.edges.tolist()] for group in topology.groups]
     return json.dumps([topology.to_json(), topology.edge_hashes.tolist(), list(topology.arrays), groups])
 
@@ -341,15 +343,15 @@ def test_numbers_of_every_sort_are_columns():
 
 
 def test_numpy_integers_are_names():
-    graph = drawn({np.int64(0): 1, np.uint8(1): 1, ("a", np.int16(2)): 1}, inputs=[np.int32(1)])
-    topology = Topology(graph)
+    graph = drawn({np.int64(0): 1, np.uint8(1): 1, ("a", np.int16(2)): 1}, outputs=[np.int32(0)])
+    topology = Topology(graph, inputs=[np.int32(1)])
     assert [type(name) for name in topology.nodes[:2]] == [int, int]
     assert topology == Topology.from_json(topology.to_json())
-    assert topology.inputs == (1,)
+    assert (topology.inputs, topology.outputs) == ((1,), (0,))
     assert ("a", 2) in topology
 
 
-def test_arguments_go_before_what_rides_on_the_graph():
+def test_arguments_go_before_what_is_marked():
     graph = drawn({"a": 1, "b": {"array": "x"}}, inputs=["a"], outputs=["a"], arrays={"x": 2})
     topology = Topology(graph, inputs=["b"], outputs=[], arrays={"x": 3})
     assert (topology.inputs, topology.outputs, topology.shape("b")) == (("b",), (), (3,))
@@ -426,7 +428,7 @@ ERRORS = {
     "text shape": (one({"shape": "2"}), ValueError, ["node 'a'", "'2'"]),
     "dtype": (one({"shape": 2, "dtype": "float31"}), ValueError, ["node 'a'", "`dtype`", "'int8'", "'float31'"]),
     "no dtype": (one({"shape": 2, "dtype": None}), ValueError, ["node 'a'", "`dtype`", "None"]),
-    "text dtype": (one({"shape": 2, "dtype": str}), ValueError, ["node 'a'", "`dtype`", "class 'str'"]),
+    "text dtype": (one({"shape": 2, "dtype": str}), ValueError, ["node 'a'", "`dtype`", "the class str"]),
     "node kind": (one({"shape": 2, "kind": 3}), ValueError, ["node 'a'", "`kind` is a str", "3"]),
     "list as kind": (one({"shape": 2, "kind": ["k"]}), ValueError, ["node 'a'", "`kind` is a str", r"\['k'\]"]),
     "edge kind": (one(edges=[("a", "b", {"kind": 3})]), ValueError, [r"edge \('a', 'b'\)", "`kind` is a str", "3"]),
@@ -474,7 +476,6 @@ ERRORS = {
         ValueError,
         [r"`outputs` names \['a'\]", "does not have"],
     ),
-    "input on the graph": (one(inputs=["q"]), ValueError, [r"`graph.graph\['inputs'\]` names 'q'"]),
     "input as text": (lambda: Topology(_plain(), inputs="a"), TypeError, ["`inputs` is a sequence", r"write \['a'\]"]),
     "input as number": (lambda: Topology(_plain(), inputs=3), TypeError, ["`inputs` is a sequence", r"write \[3\]"]),
     "input as tuple": (
@@ -553,3 +554,141 @@ def test_refuses(wrong):
     for word in words:
         with pytest.raises(error, match=word):
             call()
+
+
+# roles ride on nodes, and follow them through networkx
+
+
+@graphs
+def test_roles_follow_nodes_that_are_renamed(graph):
+    drawing = Topology(graph()).to_networkx()
+    topology, names = Topology(drawing), list(drawing)
+    turned = dict(zip(names, names[1:] + names[:1], strict=True))  # every name is taken from another node
+    for renamed, new in (
+        (nx.relabel_nodes(drawing, turned), turned),
+        (nx.convert_node_labels_to_integers(drawing), {name: i for i, name in enumerate(names)}),
+        (nx.relabel_nodes(drawing, lambda name: ("part", name)), {name: ("part", name) for name in names}),
+    ):
+        other = Topology(renamed)
+        for ours, theirs in ((topology.inputs, other.inputs), (topology.outputs, other.outputs)):
+            assert tuple(new[name] for name in ours) == theirs
+        assert {new[name] for name in topology.held} == set(other.held)
+
+
+@pytest.mark.parametrize("join", [nx.union, nx.compose, lambda a, b: nx.disjoint_union(b, nx.DiGraph(a))])
+def test_inputs_of_both_parts_remain(join):
+    left = nx.relabel_nodes(dx.topologies.sequential([2, 3, 4]), lambda i: ("left", i))
+    right = nx.relabel_nodes(dx.topologies.sequential([5, 6]), lambda i: ("right", i))
+    topology = Topology(join(left, right))
+    assert sorted(topology.shape(node) for node in topology.inputs) == [(2,), (5,)]
+    assert sorted(topology.shape(node) for node in topology.outputs) == [(4,), (6,)]
+
+
+def test_a_part_keeps_its_roles():
+    graph = dx.topologies.sequential([2, 3, 4])
+    assert Topology(graph.subgraph([0, 1])).inputs == (0,)
+    assert Topology(graph.subgraph([0, 1])).outputs == ()
+    assert Topology(graph.reverse()).outputs == (2,)
+    assert Topology(graph.copy(), inputs=[], outputs=[1]).outputs == (1,)
+
+
+def test_roles_travel_through_json_of_networkx():
+    graph = drawn(dict.fromkeys([("a", 1), "a", 7, 2**70], 2))
+    topology = Topology(graph, inputs=["a", ("a", 1), 7], outputs=[2**70, 7, "a"])
+    data = json.loads(json.dumps(nx.node_link_data(topology.to_networkx(), edges="edges")))
+    for node in data["nodes"]:
+        node["shape"] = tuple(node["shape"])
+    back = Topology(nx.node_link_graph(data, directed=True, edges="edges"))
+    assert (back.inputs, back.outputs) == (topology.inputs, topology.outputs)
+
+
+ROLES = {
+    "one": ({"a": "input", "b": "output"}, (("a",), ("b",), ("a",))),
+    "both": ({"a": "input, output"}, (("a",), ("a",), ("a",))),
+    "a tuple": ({"b": ("output", "held")}, ((), ("b",), ("b",))),
+    "a set": ({"b": {"output", "held"}}, ((), ("b",), ("b",))),
+    "drawn order": ({"c": "input", "a": "input"}, (("a", "c"), (), ("a", "c"))),
+    "places": (
+        {"a": {"input": 2}, "b": {"input": -1, "output": 0}, "c": "input"},
+        (("b", "c", "a"), ("b",), ("a", "b", "c")),
+    ),
+    "none": ({"a": None, "b": (), "c": []}, ((), (), ())),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("marks", "expected"), ROLES.values(), ids=ROLES.keys())
+def test_roles_are_read_from_nodes(marks, expected):
+    graph = drawn(dict.fromkeys("abc", 1))
+    nx.set_node_attributes(graph, marks, "role")
+    topology = Topology(graph)
+    assert (topology.inputs, topology.outputs, topology.held) == expected
+    again = Topology(topology.to_networkx())
+    assert again == topology
+    assert (again.inputs, again.outputs, again.held) == expected
+
+
+@pytest.mark.parametrize(
+    "role", ["inputs", "inptu", "", "input,", 3, True, ("input", 1), {"input": 0.5}, {"input": "x"}], ids=str
+)
+def test_a_role_that_there_is_not_is_refused(role):
+    with pytest.raises(ValueError, match=r"node 'a': `role` is 'input', 'output' or 'held', .*; write one"):
+        Topology(drawn({"a": {"shape": 1, "role": role}, "b": 1}))
+
+
+def test_names_on_a_graph_are_refused_unless_they_say_what_the_marks_say():
+    graph = nx.DiGraph(inputs=[2], held=[])
+    graph.add_nodes_from([2, 1, 0], shape=4)
+    for changed in (graph, nx.convert_node_labels_to_integers(graph)):
+        with pytest.raises(ValueError, match=r"`graph.graph\['inputs'\]` is \[2\], .*\['role'\] = 'input'.*inputs=\["):
+            Topology(changed)
+        assert Topology(changed, inputs=[2]).inputs == (2,)
+    graph.nodes[2]["role"] = "input"
+    assert Topology(graph).inputs == (2,)
+    with pytest.raises(ValueError, match="do not follow nodes"):
+        Topology(nx.convert_node_labels_to_integers(graph))
+    with pytest.raises(ValueError, match="JSON turns tuples into lists"):
+        Topology(drawn({(0, 0): 1}), outputs=[[0, 0]])
+
+
+# what follows from a topology lives as long as it does
+
+
+def test_results_are_remembered_on_the_topology_and_freed_with_it():
+    calls = []
+
+    @remembered
+    def wide(topology, *nodes):
+        """The widths of nodes."""
+        calls.append(nodes)
+        return np.asarray([topology.shape(node)[0] for node in nodes])
+
+    assert wide.__doc__ == "The widths of nodes."
+    topology, other = Topology(drawn({"a": 1, "b": 2})), Topology(drawn({"a": 3}))
+    first = wide(topology, "a", "b")
+    assert wide(topology, "a", "b") is first
+    assert wide(other, "a").tolist() == [3]
+    assert wide(topology, "b").tolist() == [2]
+    assert calls == [("a", "b"), ("a",), ("b",)]
+    with pytest.raises(KeyError):
+        wide(topology, "q")
+    for i in range(300):
+        wide(topology, *"ab" * i)
+    assert wide(topology, "a", "b") is not first, "the number of results is bounded"
+    alive, kept = weakref.ref(topology), weakref.ref(first)
+    gc.disable()  # without circles, nothing waits for the garbage collector
+    try:
+        del topology, first
+        assert alive() is None
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_a_topology_that_states_used_is_freed():
+    topology = Topology.from_edges([0, 1], [1, 0], inputs=[0])
+    state = dx.GraphState(topology).init(np.ones(3)).replace_val(1, np.ones(3))
+    state = state.replace({0: state[1]}).replace(state.arrays)
+    alive = weakref.ref(topology)
+    del topology, state
+    gc.collect()
+    assert alive() is None

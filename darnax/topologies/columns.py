@@ -4,17 +4,22 @@ A graph kept alive would cost more memory than everything else together, and its
 could be written to; the columns are a few read-only NumPy arrays.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.topologies.names import Finder, Name, positions
 from darnax.topologies.views import Index
+
+MOST_AXES, MOST_CELLS = 60, np.iinfo(np.int32).max
+"""The largest shapes: NumPy has 64 axes, of which a state adds some, and places are 32-bit numbers."""
 
 Column = tuple[np.ndarray, np.ndarray | None]
 """Numbers on edges, and on which edges they are given (None: on all)."""
@@ -126,25 +131,41 @@ def _distinct(argument: str, nodes: Any, find: Finder) -> tuple[int, ...]:
     return found
 
 
-def parse_shape(shape: Any) -> tuple[int, ...]:
+def parse_shape(shape: Any, argument: str = "shape") -> tuple[int, ...]:
     """A shape as a tuple; `ValueError` says what is wrong with it."""
-    parts = shape if isinstance(shape, (tuple, list)) else (shape,)
+    listed = isinstance(shape, np.ndarray) and shape.ndim == 1
+    parts = shape if isinstance(shape, (tuple, list)) or listed else (shape,)
     if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts):
-        raise ValueError(f"`shape` is an int or a tuple of ints, such as (28, 28, 1), but got {shape!r}")
+        raise ValueError(
+            f"`{argument}` is an int or a tuple of ints, such as (28, 28, 1), but got {checks.came(shape)}; give such, "
+            "and write what a file has as text as numbers"
+        )
     if any(part < 1 for part in parts):
-        raise ValueError(f"every axis of `shape` is at least 1, but got {shape!r}; a single unit has shape ()")
-    return tuple(map(int, parts))
+        raise ValueError(
+            f"every axis of `{argument}` is at least 1, but got {checks.came(shape)}; a single unit has shape ()"
+        )
+    sizes = tuple(map(int, parts))
+    if len(sizes) > MOST_AXES or math.prod(sizes) > MOST_CELLS:
+        raise ValueError(
+            f"`{argument}` has at most {MOST_AXES} axes and {MOST_CELLS} cells, "
+            f"but got {checks.came(shape)}; give fewer"
+        )
+    return sizes
 
 
 def parse_dtype(dtype: Any) -> str:
     """A dtype by its name; `ValueError` says what is wrong with it."""
     try:
         result = jnp.dtype(dtype)
-        if dtype is not None and (jnp.issubdtype(result, jnp.number) or result.kind == "b"):
+        numeric = jnp.issubdtype(result, jnp.number) or result.kind == "b"
+        if dtype is not None and numeric and jnp.dtype(result.name) == result:
+            jax.dtypes.canonicalize_dtype(result)  # refuses what JAX does not have
             return result.name
     except (TypeError, ValueError):
         pass
-    raise ValueError(f"`dtype` is a numeric type such as 'float32' or 'int8', but got {dtype!r}")
+    raise ValueError(
+        f"`dtype` is a numeric type of JAX such as 'float32' or 'int8', but got {checks.came(dtype)}; give one"
+    )
 
 
 def if_needed(keys: tuple[Name, ...]) -> tuple[Name, ...] | None:

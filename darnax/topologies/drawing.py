@@ -20,6 +20,7 @@ from darnax.topologies.columns import (
     parse_shape,
 )
 from darnax.topologies.names import normalise
+from darnax.topologies.roles import check_names, read_roles
 from darnax.topologies.views import Index, index_shape, resolve_index
 
 
@@ -45,10 +46,11 @@ def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) ->
         names = range(len(names))
     classes, node_class, views = _read_nodes(graph, names, declared)
 
+    roles = read_roles(graph)
     return finish(
-        _given("inputs", inputs, graph),
-        _given("outputs", outputs, graph),
-        _given("held", held, graph),
+        _given("inputs", inputs, roles["input"], graph),
+        _given("outputs", outputs, roles["output"], graph),
+        _given("held", held, roles["held"], graph),
         names=names,
         node_classes=classes,
         node_class=node_class,
@@ -60,11 +62,12 @@ def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) ->
     )
 
 
-def _given(argument: str, nodes: Any, graph: nx.Graph) -> tuple[str, Any]:
-    """What was given and what to call it in an error."""
+def _given(argument: str, nodes: Any, marked: list[Any], graph: nx.Graph) -> tuple[str, Any]:
+    """The nodes that an argument names, or else those that are marked, and what to call them in an error."""
     if nodes is not None:
         return argument, nodes
-    return f"graph.graph[{argument!r}]", graph.graph.get(argument, ())
+    check_names(argument, marked, graph)
+    return f"the `role` of {argument}", marked
 
 
 def _declared(arrays: Any) -> dict[str, tuple[int, ...]]:

@@ -15,14 +15,6 @@ def remembered(function: Callable[..., T]) -> Callable[..., T]:
 
     Results lie on the topology itself: a cache in a module would hold every topology that was ever used. Arguments
     are hashable and equal ones are the same; results must not be changed, nor hold the topology.
-
-    !!! example
-
-        ```python
-        @remembered
-        def rows_of(topology, nodes: tuple[int, ...]):
-            return topology.layout.rows_of(np.asarray(nodes))
-        ```
     """
 
     def look_up(topology: Any, *arguments: Any) -> T:

@@ -10,6 +10,7 @@ import numpy as np
 
 from darnax.topologies import names as naming
 from darnax.topologies.columns import Column, Columns, NodeClass
+from darnax.topologies.roles import marks
 
 FORMAT = "darnax topology 1"
 
@@ -105,18 +106,13 @@ def to_networkx(columns: Columns) -> nx.DiGraph:
     """A fresh annotated graph with everything that the columns know."""
     graph = nx.DiGraph() if columns.keys is None else nx.MultiDiGraph()
     names = columns.names
-    graph.graph.update(
-        inputs=[names[i] for i in columns.inputs],
-        outputs=[names[i] for i in columns.outputs],
-        held=[names[i] for i in sorted({*columns.held} - {*columns.inputs})],
-        arrays=dict(columns.arrays),
-        node_kinds=columns.node_kinds,
-        edge_kinds=columns.edge_kinds,
-    )
+    graph.graph.update(arrays=dict(columns.arrays), node_kinds=columns.node_kinds, edge_kinds=columns.edge_kinds)
+    roles = marks(columns.inputs, columns.outputs, columns.held)
     for i, name in enumerate(names):
         kind, shape, dtype, array = columns.node_classes[columns.node_class[i]]
         place = {"shape": shape} if array is None else {"array": array, "index": columns.views[i]}
-        graph.add_node(name, kind=kind, dtype=dtype, **place)
+        role = {"role": roles[i]} if i in roles else {}
+        graph.add_node(name, kind=kind, dtype=dtype, **place, **role)
     classes = [{"kind": kind} | ({} if tie is None else {"tie": tie}) for kind, tie in columns.edge_classes]
     attributes = [dict(classes[i]) for i in columns.edge_class.tolist()]
     for name, (values, given) in columns.attributes.items():

@@ -34,13 +34,14 @@ class Topology:
 
     - `graph`: a `networkx.DiGraph` or `MultiDiGraph`; `u -> v` means that u sends to v, a self-loop is a
       recurrent coupling. Nodes carry `shape` (an int or a tuple; `()` is one scalar unit), `kind` (default
-      `"node"`) and `dtype` (default float32); a node that lives in a shared array carries `array` and
+      `"node"`), `dtype` (default float32) and `role`: `"input"`, `"output"` or `"held"`, or several of them
+      (`"input, output"`); a node that lives in a shared array carries `array` and
       `index` (ints and slices of positive step) instead of `shape`. Edges carry `kind` (default `"edge"`),
       `tie` (all edges of this kind and tie use the same parameters) and any numbers that couplings read;
       attributes that are not numbers are left out.
-    - `inputs`, `outputs`: node names; by default what `graph.graph` says, else none.
+    - `inputs`, `outputs`: node names; by default the nodes with this `role`, in the order of drawing.
     - `held`: nodes that keep their state as inputs do, but that `init` leaves at zero, such as the border of an image;
-      by default what `graph.graph` says, else none.
+      by default the nodes with this `role`.
     - `arrays`: shapes of the shared arrays by name; by default what `graph.graph` says, else none.
 
     Raises `TypeError` or `ValueError` listing every node or edge that is wrong.
@@ -126,7 +127,8 @@ class Topology:
         if clash:
             who = _text.names(self.nodes[i] for i in clash)
             raise ValueError(
-                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; make one input of them"
+                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; make one input of them, "
+                "or give each an array of its own"
             )
 
     # what users read
