@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -14,11 +15,12 @@ import networkx as nx
 import numpy as np
 import pytest
 from helpers import CASES, marked
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import darnax as dx
 from darnax import Topology
+from darnax.topologies import serial
 from darnax.topologies.memory import remembered
 from darnax.topologies.names import hashes
 
@@ -692,3 +694,133 @@ def test_a_topology_that_states_used_is_freed():
     del topology, state
     gc.collect()
     assert alive() is None
+
+
+# files say anything, and are checked as drawings are
+
+
+def sound(topology):
+    """What a drawing gives is equal to what was loaded."""
+    assert Topology(topology.to_networkx()) == topology
+    assert topology.summary()
+    if sum(math.prod(spec.shape) for spec in topology.arrays.values()) > 10**6:
+        return
+    state = dx.GraphState(topology)
+    assert all(state[node].shape == (1, *topology.shape(node)) for node in list(topology.nodes)[:3])
+
+
+def with_digest_of_its_own(data):
+    """The text of changed data, whose digest says what its author wants it to say."""
+    try:
+        data["digest"] = serial.digest(serial._columns(data)).hex()
+    except Exception:
+        data["digest"] = ""
+    return json.dumps(data)
+
+
+SMALL = {name: graph for name, graph in GRAPHS.items() if len(graph()) < 13}
+ODD = st.one_of(
+    st.integers(-2, 12), st.sampled_from([2**31 - 1, 2**31, 2**63, -(2**31), 10**30, 1.5, float("nan"), float("inf")]),
+    st.sampled_from([None, True, False, "", "a", "image", "node", "float32", "object", "x" * 50]),
+    st.sampled_from([[], {}, [0], [[0]], [1, 2], [[[]]], {"0": [0]}, {"a": 1}, [None], ["a", "b"], [0, 1, 1]]),
+)  # fmt: skip
+
+
+def places(data, path=()):
+    """Every place in nested data, as the keys that lead there."""
+    yield path
+    inside = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, part in inside:
+        yield from places(part, (*path, key))
+
+
+def changed(data, path, draw):
+    """Another value, one entry less or twice, or two exchanged, at some place."""
+    inside = data
+    for key in path[:-1]:
+        inside = inside[key]
+    how = draw(st.sampled_from(["replace", "drop", "double", "swap", "nudge"]))
+    here = inside[path[-1]]
+    if how == "drop":
+        del inside[path[-1]]
+    elif how == "double" and isinstance(inside, list):
+        inside.insert(path[-1], copy.deepcopy(here))
+    elif how == "swap" and isinstance(here, list) and len(here) > 1:
+        i, j = draw(st.lists(st.integers(0, len(here) - 1), min_size=2, max_size=2, unique=True))
+        here[i], here[j] = here[j], here[i]
+    elif how == "nudge" and isinstance(here, int):
+        inside[path[-1]] = here + draw(st.sampled_from([-1, 1]))
+    else:
+        inside[path[-1]] = copy.deepcopy(draw(ODD))
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(list(SMALL)), st.data())
+def test_whatever_a_file_says_is_a_sound_topology_or_refused(name, data):
+    content = json.loads(Topology(SMALL[name]()).to_json())
+    for _ in range(data.draw(st.integers(1, 2))):
+        path = data.draw(st.sampled_from([path for path in places(content) if path and path[0] != "digest"]))
+        changed(content, path, data.draw)
+    text = with_digest_of_its_own(content)
+    try:
+        topology = Topology.from_json(text)
+    except ValueError:
+        return
+    sound(topology)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        '{"format": ' * 50_000,
+        "null",
+        "1" * 10_000,
+        b"\xff",
+        '{"format": "darnax topology 1"}',
+        3.0,
+        {},
+    ],
+    ids=lambda text: str(text)[:20],
+)
+def test_texts_of_any_sort_and_depth_are_refused(text):
+    with pytest.raises(ValueError, match=r"`text` .*; (give|change)"):
+        Topology.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("names", 10**12), ("names", [[[["a"] * 3] * 3] * 3] * 3), ("arrays", {"image": [2**31, 2**31]}),
+        ("arrays", {"image": [1] * 100}), ("inputs", [-1]), ("inputs", [0, 0]), ("held", [9]), ("edge_kinds", []),
+        ("columns", [[0, 0, 0], [0, -1], [1, 0], [0, 0], [1.0, 2.0]]), ("columns", [[0, 1, 2], [0, 9], [1, 0], [0, 0]]),
+        ("views", {"0": [0]}), ("views", {}), ("keys", [0, 0]), ("attributes", [["weight", "object", True]]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_files_that_reach_outside_are_refused_before_memory_is_taken(key, value):
+    content = json.loads(Topology(_plain()).to_json())
+    content[key] = value
+    with pytest.raises(ValueError, match="`text` was changed"):
+        Topology.from_json(with_digest_of_its_own(content))
+
+
+def test_a_large_view_costs_no_memory():
+    graph = drawn(
+        {"all": {"array": "x", "role": "input"}, "half": {"array": "x", "index": slice(10**9)}}, arrays={"x": 2**31 - 1}
+    )
+    topology = Topology.from_json(Topology(graph).to_json())
+    assert topology.shape("half") == (10**9,)
+
+
+def test_what_was_pickled_is_checked_too():
+    topology = Topology(_plain())
+    restore, state = topology.__reduce__()
+    for i in range(len(state)):
+        for odd in (None, (), {}, -1, np.asarray([5, 5, 5], np.int32), ("a", "a", "a"), {"image": (-1,)}):
+            try:
+                other = restore(*state[:i], odd, *state[i + 1 :])
+            except ValueError:
+                continue
+            sound(other)

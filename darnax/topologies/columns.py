@@ -101,7 +101,7 @@ def finish(
 ) -> Columns:
     """Columns with inputs and outputs as positions, tables in order of first use and all kinds known."""
     for table, column in (("node_classes", "node_class"), ("edge_classes", "edge_class")):
-        columns[table], columns[column] = _by_first_use(columns[table], columns[column])
+        columns[table], columns[column] = by_first_use(columns[table], columns[column])
     find = Finder(names)
     heads = _distinct(*inputs, find)
     return Columns(
@@ -115,7 +115,8 @@ def finish(
     )
 
 
-def _by_first_use(table: Sequence, column: np.ndarray) -> tuple[tuple, np.ndarray]:
+def by_first_use(table: Sequence, column: np.ndarray) -> tuple[tuple, np.ndarray]:
+    """The used entries of a table in the order in which a column first uses them, and the column of their places."""
     first = np.full(len(table), len(column))
     first[column[::-1]] = np.arange(len(column))[::-1]  # where an entry is set twice, the last one counts
     order = np.argsort(first)

@@ -18,6 +18,7 @@ from darnax.topologies.groups import Bundle, EdgeGroup, Place, bundles, edge_gro
 from darnax.topologies.layout import ArraySpec, Layout, View
 from darnax.topologies.names import Name
 from darnax.topologies.summary import summary
+from darnax.topologies.verify import verify
 from darnax.topologies.wiring import from_arrays
 
 _alive: WeakValueDictionary[bytes, "Topology"] = WeakValueDictionary()
@@ -111,7 +112,7 @@ class Topology:
 
     @classmethod
     def _loaded(cls, columns: Columns) -> "Topology":
-        """The topology of these columns: the one that is alive, if there is one."""
+        """The topology of sound columns: the one that is alive, if there is one."""
         return _alive.get(serial.digest(columns)) or cls._of(columns)
 
     def _compile(self, columns: Columns):
@@ -127,8 +128,8 @@ class Topology:
         if clash:
             who = _text.names(self.nodes[i] for i in clash)
             raise ValueError(
-                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; make one input of them, "
-                "or give each an array of its own"
+                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; make one input "
+                "of them, or give each an array of its own"
             )
 
     # what users read
@@ -341,4 +342,9 @@ class UnknownNode(KeyError, IndexError):
 
 
 def _restore(*state: Any) -> Topology:
-    return Topology._loaded(Columns(*state))
+    try:
+        columns = Columns(*state)
+        verify(columns)
+        return Topology._loaded(columns)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"what was pickled is no topology: {error}; build it anew from its graph") from None
