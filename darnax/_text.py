@@ -1,6 +1,7 @@
 """Words for error messages and tables for summaries."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
 from itertools import islice
 from typing import Any
 
@@ -27,6 +28,17 @@ def _array(value: Any) -> str:
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{value.dtype}{list(value.shape)}"
     return type(value).__name__
+
+
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """The known word that this is a slip of: another case, two letters exchanged, one too many or too few."""
+    for right in known:
+        lower = word.lower()
+        exchanged = sorted(lower) == sorted(right)
+        close = SequenceMatcher(None, lower, right).ratio() > 0.85
+        if word != right and lower[:1] == right[:1] and (exchanged or close):
+            return right
+    return None
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 40) -> str:

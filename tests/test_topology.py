@@ -824,3 +824,45 @@ def test_what_was_pickled_is_checked_too():
             except ValueError:
                 continue
             sound(other)
+
+
+# attributes that nobody reads
+
+
+@pytest.mark.parametrize(
+    "slip", [{"Kind": "a"}, {"knid": "a"}, {"kinds": "a"}, {"dytpe": "int8"}, {"roles": "input"}, {"arry": "x"}]
+)
+def test_slips_of_node_attributes_are_spoken_about(slip):
+    with pytest.warns(
+        UserWarning, match=rf"node attribute {next(iter(slip))!r} \('a'\) is read by nobody; did you mean"
+    ):
+        Topology(drawn({"a": {"shape": 1} | slip, "b": 1}))
+
+
+@pytest.mark.parametrize("slip", [{"Kind": "a"}, {"kidn": "a"}, {"Tie": "a"}, {"ties": "a"}])
+def test_slips_of_edge_attributes_are_spoken_about(slip):
+    with pytest.warns(
+        UserWarning, match=rf"edge attribute {next(iter(slip))!r} \('a' on \('a', 'b'\)\) is read by nobody"
+    ):
+        Topology(drawn({"a": 1, "b": 1}, [("a", "b", slip)]))
+
+
+def test_the_users_own_attributes_are_left_alone():
+    own = {"pos": (0, 1), "label": "A", "color": "red", "type": "x", "rule": "z", "weight": 3, "colour": None}
+    graph = drawn({"a": {"shape": 1} | own, "b": 1}, [("a", "b", {"label": "f", "style": "dotted", 3: 4})])
+    graph.nodes["b"][3] = "y"
+    assert Topology(graph).columns.left_out == {"label": "'f' on ('a', 'b')", "style": "'dotted' on ('a', 'b')"}
+
+
+def test_a_shape_under_another_name_is_guessed():
+    with pytest.raises(ValueError, match=r"`shape` is missing \(is it 'shpae'\?\)"):
+        Topology(drawn({"a": {"shpae": 3}}))
+
+
+def test_what_is_left_out_makes_no_difference():
+    graph, other = _plain(), _plain()
+    nx.set_edge_attributes(other, "0.5", "delay")
+    one, two = Topology(graph), Topology(other)
+    assert one == two
+    assert two.columns.left_out == {"delay": "'0.5' on ('a', 'b'), ('b', 'a')"}
+    assert pickle.loads(pickle.dumps(two)) == one

@@ -7,7 +7,7 @@ could be written to; the columns are a few read-only NumPy arrays.
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import jax
@@ -38,7 +38,8 @@ class NodeClass(NamedTuple):
 class Columns:
     """Nodes and edges as columns; `node_class` and `edge_class` index the tables beside them.
 
-    `held` are the nodes that keep their state unless they are let go, the inputs among them.
+    `held` are the nodes that keep their state unless they are let go, the inputs among them. `left_out` has an example
+    of each edge attribute that holds no numbers; it serves errors alone, and is no part of what makes topologies equal.
     """
 
     names: Sequence[Name]
@@ -57,6 +58,7 @@ class Columns:
     held: tuple[int, ...]
     node_kinds: tuple[str, ...]
     edge_kinds: tuple[str, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         for array in self.long():
@@ -69,7 +71,7 @@ class Columns:
 
     def state(self) -> tuple:
         """The fields in order, as `Columns(*state)` takes them."""
-        return tuple(getattr(self, field.name) for field in fields(self))
+        return tuple(getattr(self, field.name) for field in fields(self) if field.name != "left_out")
 
 
 class Problems:
