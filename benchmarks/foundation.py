@@ -34,7 +34,6 @@ def recurrent(units):
     """One population of sign units, all to all."""
     graph = dx.topologies.sequential([8, units, 8], backward=False)
     graph.remove_nodes_from([0, 2])
-    graph.graph.update(inputs=[], outputs=[])
     topology = dx.Topology(graph)
     network = dx.Network(topology, {"recurrent": dx.dense()}, dx.sign, key=jax.random.key(0))
     return network, spins(topology)

@@ -244,8 +244,8 @@ def windows(options):
         ("windows on a shared array", views, dx.dense()),
     ):
         graph.add_edge("image", "image", kind="hold")
-        graph.graph["inputs"] = []
-        network = dx.Network(dx.Topology(graph), {"forward": coupling, "hold": dx.relay()}, CLIP, key=KEY)
+        topology = dx.Topology(graph, inputs=[])
+        network = dx.Network(topology, {"forward": coupling, "hold": dx.relay()}, CLIP, key=KEY)
         state = random_state(network.topology, 64)
         report(
             f"5 × 5 windows on 28 × 28, 16 filters, B = 64, {name}",

@@ -57,11 +57,20 @@ def random_state(topology: dx.Topology, batch: int, seed: int = 0) -> dx.GraphSt
     return state.replace(jax.tree.unflatten(jax.tree.structure(state.arrays), [jnp.asarray(a) for a in arrays]))
 
 
-def _graph(nodes: dict, edges: list, multi: bool = False, **attributes: Any) -> nx.DiGraph:
+def marked(graph: nx.DiGraph, **roles: Any) -> nx.DiGraph:
+    """The graph with the roles of nodes on the nodes, `inputs=[...]`, `outputs=[...]`, `held=[...]`."""
+    for role, nodes in zip(["input", "output", "held"], map(roles.get, ["inputs", "outputs", "held"]), strict=True):
+        for place, node in enumerate(nodes or ()):
+            graph.nodes[node].setdefault("role", {})[role] = place
+    return graph
+
+
+def _graph(nodes: dict, edges: list, multi: bool = False, arrays: Any = None, **roles: Any) -> nx.DiGraph:
     graph = nx.MultiDiGraph() if multi else nx.DiGraph()
-    graph.graph.update(attributes)
+    graph.graph.update({} if arrays is None else {"arrays": arrays})
     for name, given in nodes.items():
         graph.add_node(name, **(given if isinstance(given, dict) else {"shape": given}))
+    marked(graph, **roles)
     for u, v, *rest in edges:
         graph.add_edge(u, v, **({"kind": "loop" if u == v else "edge"} | (rest[0] if rest else {})))
     return graph
@@ -122,8 +131,9 @@ def _tied():
 
 def _scalars():
     wiring = nx.gnp_random_graph(12, 0.3, seed=1, directed=True)
-    graph = nx.DiGraph(inputs=[0, 3])
+    graph = nx.DiGraph()
     graph.add_nodes_from(range(12), shape=())
+    marked(graph, inputs=[0, 3])
     rng = np.random.default_rng(0)
     graph.add_edges_from((u, v, {"kind": "synapse", "weight": rng.integers(-64, 64) / 64}) for u, v in wiring.edges)
     return graph

@@ -55,7 +55,7 @@ def test_windows_tile_the_padded_image(geometry):
     assert all(at in axis for corner in corners for at, axis in zip(corner, starts, strict=True))
     # interior and border cover every cell of the padded image exactly once
     covered = np.zeros((*padded, 2), int)
-    for name in ["image", *graph.graph["held"]]:
+    for name in ["image", *(node for node, role in graph.nodes(data="role") if role == "held")]:
         covered[graph.nodes[name]["index"]] += 1
     assert (covered == 1).all()
     topology = Topology(graph)

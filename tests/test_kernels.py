@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
+from helpers import marked
 
 import darnax as dx
 from darnax import topologies
@@ -189,15 +190,15 @@ def gnp(nodes, degree, **attributes):
     nx.set_node_attributes(g, {v: {"shape": attributes.get("shape", ())} for v in g})
     for u, v in g.edges:
         g.edges[u, v].update(weight=float(np.cos(3 * u + v)), **attributes.get("edge", {}))
-    g.graph["inputs"] = attributes.get("inputs", ())
-    return g
+    return marked(g, inputs=attributes.get("inputs", ()))
 
 
 def windows(back=False, **arguments):
     """Windows on an image and features; with `back`, only what features say to windows."""
     g = topologies.convolutional((6, 7, 2), (3, 2), backward=True, **arguments)
     g.remove_edges_from([e for e in g.edges if (g.edges[e]["kind"] == "backward") != back])
-    g.graph.update(inputs=[], edge_kinds=())
+    del g.nodes["image"]["role"]
+    g.graph.update(edge_kinds=())
     return g
 
 

@@ -54,8 +54,7 @@ def test_kinds_are_known_where_a_short_chain_has_no_such_edge():
 def test_a_user_edits_it_before_compiling():
     graph = topologies.sequential([3, 5, 5, 2])
     graph.add_edge(0, 3, kind="skip")
-    graph.add_node("teacher", shape=2, kind="teacher")
-    graph.graph["inputs"].append("teacher")
+    graph.add_node("teacher", shape=2, kind="teacher", role="input")
     topology = Topology(graph)
     assert (0, 3) in topology.edges
     assert "skip" in topology.edge_kinds

@@ -3,7 +3,7 @@
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, Case, Loop, assert_state, loop_order, random_state
+from helpers import CASES, Case, Loop, assert_state, loop_order, marked, random_state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -95,8 +95,7 @@ def random_graph(rng):
                 tie = {"tie": f"{shape[u]}{shape[v]}"} if u != v and rng.random() < 0.3 else {}
                 graph.add_edge(u, v, kind="loop" if u == v else "edge", **tie)
     stacked = [node for node in nodes if not isinstance(node, tuple)]
-    graph.graph["inputs"] = stacked[: rng.integers(0, 2)]
-    return graph
+    return marked(graph, inputs=stacked[: rng.integers(0, 2)])
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))

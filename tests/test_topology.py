@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -13,24 +14,26 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES
-from hypothesis import given, settings
+from helpers import CASES, marked
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import darnax as dx
 from darnax import Topology
+from darnax.topologies import serial
+from darnax.topologies.memory import remembered
 from darnax.topologies.names import hashes
 
 QUICK = settings(max_examples=60, deadline=None)
 
 
-def drawn(nodes, edges=(), multi=False, **attributes):
+def drawn(nodes, edges=(), multi=False, inputs=(), outputs=(), **attributes):
     """A graph from `{name: attributes or shape}` and `(u, v, attributes)` or `(u, v, key, attributes)`."""
     graph = nx.MultiDiGraph(**attributes) if multi else nx.DiGraph(**attributes)
     for name, given_ in nodes.items():
         graph.add_node(name, **(given_ if isinstance(given_, dict) else {"shape": given_}))
     graph.add_edges_from(edges)
-    return graph
+    return marked(graph, inputs=inputs, outputs=outputs)
 
 
 def _names():
@@ -155,8 +158,9 @@ CHANGES = {
     "integer weights": lambda g: [d.update(weight=int(d["weight"])) for *_, d in g.edges(data=True)],
     "no weight": lambda g: g.edges["a", "b"].pop("weight"),
     "name of the weight": lambda g: g.edges["a", "b"].update(width=g.edges["a", "b"].pop("weight")),
-    "inputs": lambda g: g.graph.update(inputs=["a"]),
-    "outputs": lambda g: g.graph.update(outputs=["a"]),
+    "inputs": lambda g: g.nodes["a"].update(role="input"),
+    "outputs": lambda g: g.nodes["a"].update(role="output"),
+    "held": lambda g: g.nodes["a"].update(role="held"),
     "declared array": lambda g: g.graph.update(arrays={"image": 3}),
     "index": lambda g: g.nodes["v"].update(index=slice(1, 3)),
     "known kinds": lambda g: g.graph.update(edge_kinds=["edge", "another"]),
@@ -210,7 +214,7 @@ def layout_of_a_drawing():
     names = ["ni", "x", ("x", 1), "in", 5]
     nodes = {name: {"shape": 2, "kind": str(name)} for name in names}
     edges = [(u, v, {"kind": str(u), "tie": str(v)}) for u in names for v in names]
-    topology = Topology(drawn(nodes, edges, inputs={"in", "ni"}))
+    topology = Topology(drawn(nodes, edges), inputs={"in", "ni"})
     groups = [[group.kind, group.tie, group.edges.tolist()] for group in topology.groups]
     return json.dumps([topology.to_json(), topology.edge_hashes.tolist(), list(topology.arrays), groups])
 
@@ -341,15 +345,15 @@ def test_numbers_of_every_sort_are_columns():
 
 
 def test_numpy_integers_are_names():
-    graph = drawn({np.int64(0): 1, np.uint8(1): 1, ("a", np.int16(2)): 1}, inputs=[np.int32(1)])
-    topology = Topology(graph)
+    graph = drawn({np.int64(0): 1, np.uint8(1): 1, ("a", np.int16(2)): 1}, outputs=[np.int32(0)])
+    topology = Topology(graph, inputs=[np.int32(1)])
     assert [type(name) for name in topology.nodes[:2]] == [int, int]
     assert topology == Topology.from_json(topology.to_json())
-    assert topology.inputs == (1,)
+    assert (topology.inputs, topology.outputs) == ((1,), (0,))
     assert ("a", 2) in topology
 
 
-def test_arguments_go_before_what_rides_on_the_graph():
+def test_arguments_go_before_what_is_marked():
     graph = drawn({"a": 1, "b": {"array": "x"}}, inputs=["a"], outputs=["a"], arrays={"x": 2})
     topology = Topology(graph, inputs=["b"], outputs=[], arrays={"x": 3})
     assert (topology.inputs, topology.outputs, topology.shape("b")) == (("b",), (), (3,))
@@ -426,7 +430,7 @@ ERRORS = {
     "text shape": (one({"shape": "2"}), ValueError, ["node 'a'", "'2'"]),
     "dtype": (one({"shape": 2, "dtype": "float31"}), ValueError, ["node 'a'", "`dtype`", "'int8'", "'float31'"]),
     "no dtype": (one({"shape": 2, "dtype": None}), ValueError, ["node 'a'", "`dtype`", "None"]),
-    "text dtype": (one({"shape": 2, "dtype": str}), ValueError, ["node 'a'", "`dtype`", "class 'str'"]),
+    "text dtype": (one({"shape": 2, "dtype": str}), ValueError, ["node 'a'", "`dtype`", "the class str"]),
     "node kind": (one({"shape": 2, "kind": 3}), ValueError, ["node 'a'", "`kind` is a str", "3"]),
     "list as kind": (one({"shape": 2, "kind": ["k"]}), ValueError, ["node 'a'", "`kind` is a str", r"\['k'\]"]),
     "edge kind": (one(edges=[("a", "b", {"kind": 3})]), ValueError, [r"edge \('a', 'b'\)", "`kind` is a str", "3"]),
@@ -474,7 +478,6 @@ ERRORS = {
         ValueError,
         [r"`outputs` names \['a'\]", "does not have"],
     ),
-    "input on the graph": (one(inputs=["q"]), ValueError, [r"`graph.graph\['inputs'\]` names 'q'"]),
     "input as text": (lambda: Topology(_plain(), inputs="a"), TypeError, ["`inputs` is a sequence", r"write \['a'\]"]),
     "input as number": (lambda: Topology(_plain(), inputs=3), TypeError, ["`inputs` is a sequence", r"write \[3\]"]),
     "input as tuple": (
@@ -553,3 +556,313 @@ def test_refuses(wrong):
     for word in words:
         with pytest.raises(error, match=word):
             call()
+
+
+# roles ride on nodes, and follow them through networkx
+
+
+@graphs
+def test_roles_follow_nodes_that_are_renamed(graph):
+    drawing = Topology(graph()).to_networkx()
+    topology, names = Topology(drawing), list(drawing)
+    turned = dict(zip(names, names[1:] + names[:1], strict=True))  # every name is taken from another node
+    for renamed, new in (
+        (nx.relabel_nodes(drawing, turned), turned),
+        (nx.convert_node_labels_to_integers(drawing), {name: i for i, name in enumerate(names)}),
+        (nx.relabel_nodes(drawing, lambda name: ("part", name)), {name: ("part", name) for name in names}),
+    ):
+        other = Topology(renamed)
+        for ours, theirs in ((topology.inputs, other.inputs), (topology.outputs, other.outputs)):
+            assert tuple(new[name] for name in ours) == theirs
+        assert {new[name] for name in topology.held} == set(other.held)
+
+
+@pytest.mark.parametrize("join", [nx.union, nx.compose, lambda a, b: nx.disjoint_union(b, nx.DiGraph(a))])
+def test_inputs_of_both_parts_remain(join):
+    left = nx.relabel_nodes(dx.topologies.sequential([2, 3, 4]), lambda i: ("left", i))
+    right = nx.relabel_nodes(dx.topologies.sequential([5, 6]), lambda i: ("right", i))
+    topology = Topology(join(left, right))
+    assert sorted(topology.shape(node) for node in topology.inputs) == [(2,), (5,)]
+    assert sorted(topology.shape(node) for node in topology.outputs) == [(4,), (6,)]
+
+
+def test_a_part_keeps_its_roles():
+    graph = dx.topologies.sequential([2, 3, 4])
+    assert Topology(graph.subgraph([0, 1])).inputs == (0,)
+    assert Topology(graph.subgraph([0, 1])).outputs == ()
+    assert Topology(graph.reverse()).outputs == (2,)
+    assert Topology(graph.copy(), inputs=[], outputs=[1]).outputs == (1,)
+
+
+def test_roles_travel_through_json_of_networkx():
+    graph = drawn(dict.fromkeys([("a", 1), "a", 7, 2**70], 2))
+    topology = Topology(graph, inputs=["a", ("a", 1), 7], outputs=[2**70, 7, "a"])
+    data = json.loads(json.dumps(nx.node_link_data(topology.to_networkx(), edges="edges")))
+    for node in data["nodes"]:
+        node["shape"] = tuple(node["shape"])
+    back = Topology(nx.node_link_graph(data, directed=True, edges="edges"))
+    assert (back.inputs, back.outputs) == (topology.inputs, topology.outputs)
+
+
+ROLES = {
+    "one": ({"a": "input", "b": "output"}, (("a",), ("b",), ("a",))),
+    "both": ({"a": "input, output"}, (("a",), ("a",), ("a",))),
+    "a tuple": ({"b": ("output", "held")}, ((), ("b",), ("b",))),
+    "a set": ({"b": {"output", "held"}}, ((), ("b",), ("b",))),
+    "drawn order": ({"c": "input", "a": "input"}, (("a", "c"), (), ("a", "c"))),
+    "places": (
+        {"a": {"input": 2}, "b": {"input": -1, "output": 0}, "c": "input"},
+        (("b", "c", "a"), ("b",), ("a", "b", "c")),
+    ),
+    "none": ({"a": None, "b": (), "c": []}, ((), (), ())),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("marks", "expected"), ROLES.values(), ids=ROLES.keys())
+def test_roles_are_read_from_nodes(marks, expected):
+    graph = drawn(dict.fromkeys("abc", 1))
+    nx.set_node_attributes(graph, marks, "role")
+    topology = Topology(graph)
+    assert (topology.inputs, topology.outputs, topology.held) == expected
+    again = Topology(topology.to_networkx())
+    assert again == topology
+    assert (again.inputs, again.outputs, again.held) == expected
+
+
+@pytest.mark.parametrize(
+    "role", ["inputs", "inptu", "", "input,", 3, True, ("input", 1), {"input": 0.5}, {"input": "x"}], ids=str
+)
+def test_a_role_that_there_is_not_is_refused(role):
+    with pytest.raises(ValueError, match=r"node 'a': `role` is 'input', 'output' or 'held', .*; write one"):
+        Topology(drawn({"a": {"shape": 1, "role": role}, "b": 1}))
+
+
+def test_names_on_a_graph_are_refused_unless_they_say_what_the_marks_say():
+    graph = nx.DiGraph(inputs=[2], held=[])
+    graph.add_nodes_from([2, 1, 0], shape=4)
+    for changed in (graph, nx.convert_node_labels_to_integers(graph)):
+        with pytest.raises(ValueError, match=r"`graph.graph\['inputs'\]` is \[2\], .*\['role'\] = 'input'.*inputs=\["):
+            Topology(changed)
+        assert Topology(changed, inputs=[2]).inputs == (2,)
+    graph.nodes[2]["role"] = "input"
+    assert Topology(graph).inputs == (2,)
+    with pytest.raises(ValueError, match="do not follow nodes"):
+        Topology(nx.convert_node_labels_to_integers(graph))
+    with pytest.raises(ValueError, match="JSON turns tuples into lists"):
+        Topology(drawn({(0, 0): 1}), outputs=[[0, 0]])
+
+
+# what follows from a topology lives as long as it does
+
+
+def test_results_are_remembered_on_the_topology_and_freed_with_it():
+    calls = []
+
+    @remembered
+    def wide(topology, *nodes):
+        """The widths of nodes."""
+        calls.append(nodes)
+        return np.asarray([topology.shape(node)[0] for node in nodes])
+
+    assert wide.__doc__ == "The widths of nodes."
+    topology, other = Topology(drawn({"a": 1, "b": 2})), Topology(drawn({"a": 3}))
+    first = wide(topology, "a", "b")
+    assert wide(topology, "a", "b") is first
+    assert wide(other, "a").tolist() == [3]
+    assert wide(topology, "b").tolist() == [2]
+    assert calls == [("a", "b"), ("a",), ("b",)]
+    with pytest.raises(KeyError):
+        wide(topology, "q")
+    for i in range(300):
+        wide(topology, *"ab" * i)
+    assert wide(topology, "a", "b") is not first, "the number of results is bounded"
+    alive, kept = weakref.ref(topology), weakref.ref(first)
+    gc.disable()  # without circles, nothing waits for the garbage collector
+    try:
+        del topology, first
+        assert alive() is None
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_a_topology_that_states_used_is_freed():
+    topology = Topology.from_edges([0, 1], [1, 0], inputs=[0])
+    state = dx.GraphState(topology).init(np.ones(3)).replace_val(1, np.ones(3))
+    state = state.replace({0: state[1]}).replace(state.arrays)
+    alive = weakref.ref(topology)
+    del topology, state
+    gc.collect()
+    assert alive() is None
+
+
+# files say anything, and are checked as drawings are
+
+
+def sound(topology):
+    """What a drawing gives is equal to what was loaded."""
+    assert Topology(topology.to_networkx()) == topology
+    assert topology.summary()
+    if sum(math.prod(spec.shape) for spec in topology.arrays.values()) > 10**6:
+        return
+    state = dx.GraphState(topology)
+    assert all(state[node].shape == (1, *topology.shape(node)) for node in list(topology.nodes)[:3])
+
+
+def with_digest_of_its_own(data):
+    """The text of changed data, whose digest says what its author wants it to say."""
+    try:
+        data["digest"] = serial.digest(serial._columns(data)).hex()
+    except Exception:
+        data["digest"] = ""
+    return json.dumps(data)
+
+
+SMALL = {name: graph for name, graph in GRAPHS.items() if len(graph()) < 13}
+ODD = st.one_of(
+    st.integers(-2, 12), st.sampled_from([2**31 - 1, 2**31, 2**63, -(2**31), 10**30, 1.5, float("nan"), float("inf")]),
+    st.sampled_from([None, True, False, "", "a", "image", "node", "float32", "object", "x" * 50]),
+    st.sampled_from([[], {}, [0], [[0]], [1, 2], [[[]]], {"0": [0]}, {"a": 1}, [None], ["a", "b"], [0, 1, 1]]),
+)  # fmt: skip
+
+
+def places(data, path=()):
+    """Every place in nested data, as the keys that lead there."""
+    yield path
+    inside = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, part in inside:
+        yield from places(part, (*path, key))
+
+
+def changed(data, path, draw):
+    """Another value, one entry less or twice, or two exchanged, at some place."""
+    inside = data
+    for key in path[:-1]:
+        inside = inside[key]
+    how = draw(st.sampled_from(["replace", "drop", "double", "swap", "nudge"]))
+    here = inside[path[-1]]
+    if how == "drop":
+        del inside[path[-1]]
+    elif how == "double" and isinstance(inside, list):
+        inside.insert(path[-1], copy.deepcopy(here))
+    elif how == "swap" and isinstance(here, list) and len(here) > 1:
+        i, j = draw(st.lists(st.integers(0, len(here) - 1), min_size=2, max_size=2, unique=True))
+        here[i], here[j] = here[j], here[i]
+    elif how == "nudge" and isinstance(here, int):
+        inside[path[-1]] = here + draw(st.sampled_from([-1, 1]))
+    else:
+        inside[path[-1]] = copy.deepcopy(draw(ODD))
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(list(SMALL)), st.data())
+def test_whatever_a_file_says_is_a_sound_topology_or_refused(name, data):
+    content = json.loads(Topology(SMALL[name]()).to_json())
+    for _ in range(data.draw(st.integers(1, 2))):
+        path = data.draw(st.sampled_from([path for path in places(content) if path and path[0] != "digest"]))
+        changed(content, path, data.draw)
+    text = with_digest_of_its_own(content)
+    try:
+        topology = Topology.from_json(text)
+    except ValueError:
+        return
+    sound(topology)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        '{"format": ' * 50_000,
+        "null",
+        "1" * 10_000,
+        b"\xff",
+        '{"format": "darnax topology 1"}',
+        3.0,
+        {},
+    ],
+    ids=lambda text: str(text)[:20],
+)
+def test_texts_of_any_sort_and_depth_are_refused(text):
+    with pytest.raises(ValueError, match=r"`text` .*; (give|change)"):
+        Topology.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("names", 10**12), ("names", [[[["a"] * 3] * 3] * 3] * 3), ("arrays", {"image": [2**31, 2**31]}),
+        ("arrays", {"image": [1] * 100}), ("inputs", [-1]), ("inputs", [0, 0]), ("held", [9]), ("edge_kinds", []),
+        ("columns", [[0, 0, 0], [0, -1], [1, 0], [0, 0], [1.0, 2.0]]), ("columns", [[0, 1, 2], [0, 9], [1, 0], [0, 0]]),
+        ("views", {"0": [0]}), ("views", {}), ("keys", [0, 0]), ("attributes", [["weight", "object", True]]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_files_that_reach_outside_are_refused_before_memory_is_taken(key, value):
+    content = json.loads(Topology(_plain()).to_json())
+    content[key] = value
+    with pytest.raises(ValueError, match="`text` was changed"):
+        Topology.from_json(with_digest_of_its_own(content))
+
+
+def test_a_large_view_costs_no_memory():
+    graph = drawn(
+        {"all": {"array": "x", "role": "input"}, "half": {"array": "x", "index": slice(10**9)}}, arrays={"x": 2**31 - 1}
+    )
+    topology = Topology.from_json(Topology(graph).to_json())
+    assert topology.shape("half") == (10**9,)
+
+
+def test_what_was_pickled_is_checked_too():
+    topology = Topology(_plain())
+    restore, state = topology.__reduce__()
+    for i in range(len(state)):
+        for odd in (None, (), {}, -1, np.asarray([5, 5, 5], np.int32), ("a", "a", "a"), {"image": (-1,)}):
+            try:
+                other = restore(*state[:i], odd, *state[i + 1 :])
+            except ValueError:
+                continue
+            sound(other)
+
+
+# attributes that nobody reads
+
+
+@pytest.mark.parametrize(
+    "slip", [{"Kind": "a"}, {"knid": "a"}, {"kinds": "a"}, {"dytpe": "int8"}, {"roles": "input"}, {"arry": "x"}]
+)
+def test_slips_of_node_attributes_are_spoken_about(slip):
+    with pytest.warns(
+        UserWarning, match=rf"node attribute {next(iter(slip))!r} \('a'\) is read by nobody; did you mean"
+    ):
+        Topology(drawn({"a": {"shape": 1} | slip, "b": 1}))
+
+
+@pytest.mark.parametrize("slip", [{"Kind": "a"}, {"kidn": "a"}, {"Tie": "a"}, {"ties": "a"}])
+def test_slips_of_edge_attributes_are_spoken_about(slip):
+    with pytest.warns(
+        UserWarning, match=rf"edge attribute {next(iter(slip))!r} \('a' on \('a', 'b'\)\) is read by nobody"
+    ):
+        Topology(drawn({"a": 1, "b": 1}, [("a", "b", slip)]))
+
+
+def test_the_users_own_attributes_are_left_alone():
+    own = {"pos": (0, 1), "label": "A", "color": "red", "type": "x", "rule": "z", "weight": 3, "colour": None}
+    graph = drawn({"a": {"shape": 1} | own, "b": 1}, [("a", "b", {"label": "f", "style": "dotted", 3: 4})])
+    graph.nodes["b"][3] = "y"
+    assert Topology(graph).columns.left_out == {"label": "'f' on ('a', 'b')", "style": "'dotted' on ('a', 'b')"}
+
+
+def test_a_shape_under_another_name_is_guessed():
+    with pytest.raises(ValueError, match=r"`shape` is missing \(is it 'shpae'\?\)"):
+        Topology(drawn({"a": {"shpae": 3}}))
+
+
+def test_what_is_left_out_makes_no_difference():
+    graph, other = _plain(), _plain()
+    nx.set_edge_attributes(other, "0.5", "delay")
+    one, two = Topology(graph), Topology(other)
+    assert one == two
+    assert two.columns.left_out == {"delay": "'0.5' on ('a', 'b'), ('b', 'a')"}
+    assert pickle.loads(pickle.dumps(two)) == one

@@ -1,5 +1,6 @@
 """The state of any topology: a few global arrays, and nodes as views of them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,9 +11,11 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Shaped
 
-from darnax import _text
-from darnax.states.state import State, allocate, as_array, cast, checked, layers
+from darnax import _text, checks
+from darnax.states import cells
+from darnax.states.state import State, check_width
 from darnax.states.subgraph import Subgraph, subgraph
+from darnax.states.values import as_array, cast, checked, layers
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
@@ -38,7 +41,7 @@ class Arrays(Mapping):
         return len(self._names)
 
     def __repr__(self) -> str:
-        return f"Arrays({dict(self)!r})"
+        return f"Arrays({{{_text.arrays(self)}}})"
 
     def tree_flatten_with_keys(self):
         """For JAX."""
@@ -80,23 +83,21 @@ class GraphState(State):
     topology: Topology = eqx.field(static=True)
 
     def __init__(self, topology: Any, batch_size: Any = 1):
-        if not isinstance(topology, Topology):
-            came = type(topology).__name__
-            raise TypeError(f"`topology` is a darnax.Topology, but got {came}; compile a graph as Topology(graph)")
-        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ValueError(f"`batch_size` is an int of at least 1, but got {batch_size!r}; give one")
-        self.topology = topology
-        zeros = [allocate((*spec.shape, int(batch_size)), spec.dtype) for spec in topology.arrays.values()]
-        self.arrays = Arrays(tuple(topology.arrays), tuple(zeros))
+        advice = "compile a graph as Topology(graph)"
+        self.topology = checks.instance("topology", topology, Topology, "a darnax.Topology", advice)
+        batch_size = checks.count("batch_size", batch_size, 1)
+        check_width(topology.layout.dtypes)
+        zeros = cells.zeros_program(topology.layout.sizes, batch_size)
+        self.arrays = Arrays(tuple(topology.arrays), tuple(zeros[name] for name in topology.arrays))
 
     @property
     def batch_size(self) -> int:
         """How many samples are held."""
-        return jax.tree.leaves(self.arrays)[0].shape[-1]
+        return _array(self, next(iter(self.topology.arrays))).shape[-1]
 
     def __getitem__(self, key: Any) -> Shaped[Array, "batch *shape"]:
-        view = self.topology.view(self._node(key))
-        return jnp.moveaxis(self.arrays[view.array][view.index], -1, 0)
+        view = self.topology.view(key)
+        return cells.read(_array(self, view.array), view.index)
 
     def __iter__(self) -> Iterator[Name]:
         return iter(self.topology.nodes)
@@ -105,7 +106,7 @@ class GraphState(State):
         return len(self.topology)
 
     def __contains__(self, key: object) -> bool:
-        return self._node(key) in self.topology
+        return key in self.topology
 
     @property
     def readout(self) -> Any:
@@ -122,12 +123,11 @@ class GraphState(State):
         such. Raises `ValueError` or `TypeError` if a name, shape, dtype or batch is wrong or two values
         meet on a cell.
         """
-        values = self._named("x", x, self.topology.inputs)
-        values += [] if y is None else self._named("y", y, self.topology.outputs)
+        values = _named(self.topology, "x", x, self.topology.inputs)
+        values += [] if y is None else _named(self.topology, "y", y, self.topology.outputs)
         if not values:
             raise ValueError("`x` is empty and gives no batch; give a value, or use GraphState(topology, batch_size)")
-        fresh = self._all_checked(values, None)
-        return GraphState(self.topology, len(next(iter(fresh.values()))))._write(fresh)
+        return _fresh(self, _all_checked(self.topology, values, None))
 
     def replace(self, value: Any) -> "GraphState":
         """Buffers replaced: all by what `.arrays` gives, or some by a mapping from nodes to `(B, *shape)`.
@@ -136,22 +136,22 @@ class GraphState(State):
         does. A mapping keeps the batch of the state; the other two may bring another.
         """
         if isinstance(value, Arrays):
-            return self._from_arrays(value)
+            return _from_arrays(self, value)
         if isinstance(value, Mapping):
-            return self._write(self._all_checked(self._named("value", value), self.batch_size))
+            return _write(self, _all_checked(self.topology, _named(self.topology, "value", value), self.batch_size))
         if not isinstance(self.topology.nodes, range):
             raise TypeError(
                 "`value` is what `.arrays` gives or a mapping from nodes to arrays, but got "
-                f"{type(value).__name__}; lists are for nodes 0 to L-1"
+                f"{checks.came(value)}; lists are for nodes 0 to L-1"
             )
-        fresh = self._all_checked([(f"`value[{i}]`", i, v) for i, v in enumerate(layers(value, len(self)))], None)
-        return GraphState(self.topology, len(fresh[0]))._write(fresh)
+        values = [(f"`value[{i}]`", i, buffer) for i, buffer in enumerate(layers(value, len(self)))]
+        return _fresh(self, _all_checked(self.topology, values, None))
 
     def replace_val(self, key: Any, value: Any) -> "GraphState":
         """The buffer of one node replaced by `value: (B, *shape)`, of the same batch."""
-        node = self._node(key)
-        self.topology.index(node)
-        return self._write(self._all_checked([(f"`value` for node {node!r}", node, value)], self.batch_size))
+        at = self.topology.index(key)
+        what = f"`value` for node {self.topology.nodes[at]!r}"
+        return _write(self, _all_checked(self.topology, [(what, at, value)], self.batch_size))
 
     def graphs_tuple(self, edge_kind: Any) -> jraph.GraphsTuple:
         """The edges of one kind as a batch of B jraph graphs, one a sample.
@@ -170,7 +170,7 @@ class GraphState(State):
             ```
         """
         graph, batch = subgraph(self.topology, edge_kind), self.batch_size
-        nodes = jnp.moveaxis(self._rows(graph)[graph.rows], -1, 0)
+        nodes = jnp.moveaxis(_rows(self, graph)[graph.rows], -1, 0)
         offset = len(graph.nodes) * jnp.arange(batch, dtype=jnp.int32)[:, None]
         return jraph.GraphsTuple(
             nodes=nodes.reshape(-1, *graph.shape),
@@ -188,93 +188,113 @@ class GraphState(State):
         Raises `ValueError` or `TypeError` if their number, shape or dtype is another, or if views overlap.
         """
         graph, batch = subgraph(self.topology, edge_kind), self.batch_size
-        self._refuse_overlaps([self.topology.nodes[i] for i in graph.nodes] if graph.shared else [])
+        if graph.shared:
+            _refuse_overlaps(self.topology, graph.nodes.tolist())
+        advice = "give what graphs_tuple gives, with other nodes"
+        graphs = checks.instance("graphs", graphs, jraph.GraphsTuple, "a jraph.GraphsTuple", advice)
         nodes = checked("`graphs.nodes`", graphs.nodes, graph.shape, graph.dtype, batch * len(graph.nodes))
         nodes = jnp.moveaxis(nodes.reshape(batch, len(graph.nodes), *graph.shape), 0, -1)
-        rows = self._rows(graph).at[graph.rows].set(nodes)
-        return self._with({**self.arrays, graph.array: rows.reshape(self.arrays[graph.array].shape)})
+        rows = _rows(self, graph).at[graph.rows].set(nodes)
+        return _with(self, {**self.arrays, graph.array: rows.reshape(self.arrays[graph.array].shape)})
 
-    def _rows(self, graph: Subgraph):
-        item = self.topology.arrays[graph.array].item
-        return self.arrays[graph.array].reshape(-1, *item, self.batch_size)
 
-    def _node(self, key: Any) -> Any:
-        nodes = self.topology.nodes
-        negative = isinstance(nodes, range) and isinstance(key, (int, np.integer)) and -len(nodes) <= key < 0
-        return int(key) + len(nodes) if negative else key
+def _rows(state: GraphState, graph: Subgraph):
+    item = state.topology.arrays[graph.array].item
+    return _array(state, graph.array).reshape(-1, *item, state.batch_size)
 
-    def _named(self, argument: str, value: Any, default: tuple = ()) -> list[tuple[str, Name, Any]]:
-        """What to call each value in an error, its node, and the value."""
-        if isinstance(value, Mapping):
-            nodes = [self._node(key) for key in value]
-            self.topology.indices(argument, nodes)
-            return [(f"`{argument}` for node {n!r}", n, v) for n, v in zip(nodes, value.values(), strict=True)]
-        if len(default) != 1:
-            which = {"x": "inputs", "y": "outputs"}[argument]
-            have = f"the {which} {_text.names(default)}" if default else f"no {which}"
-            raise ValueError(f"the topology has {have}; give `{argument}` as a mapping from nodes to arrays")
-        return [(f"`{argument}` for node {default[0]!r}", default[0], value)]
 
-    def _all_checked(self, values: list[tuple[str, Name, Any]], batch: int | None) -> dict:
-        """Buffers of one batch by node, no two of them on one cell."""
-        self._refuse_overlaps([node for _, node, _ in values])
-        fresh = {}
-        for what, node, value in values:
-            cls = self.topology.node_class(self.topology.index(node))
-            fresh[node] = checked(what, value, cls.shape, cls.dtype, batch)
-            batch = len(fresh[node])
-        return fresh
+def _array(state: GraphState, name: str) -> Any:
+    """An array of the state; one with more axes, as `vmap` gives it, is of no state but of a stack of them."""
+    array, axes = state.arrays[name], 1 + len(state.topology.arrays[name].shape)
+    if array.ndim != axes:
+        raise ValueError(
+            f"the state is a stack of states: its array {name!r} has {array.ndim} axes where one state has {axes}; "
+            "take one, as in jax.tree.map(lambda leaf: leaf[0], states), or work inside jax.vmap"
+        )
+    return array
 
-    def _refuse_overlaps(self, nodes: list):
-        """Two values for one cell: only one could be kept."""
-        if len(set(nodes)) < len(nodes):
-            raise ValueError(f"some node is set twice: {_text.names(nodes)}; give each value once")
-        clash = self.topology.layout.clashing(np.asarray([self.topology.index(node) for node in nodes], np.int64))
-        if clash:
-            who = _text.names(self.topology.nodes[i] for i in clash)
-            raise ValueError(
-                f"nodes {who} overlap on a shared array, so that one value would overwrite another; "
-                "set one of them, or write one after another with replace_val"
-            )
 
-    def _write(self, values: dict) -> "GraphState":
-        """Buffers that were checked, written into their arrays; many rows of one array in one operation."""
-        arrays = dict(self.arrays)
-        rows: dict[str, list] = {}
-        for node, value in values.items():
-            view = self.topology.view(node)
-            if self.topology.arrays[view.array].shared:
-                arrays[view.array] = arrays[view.array].at[view.index].set(jnp.moveaxis(value, 0, -1))
-            else:
-                rows.setdefault(view.array, []).append((view.index[0], value))
-        for name, pairs in rows.items():
-            pairs.sort(key=lambda pair: pair[0])
-            at = np.asarray([row for row, _ in pairs], np.int32)
-            stacked = jnp.moveaxis(jnp.stack([value for _, value in pairs]), 1, -1)
-            whole = len(at) == self.topology.arrays[name].rows
-            arrays[name] = stacked if whole else arrays[name].at[at].set(stacked)
-        return self._with(arrays)
+def _named(topology: Topology, argument: str, value: Any, default: tuple = ()) -> list[tuple[str, int, Any]]:
+    """What to call each value in an error, the position of its node, and the value."""
+    nodes = topology.nodes
+    if isinstance(value, Mapping):
+        places = zip(topology.indices(argument, value), value.values(), strict=True)
+        return [(f"`{argument}` for node {nodes[at]!r}", at, given) for at, given in places]
+    if len(default) != 1:
+        which = {"x": "inputs", "y": "outputs"}[argument]
+        have = f"the {which} {_text.names(default)}" if default else f"no {which}"
+        raise ValueError(
+            f"the topology has {have}; give `{argument}` as a mapping from nodes to arrays, "
+            f"but got {checks.came(value)}"
+        )
+    return [(f"`{argument}` for node {default[0]!r}", topology.index(default[0]), value)]
 
-    def _from_arrays(self, value: Arrays) -> "GraphState":
-        specs = self.topology.arrays
-        if tuple(value) != tuple(specs):
-            raise ValueError(
-                f"`value` has the arrays {_text.names(value)}, but the topology has {_text.names(specs)}; "
-                "give the arrays of a state of this topology"
-            )
-        given = {name: as_array(f"`value[{name!r}]`", array) for name, array in value.items()}
-        batches = sorted({array.shape[-1] if array.ndim else 0 for array in given.values()})
-        if len(batches) > 1 or not batches[0]:
-            raise ValueError(
-                f"`value` has arrays of batch {batches}; give all one batch of at least 1, as the last axis"
-            )
-        for name, array in given.items():
-            if array.shape[:-1] != specs[name].shape:
-                expected = (*specs[name].shape, batches[0])
-                raise ValueError(
-                    f"`value[{name!r}]` has shape {expected}, batch last, but got {array.shape}; reshape it"
-                )
-        return self._with({n: cast(f"`value[{n!r}]`", a, jnp.dtype(specs[n].dtype)) for n, a in given.items()})
 
-    def _with(self, arrays: Mapping[str, Any]) -> "GraphState":
-        return jax.tree.unflatten(jax.tree.structure(self), [arrays[name] for name in self.topology.arrays])
+def _all_checked(topology: Topology, values: list[tuple[str, int, Any]], batch: int | None) -> dict[int, Any]:
+    """Buffers of one batch by the position of their node, no two of them on one cell."""
+    _refuse_overlaps(topology, [at for _, at, _ in values])
+    buffers = {}
+    for what, at, value in values:
+        cls = topology.node_class(at)
+        buffers[at] = checked(what, value, cls.shape, cls.dtype, batch)
+        batch = len(buffers[at])
+    return buffers
+
+
+def _refuse_overlaps(topology: Topology, nodes: list[int]):
+    """Two values for one cell: only one could be kept."""
+    if len(nodes) == 1:
+        return
+    if len(set(nodes)) < len(nodes):
+        twice = [at for at, count in Counter(nodes).items() if count > 1]
+        raise ValueError(f"some nodes are set twice: {topology.named(twice)}; give each value once")
+    clash = topology.layout.clashing(np.asarray(nodes, np.int64))
+    if clash:
+        raise ValueError(
+            f"nodes {topology.named(clash)} overlap on a shared array, so that one value would overwrite "
+            "another; set one of them, or write one after another with replace_val"
+        )
+
+
+def _fresh(state: GraphState, buffers: dict[int, Any]) -> GraphState:
+    """A state of the batch of some buffers, with zeros elsewhere."""
+    layout, batch = state.topology.layout, len(next(iter(buffers.values())))
+    check_width(layout.dtypes)
+    return _with(state, cells.fresh(layout.sizes, batch, _writes(state.topology, buffers)))
+
+
+def _write(state: GraphState, buffers: dict[int, Any]) -> GraphState:
+    return _with(state, cells.write(dict(state.arrays), _writes(state.topology, buffers)))
+
+
+def _writes(topology: Topology, buffers: dict[int, Any]) -> list[cells.Write]:
+    """Buffers by array and form of view, so that many are written by one operation."""
+    groups: dict[tuple[str, cells.Form], list] = {}
+    for at, value in buffers.items():
+        view = topology.view_at(at)
+        place, form = cells.place_and_form(view.index)
+        groups.setdefault((view.array, form), []).append((place, value))
+    return [cells.joined(array, form, pairs) for (array, form), pairs in groups.items()]
+
+
+def _from_arrays(state: GraphState, value: Arrays) -> GraphState:
+    specs = state.topology.arrays
+    if tuple(value) != tuple(specs):
+        raise ValueError(
+            f"`value` has the arrays {_text.names(value)}, but the topology has {_text.names(specs)}; "
+            "give the arrays of a state of this topology"
+        )
+    given = {name: as_array(f"`value[{name!r}]`", array) for name, array in value.items()}
+    batches = sorted({array.shape[-1] if array.ndim else 0 for array in given.values()})
+    if len(batches) > 1 or not batches[0]:
+        raise ValueError(f"`value` has arrays of batch {batches}; give all one batch of at least 1, as the last axis")
+    for name, array in given.items():
+        if array.shape[:-1] != specs[name].shape:
+            expected = (*specs[name].shape, batches[0])
+            raise ValueError(f"`value[{name!r}]` has shape {expected}, batch last, but got {array.shape}; reshape it")
+    fresh = {name: cast(f"`value[{name!r}]`", array, specs[name].dtype) for name, array in given.items()}
+    return _with(state, {name: jnp.asarray(array) for name, array in fresh.items()})
+
+
+def _with(state: GraphState, arrays: Mapping[str, Any]) -> GraphState:
+    return jax.tree.unflatten(jax.tree.structure(state), [arrays[name] for name in state.topology.arrays])

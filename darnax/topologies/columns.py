@@ -4,17 +4,22 @@ A graph kept alive would cost more memory than everything else together, and its
 could be written to; the columns are a few read-only NumPy arrays.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from darnax import _text
-from darnax.topologies.names import Name, positions
+from darnax import _text, checks
+from darnax.topologies.names import Finder, Name, positions
 from darnax.topologies.views import Index
+
+MOST_AXES, MOST_CELLS = 60, np.iinfo(np.int32).max
+"""The largest shapes: NumPy has 64 axes, of which a state adds some, and places are 32-bit numbers."""
 
 Column = tuple[np.ndarray, np.ndarray | None]
 """Numbers on edges, and on which edges they are given (None: on all)."""
@@ -33,7 +38,8 @@ class NodeClass(NamedTuple):
 class Columns:
     """Nodes and edges as columns; `node_class` and `edge_class` index the tables beside them.
 
-    `held` are the nodes that keep their state unless they are let go, the inputs among them.
+    `held` are the nodes that keep their state unless they are let go, the inputs among them. `left_out` has an example
+    of each edge attribute that holds no numbers; it serves errors alone, and is no part of what makes topologies equal.
     """
 
     names: Sequence[Name]
@@ -52,6 +58,7 @@ class Columns:
     held: tuple[int, ...]
     node_kinds: tuple[str, ...]
     edge_kinds: tuple[str, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         for array in self.long():
@@ -64,7 +71,7 @@ class Columns:
 
     def state(self) -> tuple:
         """The fields in order, as `Columns(*state)` takes them."""
-        return tuple(getattr(self, field.name) for field in fields(self))
+        return tuple(getattr(self, field.name) for field in fields(self) if field.name != "left_out")
 
 
 class Problems:
@@ -85,7 +92,6 @@ class Problems:
 
 
 def finish(
-    find: Callable[[Any], int | None],
     inputs: tuple[str, Any],
     outputs: tuple[str, Any],
     held: tuple[str, Any],
@@ -97,20 +103,22 @@ def finish(
 ) -> Columns:
     """Columns with inputs and outputs as positions, tables in order of first use and all kinds known."""
     for table, column in (("node_classes", "node_class"), ("edge_classes", "edge_class")):
-        columns[table], columns[column] = _by_first_use(columns[table], columns[column])
-    heads = _distinct(*inputs, find, names)
+        columns[table], columns[column] = by_first_use(columns[table], columns[column])
+    find = Finder(names)
+    heads = _distinct(*inputs, find)
     return Columns(
         names=names,
         inputs=heads,
-        outputs=_distinct(*outputs, find, names),
-        held=tuple(sorted({*heads, *_distinct(*held, find, names)})),
+        outputs=_distinct(*outputs, find),
+        held=tuple(sorted({*heads, *_distinct(*held, find)})),
         node_kinds=tuple(sorted({*node_kinds, *(cls.kind for cls in columns["node_classes"])})),
         edge_kinds=tuple(sorted({*edge_kinds, *(kind for kind, _ in columns["edge_classes"])})),
         **columns,
     )
 
 
-def _by_first_use(table: Sequence, column: np.ndarray) -> tuple[tuple, np.ndarray]:
+def by_first_use(table: Sequence, column: np.ndarray) -> tuple[tuple, np.ndarray]:
+    """The used entries of a table in the order in which a column first uses them, and the column of their places."""
     first = np.full(len(table), len(column))
     first[column[::-1]] = np.arange(len(column))[::-1]  # where an entry is set twice, the last one counts
     order = np.argsort(first)
@@ -118,33 +126,49 @@ def _by_first_use(table: Sequence, column: np.ndarray) -> tuple[tuple, np.ndarra
     return tuple(used), np.argsort(order).astype(np.int32)[column]
 
 
-def _distinct(argument: str, nodes: Any, find: Callable[[Any], int | None], names: Sequence[Name]) -> tuple[int, ...]:
-    found = positions(argument, nodes, find, names)
-    twice = [names[at] for at, count in Counter(found).items() if count > 1]
+def _distinct(argument: str, nodes: Any, find: Finder) -> tuple[int, ...]:
+    found = positions(argument, nodes, find)
+    twice = [find.names[at] for at, count in Counter(found).items() if count > 1]
     if twice:
         raise ValueError(f"`{argument}` names {_text.names(twice)} twice; name every node once")
     return found
 
 
-def parse_shape(shape: Any) -> tuple[int, ...]:
+def parse_shape(shape: Any, argument: str = "shape") -> tuple[int, ...]:
     """A shape as a tuple; `ValueError` says what is wrong with it."""
-    parts = shape if isinstance(shape, (tuple, list)) else (shape,)
+    listed = isinstance(shape, np.ndarray) and shape.ndim == 1
+    parts = shape if isinstance(shape, (tuple, list)) or listed else (shape,)
     if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts):
-        raise ValueError(f"`shape` is an int or a tuple of ints, such as (28, 28, 1), but got {shape!r}")
+        raise ValueError(
+            f"`{argument}` is an int or a tuple of ints, such as (28, 28, 1), but got {checks.came(shape)}; give such, "
+            "and write what a file has as text as numbers"
+        )
     if any(part < 1 for part in parts):
-        raise ValueError(f"every axis of `shape` is at least 1, but got {shape!r}; a single unit has shape ()")
-    return tuple(map(int, parts))
+        raise ValueError(
+            f"every axis of `{argument}` is at least 1, but got {checks.came(shape)}; a single unit has shape ()"
+        )
+    sizes = tuple(map(int, parts))
+    if len(sizes) > MOST_AXES or math.prod(sizes) > MOST_CELLS:
+        raise ValueError(
+            f"`{argument}` has at most {MOST_AXES} axes and {MOST_CELLS} cells, "
+            f"but got {checks.came(shape)}; give fewer"
+        )
+    return sizes
 
 
 def parse_dtype(dtype: Any) -> str:
     """A dtype by its name; `ValueError` says what is wrong with it."""
     try:
         result = jnp.dtype(dtype)
-        if dtype is not None and (jnp.issubdtype(result, jnp.number) or result.kind == "b"):
+        numeric = jnp.issubdtype(result, jnp.number) or result.kind == "b"
+        if dtype is not None and numeric and jnp.dtype(result.name) == result:
+            jax.dtypes.canonicalize_dtype(result)  # refuses what JAX does not have
             return result.name
     except (TypeError, ValueError):
         pass
-    raise ValueError(f"`dtype` is a numeric type such as 'float32' or 'int8', but got {dtype!r}")
+    raise ValueError(
+        f"`dtype` is a numeric type of JAX such as 'float32' or 'int8', but got {checks.came(dtype)}; give one"
+    )
 
 
 def if_needed(keys: tuple[Name, ...]) -> tuple[Name, ...] | None:

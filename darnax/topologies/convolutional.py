@@ -89,9 +89,6 @@ def convolutional(
         )
     stages = _stages(shape[:-1], features, window, stride, padding)
     graph = nx.DiGraph(
-        inputs=["image"],
-        outputs=["features" + _suffix(len(stages) - 1)],
-        held=[],
         arrays={},
         node_kinds=("image", "feature"),
         edge_kinds=("forward", *["backward"] * backward),
@@ -111,6 +108,8 @@ def convolutional(
             edges = [(patch, unit, "forward"), *[(unit, patch, "backward")] * backward]
             for u, v, kind in edges:
                 graph.add_edge(u, v, kind=kind, **{"tie": kind + _suffix(i)} if tied else {})
+    graph.nodes["image"]["role"] = "input"
+    graph.nodes["features" + _suffix(len(stages) - 1)]["role"] = "output"
     return graph
 
 
@@ -128,8 +127,8 @@ def _add_map(graph: nx.DiGraph, name: str, kind: str, shape: tuple[int, ...], pa
     for axis, size in enumerate(sizes):
         for side, strip in ("before", slice(0, inside[axis].start)), ("after", slice(inside[axis].stop, size)):
             if strip.start < strip.stop:
-                graph.add_node((border, axis, side), array=name, index=(*inside[:axis], strip), kind=kind)
-                graph.graph["held"].append((border, axis, side))
+                index = (*inside[:axis], strip)
+                graph.add_node((border, axis, side), array=name, index=index, kind=kind, role="held")
 
 
 def _stages(space: tuple[int, ...], features: Any, window: Any, stride: Any, padding: Any) -> list[Stage]:

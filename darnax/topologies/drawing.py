@@ -1,13 +1,14 @@
 """A drawn networkx graph as columns; what is wrong with it is said here, with the names of nodes and edges."""
 
 import numbers
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.topologies.columns import (
     Column,
     Columns,
@@ -20,6 +21,7 @@ from darnax.topologies.columns import (
     parse_shape,
 )
 from darnax.topologies.names import normalise
+from darnax.topologies.roles import check_names, read_roles
 from darnax.topologies.views import Index, index_shape, resolve_index
 
 
@@ -44,18 +46,13 @@ def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) ->
     if set(map(type, names)) == {int} and names == tuple(range(len(names))):
         names = range(len(names))
     classes, node_class, views = _read_nodes(graph, names, declared)
+    _warn_of_slips_on_nodes(graph)
 
-    def find(name: Any) -> int | None:
-        try:
-            return position.get(name)
-        except TypeError:  # a list, say, which can be no name
-            return None
-
+    roles = read_roles(graph)
     return finish(
-        find,
-        _given("inputs", inputs, graph),
-        _given("outputs", outputs, graph),
-        _given("held", held, graph),
+        _given("inputs", inputs, roles["input"], graph),
+        _given("outputs", outputs, roles["output"], graph),
+        _given("held", held, roles["held"], graph),
         names=names,
         node_classes=classes,
         node_class=node_class,
@@ -67,11 +64,12 @@ def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) ->
     )
 
 
-def _given(argument: str, nodes: Any, graph: nx.Graph) -> tuple[str, Any]:
-    """What was given and what to call it in an error."""
+def _given(argument: str, nodes: Any, marked: list[Any], graph: nx.Graph) -> tuple[str, Any]:
+    """The nodes that an argument names, or else those that are marked, and what to call them in an error."""
     if nodes is not None:
         return argument, nodes
-    return f"graph.graph[{argument!r}]", graph.graph.get(argument, ())
+    check_names(argument, marked, graph)
+    return f"the `role` of {argument}", marked
 
 
 def _declared(arrays: Any) -> dict[str, tuple[int, ...]]:
@@ -133,7 +131,11 @@ def _read_node(attributes: dict, declared) -> tuple[NodeClass, Index | None]:
         if "index" in attributes:
             raise ValueError("`index` is given without `array`; name the shared array it indexes")
         if attributes.get("shape") is None:
-            raise ValueError("`shape` is missing; give one, such as shape=(64,), or a view with array= and index=")
+            slip = next((repr(name) for name in attributes if _text.meant(str(name), ["shape"])), "")
+            hint = f" (is it {slip}?)" if slip else ""
+            raise ValueError(
+                f"`shape` is missing{hint}; give one, such as shape=(64,), or a view with array= and index="
+            )
         return NodeClass(kind, parse_shape(attributes["shape"]), dtype, None), None
     if "shape" in attributes:
         raise ValueError("`shape` and `array` clash: a view takes its shape from `index`; drop `shape`")
@@ -189,19 +191,21 @@ def _read_edges(graph, names, position) -> dict:
     classes: dict[tuple[str, str | None], int] = {}
     pairs = zip(kinds, ties, strict=True)
     edge_class = np.fromiter((classes.setdefault(c, len(classes)) for c in pairs), np.int32, len(kinds))
+    columns, left_out = _read_numbers(attributes, edge)
     return {
         "edge_classes": tuple(classes),
         "edge_class": edge_class,
         "senders": senders,
         "receivers": receivers,
         "keys": if_needed(keys),
-        "attributes": _read_numbers(attributes, edge),
+        "attributes": columns,
+        "left_out": left_out,
     }
 
 
-def _read_numbers(attributes: list[dict], edge: Callable[[int], tuple]) -> dict[str, Column]:
-    """Every attribute that holds numbers, as a column; what couplings cannot read (colours) is left."""
-    result, problems = {}, Problems("edge attribute")
+def _read_numbers(attributes: list[dict], edge: Callable[[int], tuple]) -> tuple[dict[str, Column], dict[str, str]]:
+    """Every attribute that holds numbers, as a column; an example of each that is left out, for it holds none."""
+    result, left_out, problems = {}, {}, Problems("edge attribute")
     names = set().union(*attributes) - {"kind", "tie"}
     for name in sorted(name for name in names if isinstance(name, str)):
         values = [d.get(name) for d in attributes]
@@ -212,12 +216,33 @@ def _read_numbers(attributes: list[dict], edge: Callable[[int], tuple]) -> dict[
         strange = [i for i, value in enumerate(values) if value is _NOT_A_NUMBER] if odd else []
         if not strange:
             result[name] = column(np.asarray([0 if value is None else value for value in values]), given)
-        elif len(strange) < given.sum():
-            who = f"{attributes[strange[0]][name]!r} on {_text.listing(edge(i) for i in strange)}"
-            problems.add(f"a number on some edges, but {who}; make all of them numbers", name)
+            continue
+        example = f"{checks.came(attributes[strange[0]][name])} on {_text.listing(map(edge, strange), 3)}"
+        if len(strange) < given.sum():
+            problems.add(f"a number on some edges, but {example}; make all of them numbers", name)
+            continue
+        left_out[name] = example
+        _warn_of_slip("edge", name, example, ("kind", "tie"))
     problems.check()
-    return result
+    return result, left_out
 
+
+def _warn_of_slips_on_nodes(graph: nx.Graph):
+    attributes = set().union(*graph.nodes.values()) - {*NODE_ATTRIBUTES}
+    for attribute in sorted(attribute for attribute in attributes if isinstance(attribute, str)):
+        example = next(node for node, data in graph.nodes.items() if attribute in data)
+        _warn_of_slip("node", attribute, repr(example), NODE_ATTRIBUTES)
+
+
+def _warn_of_slip(what: str, attribute: str, where: str, known: Sequence[str]):
+    """Speak about an attribute that nobody reads and that looks like one which is read; others are the user's own."""
+    right = _text.meant(attribute, known)
+    if right is not None:
+        text = f"{what} attribute {attribute!r} ({where}) is read by nobody; did you mean {right!r}?"
+        warnings.warn(text, stacklevel=5)
+
+
+NODE_ATTRIBUTES = ("shape", "kind", "dtype", "role", "array", "index")
 
 _NOT_A_NUMBER = object()
 

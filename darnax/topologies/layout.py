@@ -81,7 +81,7 @@ class Layout:
             if cls.array is not None:
                 self.class_array[i] = at = declared[cls.array]
                 self.members[at] = np.union1d(self.members[at], nodes)
-                self.first_row[nodes] = [self.cells(node).flat[0] for node in nodes.tolist()]
+                self.first_row[nodes] = [self._first_cell(node) for node in nodes.tolist()]
                 continue
             self.class_array[i] = len(self.arrays)
             name = _free_name(cls, used)
@@ -93,6 +93,22 @@ class Layout:
     def node_array(self) -> np.ndarray:
         """The array of every node, as a position in `arrays`."""
         return self.class_array[self.columns.node_class]
+
+    @cached_property
+    def sizes(self) -> tuple[tuple[str, tuple[int, ...], str], ...]:
+        """Name, shape and dtype of every array."""
+        return tuple((spec.name, spec.shape, spec.dtype) for spec in self.arrays)
+
+    @cached_property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes that arrays have, each once."""
+        return tuple(dict.fromkeys(spec.dtype for spec in self.arrays))
+
+    def _first_cell(self, node: int) -> int:
+        """The first cell of a view, without a look at the others: there may be millions."""
+        cls = self.columns.node_classes[self.columns.node_class[node]]
+        starts = [part if isinstance(part, int) else part.start for part in self.columns.views[node]]
+        return int(np.ravel_multi_index(starts, self.columns.arrays[str(cls.array)])) if starts else 0
 
     def cells(self, node: int | np.integer) -> np.ndarray:
         """The cells of a view, in its shape, as rows of its shared array."""

@@ -6,17 +6,21 @@ the place where something stands in a drawing.
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt64
 
-from darnax import _text
+from darnax import _text, checks
 
 Name = Hashable
 """A str, an int, or a (nested) tuple of these."""
+
+DEPTH = 20
+"""How deep tuples in a name may be nested."""
 
 
 def normalise(names: Sequence[Any], what: str = "node names") -> tuple[Name, ...]:
@@ -24,7 +28,7 @@ def normalise(names: Sequence[Any], what: str = "node names") -> tuple[Name, ...
     parts = chain.from_iterable(name if type(name) is tuple else (name,) for name in names)
     if set(map(type, parts)) <= {str, int}:
         return tuple(names)
-    wrong = [name for name in names if not _is_name(name)]
+    wrong = [name for name in names if not is_name(name)]
     if wrong:
         raise TypeError(
             f"{what} are str, int or tuples of these, but got {_text.names(wrong)}; "
@@ -33,9 +37,10 @@ def normalise(names: Sequence[Any], what: str = "node names") -> tuple[Name, ...
     return tuple(_plain(name) for name in names)
 
 
-def _is_name(name: object) -> bool:
+def is_name(name: object, depth: int = DEPTH) -> bool:
+    """Whether this is a str, an int or a tuple of these, at most `DEPTH` deep; a bool is no int."""
     if isinstance(name, tuple):
-        return all(map(_is_name, name))
+        return depth > 0 and all(is_name(part, depth - 1) for part in name)
     return isinstance(name, (str, int, np.integer)) and not isinstance(name, bool)
 
 
@@ -45,24 +50,57 @@ def _plain(name):
     return int(name) if isinstance(name, (int, np.integer)) else str.__str__(name)
 
 
-def positions(argument: str, nodes: Any, find: Callable[[Any], int | None], names: Sequence[Name]) -> tuple[int, ...]:
+class Finder:
+    """Finds the position of a name.
+
+    Names are found alike in every topology: 1.0 and True are equal to 1, and are no names. Where the names are the
+    numbers 0 to n-1, negative ones count from the end, as in a list.
+    """
+
+    def __init__(self, names: Sequence[Name]):
+        self.names = names
+
+    def __call__(self, name: Any) -> int | None:
+        """The position, or None if there is no such name."""
+        if isinstance(self.names, range):
+            count = len(self.names)
+            integer = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
+            return int(name) % count if integer and -count <= name < count else None
+        return self._position.get(name) if is_name(name) else None
+
+    @cached_property
+    def _position(self) -> dict[Name, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
+
+def positions(argument: str, nodes: Any, find: Finder) -> tuple[int, ...]:
     """Positions of several nodes; the error names the argument and everything unknown in it.
 
     A set is read in the order of drawing: its own order differs between processes.
     """
     if isinstance(nodes, str) or not isinstance(nodes, Iterable):
-        raise TypeError(f"`{argument}` is a sequence of node names, but got {nodes!r}; write [{nodes!r}]")
+        given = checks.came(nodes)
+        raise TypeError(f"`{argument}` is a sequence of node names, but got {given}; write [{given}]")
     entries = list(nodes)
     found = [find(node) for node in entries]
     unknown = [node for node, at in zip(entries, found, strict=True) if at is None]
     if unknown:
-        single = f"; for the one node {nodes!r} write [{nodes!r}]" if find(nodes) is not None else ""
         raise ValueError(
             f"`{argument}` names {_text.names(unknown)}, which the topology does not have; "
-            f"its nodes are {some(names)}{single}"
+            f"its nodes are {some(find.names)}{_advice(nodes, unknown, find)}"
         )
     known = [at for at in found if at is not None]
     return tuple(sorted(known) if isinstance(nodes, (set, frozenset)) else known)
+
+
+def _advice(nodes: Any, unknown: list, find: Finder) -> str:
+    """What to write instead of unknown names, where that can be told."""
+    if find(nodes) is not None:
+        return f"; for the one node {nodes!r} write [{nodes!r}]"
+    meant = [from_json(name) for name in unknown if isinstance(name, list)]
+    if any(find(name) is not None for name in meant):
+        return f"; a list is no name, for JSON turns tuples into lists: write {_text.names(meant)}"
+    return "; give some of these"
 
 
 def some(names: Sequence[Name], limit: int = 12) -> str:

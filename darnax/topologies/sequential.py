@@ -38,13 +38,12 @@ def sequential(sizes: Any, recurrent: bool = True, backward: bool = True, skip: 
         raise ValueError(f"`sizes` names at least two layers, an input and an output, but got {sizes!r}; add one")
     last, skip = len(shapes) - 1, _pairs(skip, len(shapes))
     graph = nx.DiGraph(
-        inputs=[0],
-        outputs=[last],
         node_kinds=("input", "hidden", "output"),
         edge_kinds=("forward", *["recurrent"] * recurrent, *["backward"] * backward, *["skip"] * bool(skip)),
     )
     for i, shape in enumerate(shapes):
-        graph.add_node(i, shape=shape, kind="input" if i == 0 else "output" if i == last else "hidden")
+        end = {0: "input", last: "output"}.get(i)
+        graph.add_node(i, shape=shape, kind=end or "hidden", **({"role": end} if end else {}))
     for i in range(last):
         graph.add_edge(i, i + 1, kind="forward")
         if i >= 1 and recurrent:

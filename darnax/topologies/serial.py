@@ -1,6 +1,5 @@
 """A topology as JSON and as a networkx graph. Nothing here runs code from a file."""
 
-import contextlib
 import hashlib
 import json
 from typing import Any
@@ -8,8 +7,11 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from darnax import checks
 from darnax.topologies import names as naming
 from darnax.topologies.columns import Column, Columns, NodeClass
+from darnax.topologies.roles import marks
+from darnax.topologies.verify import verify
 
 FORMAT = "darnax topology 1"
 
@@ -53,28 +55,48 @@ def to_json(columns: Columns) -> str:
 
 
 def from_json(text: Any) -> Columns:
-    """The inverse of `to_json`; `ValueError` if the text is something else."""
+    """The inverse of `to_json`; `ValueError` if the text is something else, or no topology could have given it."""
     try:
         data = json.loads(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         data = None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise ValueError(f"`text` is not what Topology.to_json writes (format {FORMAT!r}); give that text, whole")
-    columns = None
-    with contextlib.suppress(ValueError, TypeError, LookupError, StopIteration):
+        raise ValueError(
+            f"`text` is not what Topology.to_json writes (format {FORMAT!r}), but {checks.came(text)}; "
+            "give that text, whole"
+        )
+    try:
         columns = _columns(data)
-    if columns is None or digest(columns).hex() != data.get("digest"):
-        raise ValueError("`text` was changed after Topology.to_json wrote it; change the graph and write it anew")
+        verify(columns)
+        if digest(columns).hex() != data.get("digest"):
+            raise ValueError("its digest is another")
+    except MALFORMED as error:
+        advice = "change the graph and write it anew"
+        raise ValueError(f"`text` was changed after Topology.to_json wrote it: {error}; {advice}") from None
     return columns
 
 
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, StopIteration, OverflowError, RecursionError)
+"""The errors of data whose parts are of other types, sizes or depths than `to_json` gives them."""
+
+
+def _positions(values: list) -> np.ndarray:
+    """Whole numbers as a column of int32; no others are made to fit."""
+    column = np.asarray(values)
+    if column.size and (column.dtype.kind != "i" or column.max() > np.iinfo(np.int32).max or column.min() < 0):
+        raise ValueError("its columns are not those of a topology")
+    return column.astype(np.int32)
+
+
 def _columns(data: dict) -> Columns:
-    node_class, senders, receivers, edge_class = (np.asarray(c, np.int32) for c in data["columns"][:4])
+    node_class, senders, receivers, edge_class = map(_positions, data["columns"][:4])
     rest = iter(data["columns"][4:])
     attributes: dict[str, Column] = {}
     for name, dtype, everywhere in data["attributes"]:
         values = np.asarray(next(rest), dtype)
         attributes[name] = (values, None if everywhere else np.asarray(next(rest), bool))
+    if isinstance(data["names"], int) and data["names"] != len(node_class):
+        raise ValueError("its names are not those of a topology")
     names, keys = data["names"], data["keys"]
     return Columns(
         names=range(names) if isinstance(names, int) else tuple(map(naming.from_json, names)),
@@ -105,18 +127,13 @@ def to_networkx(columns: Columns) -> nx.DiGraph:
     """A fresh annotated graph with everything that the columns know."""
     graph = nx.DiGraph() if columns.keys is None else nx.MultiDiGraph()
     names = columns.names
-    graph.graph.update(
-        inputs=[names[i] for i in columns.inputs],
-        outputs=[names[i] for i in columns.outputs],
-        held=[names[i] for i in sorted({*columns.held} - {*columns.inputs})],
-        arrays=dict(columns.arrays),
-        node_kinds=columns.node_kinds,
-        edge_kinds=columns.edge_kinds,
-    )
+    graph.graph.update(arrays=dict(columns.arrays), node_kinds=columns.node_kinds, edge_kinds=columns.edge_kinds)
+    roles = marks(columns.inputs, columns.outputs, columns.held)
     for i, name in enumerate(names):
         kind, shape, dtype, array = columns.node_classes[columns.node_class[i]]
         place = {"shape": shape} if array is None else {"array": array, "index": columns.views[i]}
-        graph.add_node(name, kind=kind, dtype=dtype, **place)
+        role = {"role": roles[i]} if i in roles else {}
+        graph.add_node(name, kind=kind, dtype=dtype, **place, **role)
     classes = [{"kind": kind} | ({} if tie is None else {"tie": tie}) for kind, tie in columns.edge_classes]
     attributes = [dict(classes[i]) for i in columns.edge_class.tolist()]
     for name, (values, given) in columns.attributes.items():

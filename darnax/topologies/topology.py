@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import networkx as nx
 import numpy as np
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.topologies import names as naming
 from darnax.topologies import serial
 from darnax.topologies.columns import Columns
@@ -18,6 +18,7 @@ from darnax.topologies.groups import Bundle, EdgeGroup, Place, bundles, edge_gro
 from darnax.topologies.layout import ArraySpec, Layout, View
 from darnax.topologies.names import Name
 from darnax.topologies.summary import summary
+from darnax.topologies.verify import verify
 from darnax.topologies.wiring import from_arrays
 
 _alive: WeakValueDictionary[bytes, "Topology"] = WeakValueDictionary()
@@ -34,13 +35,14 @@ class Topology:
 
     - `graph`: a `networkx.DiGraph` or `MultiDiGraph`; `u -> v` means that u sends to v, a self-loop is a
       recurrent coupling. Nodes carry `shape` (an int or a tuple; `()` is one scalar unit), `kind` (default
-      `"node"`) and `dtype` (default float32); a node that lives in a shared array carries `array` and
+      `"node"`), `dtype` (default float32) and `role`: `"input"`, `"output"` or `"held"`, or several of them
+      (`"input, output"`); a node that lives in a shared array carries `array` and
       `index` (ints and slices of positive step) instead of `shape`. Edges carry `kind` (default `"edge"`),
       `tie` (all edges of this kind and tie use the same parameters) and any numbers that couplings read;
       attributes that are not numbers are left out.
-    - `inputs`, `outputs`: node names; by default what `graph.graph` says, else none.
+    - `inputs`, `outputs`: node names; by default the nodes with this `role`, in the order of drawing.
     - `held`: nodes that keep their state as inputs do, but that `init` leaves at zero, such as the border of an image;
-      by default what `graph.graph` says, else none.
+      by default the nodes with this `role`.
     - `arrays`: shapes of the shared arrays by name; by default what `graph.graph` says, else none.
 
     Raises `TypeError` or `ValueError` listing every node or edge that is wrong.
@@ -110,11 +112,12 @@ class Topology:
 
     @classmethod
     def _loaded(cls, columns: Columns) -> "Topology":
-        """The topology of these columns: the one that is alive, if there is one."""
+        """The topology of sound columns: the one that is alive, if there is one."""
         return _alive.get(serial.digest(columns)) or cls._of(columns)
 
     def _compile(self, columns: Columns):
         self._columns = columns
+        self.memory: dict[Any, Any] = {}
         self._layout = Layout(columns)
         self._check_inputs()
         self._digest = serial.digest(columns)
@@ -125,7 +128,8 @@ class Topology:
         if clash:
             who = _text.names(self.nodes[i] for i in clash)
             raise ValueError(
-                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; make one input of them"
+                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; make one input "
+                "of them, or give each an array of its own"
             )
 
     # what users read
@@ -182,7 +186,10 @@ class Topology:
 
     def view(self, node: Any) -> View:
         """Where a node lives: an array, and an index into it."""
-        at = self.index(node)
+        return self.view_at(self.index(node))
+
+    def view_at(self, at: int) -> View:
+        """Where the node at a position lives."""
         spec = self.array_of(at)
         index = self._columns.views[at] if spec.shared else (int(self._layout.first_row[at]),)
         return View(spec.name, index, self.node_class(at).shape)
@@ -211,28 +218,31 @@ class Topology:
         return self._digest
 
     @cached_property
-    def _position(self) -> dict[Name, int]:
-        return {name: i for i, name in enumerate(self.nodes)}
-
-    def _find(self, node: Any) -> int | None:
-        if isinstance(self.nodes, range):
-            integer = isinstance(node, (int, np.integer)) and not isinstance(node, bool)
-            return int(node) if integer and 0 <= node < len(self.nodes) else None
-        try:
-            return self._position.get(node)
-        except TypeError:  # a list, say, which can be no name
-            return None
+    def _find(self) -> naming.Finder:
+        return naming.Finder(self.nodes)
 
     def index(self, node: Any) -> int:
         """The position of a node; `UnknownNode`, a `KeyError`, says what there is if not this."""
         at = self._find(node)
         if at is None:
-            raise UnknownNode(f"there is no node {node!r}; the nodes are {naming.some(self.nodes)}")
+            raise UnknownNode(
+                f"there is no node {checks.came(node)}; the nodes are {naming.some(self.nodes)}{self._if_array([node])}"
+            )
         return at
 
     def indices(self, argument: str, nodes: Any) -> tuple[int, ...]:
         """Positions of several nodes; the error names the argument and everything unknown in it."""
-        return naming.positions(argument, nodes, self._find, self.nodes)
+        try:
+            return naming.positions(argument, nodes, self._find)
+        except ValueError as error:
+            raise ValueError(f"{error}{self._if_array(nodes)}") from None
+
+    def _if_array(self, nodes: Iterable[Any]) -> str:
+        """The advice for who gives names of arrays where nodes are wanted."""
+        strays = [node for node in nodes if isinstance(node, str) and node in self.arrays and node not in self]
+        if not strays:
+            return ""
+        return f" ({_text.names(strays)}: an array, in `state.arrays`, and no node; `replace` takes all of `.arrays`)"
 
     def node_class(self, at: int):
         """Kind, shape, dtype and shared array of the node at a position."""
@@ -332,4 +342,9 @@ class UnknownNode(KeyError, IndexError):
 
 
 def _restore(*state: Any) -> Topology:
-    return Topology._loaded(Columns(*state))
+    try:
+        columns = Columns(*state)
+        verify(columns)
+        return Topology._loaded(columns)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"what was pickled is no topology: {error}; build it anew from its graph") from None

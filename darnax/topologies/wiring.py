@@ -51,14 +51,9 @@ def from_arrays(
     keys = None if keys is None else if_needed(normalise(list(keys), "edge keys"))
     if keys is not None and len(keys) != count:
         raise ValueError(f"`keys` holds one key an edge, {count} in all, but got {len(keys)}")
-    order = _networkx_order(senders, receivers, n, keys)
-
-    def find(name: Any) -> int | None:
-        integer = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
-        return int(name) if integer and 0 <= name < n else None
+    order = networkx_order(senders, receivers, n, keys)
 
     return finish(
-        find,
         ("inputs", () if inputs is None else inputs),
         ("outputs", () if outputs is None else outputs),
         ("held", () if held is None else held),
@@ -117,7 +112,7 @@ def _number_columns(attributes: Any, count: int) -> dict[str, np.ndarray]:
     return columns
 
 
-def _networkx_order(senders: np.ndarray, receivers: np.ndarray, n: int, keys: tuple[Name, ...] | None) -> np.ndarray:
+def networkx_order(senders: np.ndarray, receivers: np.ndarray, n: int, keys: tuple[Name, ...] | None) -> np.ndarray:
     """Edges as a networkx graph of them would list them: by sender, parallel ones side by side."""
     pair = senders.astype(np.int64) * n + receivers
     if keys is None:
