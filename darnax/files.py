@@ -73,8 +73,9 @@ def save_arrays(path: Any, tree: Any, facts: Any = None):
     !!! example
 
         ```python
-        dx.files.save_arrays("network.safetensors", network)
-        network = dx.files.load_arrays("network.safetensors", like=network)
+        path = tempfile.mkdtemp() + "/network.safetensors"
+        dx.files.save_arrays(path, network)
+        network = dx.files.load_arrays(path, like=network)
         ```
     """
     named = _named(tree)
@@ -270,13 +271,14 @@ def _lock(file: BinaryIO, wait: bool):
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """The array leaves by their place in the tree; keys as the numbers they are made of."""
+    """The array leaves by their place in the tree."""
     arrays = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
-    return {jax.tree_util.keystr(path): _plain(leaf) for path, leaf in arrays}
+    return {jax.tree_util.keystr(path): plain(leaf) for path, leaf in arrays}
 
 
-def _plain(leaf: Any) -> Any:
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def plain(leaf: Any) -> np.ndarray:
+    """A leaf in NumPy; keys as the numbers they are made of."""
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
