@@ -99,7 +99,8 @@ def world() -> dict[str, Any]:
     params, rest = dx.partition(network, rules)
     optimiser = optax.sgd(0.1)
     return {
-        "dx": dx, "jax": jax, "jnp": jnp, "np": np, "nx": nx, "eqx": eqx, "optax": optax, "jraph": jraph, "tempfile": tempfile,
+        "dx": dx, "jax": jax, "jnp": jnp, "np": np, "nx": nx, "eqx": eqx, "optax": optax, "jraph": jraph,
+        "tempfile": tempfile,
         "graph": graph, "topology": topology, "network": network, "x": x, "B": len(x),
         "y": dx.one_vs_all(jnp.arange(len(x)) % 10, 10),
         "state": dx.GraphState(topology).init(x), "rules": rules, "params": params, "rest": rest,

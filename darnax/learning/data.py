@@ -105,7 +105,7 @@ def _typed(topology: Topology, argument: str, node: Name, value: Any) -> Array:
     return cast(what, value, jnp.dtype(topology.node_class(topology.index(node)).dtype))
 
 
-def one_vs_all(labels: Any, classes: int) -> Float[Array, "n classes"]:
+def one_vs_all(labels: Any, classes: Any) -> Float[Array, "n classes"]:
     """Class indices as targets of ±1: +1 for the class, -1 for the others.
 
     **Arguments:**

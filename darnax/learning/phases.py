@@ -38,7 +38,7 @@ class Nudge(eqx.Module):
         return self.strength * (self.target - state[self.node])
 
 
-def nudge(node: Name, target: Any, strength: Any) -> Nudge:
+def nudge(node: Any, target: Any, strength: Any) -> Nudge:
     """The drive of equilibrium propagation, for `drive={node: dx.nudge(node, y, 0.1)}`.
 
     **Arguments:**
@@ -89,7 +89,7 @@ class Phase:
         ```
     """
 
-    name: str
+    name: Any
     steps: Any = 100
     settle: Any = True
     clamp: Any = ()

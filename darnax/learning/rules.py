@@ -131,7 +131,7 @@ def oja() -> Oja:
     return Oja()
 
 
-def delta(activation: Callable[..., Any] = identity) -> Delta:
+def delta(activation: Any = identity) -> Delta:
     """Units learn to answer with their target: signal `f'(field) (f(field) - s)`, the gradient of `½ (f(field) - s)²`.
 
     For continuous units; the target is the state, or `target` of `local_updates`.

@@ -102,7 +102,7 @@ def check_normalise(normalise: Any):
         check_takes("normalise", normalise, 2, "(batch, fan_in)")
 
 
-def as_rules(rules: Any) -> dict[str, Callable[..., Any]]:
+def as_rules(rules: Any) -> dict[Any, Callable[..., Any]]:
     """Rules by edge kind: functions of a field and a state."""
     rules = dict(checks.mapping("rules", rules, "edge kinds to rules such as dx.perceptron(0.5)"))
     wrong = [kind for kind, rule in rules.items() if not callable(rule)]
