@@ -240,6 +240,12 @@ def test_what_was_made_anew_compiles_nothing():
     assert compilations(lambda: run(0.2)) == 1  # the rate is a part of the program
 
 
+def test_rates_in_the_memory_of_an_optimiser_compile_nothing():
+    kept = optax.inject_hyperparams(optax.sgd)
+    fit(optimiser=kept(0.1), epochs=1)
+    assert compilations(lambda: fit(optimiser=kept(0.3), epochs=1)[1]["accuracy"]) == 0
+
+
 # stopping and resuming
 
 
@@ -296,16 +302,21 @@ def test_an_interruption_gives_back_what_was_learnt(tmp_path, with_file):
         equal(fit(epochs=4, checkpoint=checkpoint)[0], fit(epochs=4)[0])
 
 
-def test_interrupted_before_anything_was_learnt():
+def test_interrupted_before_anything_was_learnt(tmp_path):
     class Never:
         def __iter__(self):
             raise KeyboardInterrupt
 
+    def never(field, state):
+        raise KeyboardInterrupt
+
     network = small()
-    with pytest.warns(UserWarning, match=r"interrupted; the network is as it was given"):
-        same, history = fit(network, x=Never(), y=None)
-    equal(network, same)
-    assert history.rows == []
+    while_tracing = {"learning": dx.DynamicalLearning({"readout": never}), "checkpoint": tmp_path / "run"}
+    for arguments in ({"x": Never(), "y": None}, while_tracing):
+        with pytest.warns(UserWarning, match=r"interrupted; the network is as it was given"):
+            same, history = fit(network, **arguments)
+        equal(network, same)
+        assert history.rows == []
 
 
 def test_other_errors_are_not_hidden():
@@ -385,6 +396,7 @@ CHANGES = {
     "rate": ({"optimiser": optax.sgd(0.1000001, momentum=0.5)}, "optimiser"),
     "momentum": ({"optimiser": optax.sgd(0.1, momentum=0.25)}, "optimiser"),
     "nesterov": ({"optimiser": optax.sgd(0.1, momentum=0.5, nesterov=True)}, "optimiser"),
+    "rate in memory": ({"optimiser": optax.inject_hyperparams(optax.sgd)(0.1)}, "optimiser"),
     "decay": ({"optimiser": optax.chain(optax.add_decayed_weights(1e-3), SGD)}, "optimiser"),
     "weights": ({"network": turned("forward")}, "start"),
     "feedback": ({"network": turned("feedback")}, "frozen"),
@@ -416,6 +428,15 @@ def test_a_run_goes_on_only_as_what_it_was(tmp_path, checkpoint_of_a_run, change
     ):
         fit(**arguments, epochs=1, checkpoint=path)
     assert path.read_bytes() == checkpoint_of_a_run
+
+
+def test_rates_that_an_optimiser_keeps_in_its_memory_are_facts(tmp_path):
+    path, kept = tmp_path / "run", optax.inject_hyperparams(optax.sgd)
+    fit(optimiser=kept(0.1), epochs=1, checkpoint=path)
+    network, _ = fit(optimiser=kept(0.1), epochs=2, checkpoint=path)
+    fit(network, optimiser=kept(0.1), epochs=2, checkpoint=path)
+    with pytest.raises(ValueError, match=r"another run: optimiser \(the optimiser or its rates\)"):
+        fit(optimiser=kept(0.2), epochs=2, checkpoint=path)
 
 
 def test_the_error_says_which_rules(tmp_path, checkpoint_of_a_run):
@@ -552,6 +573,26 @@ def test_a_score_that_will_not_be_there_is_told_before_training(score, batches):
 def test_callbacks_answer_with_any_true_or_false(answer):
     ended = len(fit(epochs=2, callbacks=[lambda network, history: answer, lambda network, history: None])[1]) == 1
     assert ended == bool(answer)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: dx.Phase("p", steps=3, clamp=["a"], nudge=0.5, schedule=dx.node_by_node()),
+        lambda: dx.DynamicalLearning(dict(RULES), TAUGHT, from_inference=True, normalise=by_root),
+        lambda: dx.ContrastiveLearning({"forward": dx.hebbian()}, dx.Phase("free"), dx.Phase("nudged", nudge=0.1)),
+        *(
+            lambda rule=rule: rule()
+            for rule in (dx.hebbian, dx.anti_hebbian, dx.oja, dx.covariance, dx.bcm, dx.perceptron)
+        ),
+        lambda: dx.delta(),
+    ],
+    ids=["phase", "dynamical", "contrastive", "hebbian", "anti", "oja", "covariance", "bcm", "perceptron", "delta"],
+)
+def test_what_teaches_is_equal_when_made_anew_copied_or_pickled(make):
+    for other in (make(), copy.deepcopy(make()), pickle.loads(pickle.dumps(make()))):
+        assert other == make()
+        assert jax.tree.structure(other) == jax.tree.structure(make())
 
 
 # what is not finite

@@ -4,6 +4,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,13 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
-from darnax import _text, checks
+from darnax import _text, checks, files
 from darnax.dynamics import Solution
 from darnax.learning.data import Data, batches_of, in_order, is_batches, pair, shuffled
 from darnax.learning.history import History
 from darnax.learning.phases import Learning, Targets, finite
 from darnax.learning.program import Shared
-from darnax.learning.run import Checkpoint, Lessons, Progress, check_may_differ, facts_of
+from darnax.learning.run import Checkpoint, Progress, Run, check_may_differ, facts_of
 from darnax.learning.updates import check_rules, check_takes
 from darnax.network.build import as_key
 from darnax.network.network import Network, partition
@@ -88,27 +89,25 @@ def fit(
     callbacks, progress = as_callbacks(callbacks), checks.flag("progress", progress)
     epochs, batch_size = checks.count("epochs", epochs), checks.count("batch_size", batch_size, 1)
     key, may_differ, topology = one_key(key), check_may_differ(may_differ), network.topology
+    path = None if checkpoint is None else files.as_path("checkpoint", checkpoint)
     data = None if y is None and is_batches(x) else Data.of(topology, x, y)
     tests = None if validation is None else Data.of(topology, *pair("validation", validation, "a pair"))
     size = 0 if data is None else min(batch_size, len(data))
     params, rest = partition(network, learning.rules)
     now = Progress(params, optimiser.init(params), History())
-    trainer = Trainer(Lessons(network, learning, optimiser, data, tests, size, key), rest, x, callbacks)
+    trainer = Trainer(Run(network, learning, optimiser, data, tests, size, key), rest, x, callbacks)
     if data is not None:
         check_signs(network, learning, data)
-    file = None
-    if checkpoint is not None:
-        file = Checkpoint(checkpoint, facts_of(trainer.run, now, rest), may_differ)
-        now = file.resume(now)
-        now = now._replace(ended=now.ended and trainer.ask(now))
-    now = trainer.train(now, epochs, file, progress)
+    if path is not None:
+        files.check_writable("checkpoint", path)
+    now = trainer.train(now, epochs, path, may_differ, progress)
     return trainer.network(now), now.history
 
 
 class Trainer(NamedTuple):
     """A run, and what goes with it: what nothing trains, batches if there are any, and the callbacks."""
 
-    run: Lessons
+    run: Run
     rest: Network
     batches: Any
     callbacks: tuple[Callback, ...]
@@ -117,10 +116,12 @@ class Trainer(NamedTuple):
         """The network as it is now."""
         return eqx.combine(now.params, self.rest)
 
-    def train(self, now: Progress, epochs: int, file: Checkpoint | None, show: bool) -> Progress:
+    def train(self, now: Progress, epochs: int, path: Path | None, may_differ: tuple[str, ...], show: bool) -> Progress:
         """Epoch after epoch until the last one, the word of a callback, or an interruption."""
-        begin = len(now.history)
         try:
+            file = None if path is None else Checkpoint(path, facts_of(self.run, now, self.rest), may_differ)
+            now = now if file is None else self.resume(now, file)
+            begin = len(now.history)
             with tqdm(range(begin, epochs), initial=begin, total=epochs, disable=not show, unit="epoch") as bar:
                 for epoch in bar:
                     if now.ended:
@@ -134,6 +135,11 @@ class Trainer(NamedTuple):
         except KeyboardInterrupt:
             warnings.warn(f"training was interrupted; {_so_far(now)}", stacklevel=3)
         return now
+
+    def resume(self, start: Progress, file: Checkpoint) -> Progress:
+        """Where the file is; callbacks that ended the run are asked again, since others may have been given."""
+        now = file.resume(start)
+        return now._replace(ended=now.ended and self.ask(now))
 
     def epoch(self, now: Progress, epoch: int) -> Progress:
         """Once through the data, and the scores of that."""
@@ -152,7 +158,7 @@ class Trainer(NamedTuple):
             count += len(part)
             sums = {name: sums.get(name, 0.0) + float(value) for name, value in scores.items()}
         row = {name: value / count for name, value in sums.items()}
-        _warn_of_lost(row["lost"], epoch)
+        _warn_of_lost(row.get("lost", 0.0), epoch)
         if run.validation is not None:
             scores = _evaluate(*self.validation(params, own, run.validation))
             row |= {f"validation {name}": value for name, value in scores.items()}

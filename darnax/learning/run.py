@@ -6,6 +6,7 @@ Functions cannot be compared, but what they compute can: facts about them are di
 """
 
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -51,9 +52,8 @@ class Checkpoint:
     - `may_differ`: names of facts that need not be those of the file.
     """
 
-    def __init__(self, path: Any, facts: dict[str, Any], may_differ: Any):
-        self.path, self.facts, self.may_differ = files.as_path("checkpoint", path), facts, may_differ
-        files.check_writable("checkpoint", self.path)
+    def __init__(self, path: Path, facts: dict[str, Any], may_differ: tuple[str, ...]):
+        self.path, self.facts, self.may_differ = path, facts, may_differ
 
     def resume(self, start: Progress) -> Progress:
         """The progress that the file holds; `start` if there is none yet.
@@ -104,7 +104,7 @@ class Checkpoint:
         return words
 
 
-class Lessons(NamedTuple):
+class Run(NamedTuple):
     """All that decides the numbers of a run; `data` is None for an iterable of batches."""
 
     network: Network
@@ -116,12 +116,14 @@ class Lessons(NamedTuple):
     key: Any
 
 
-def facts_of(run: Lessons, start: Progress, frozen: Network) -> dict[str, Any]:
+def facts_of(run: Run, start: Progress, frozen: Network) -> dict[str, Any]:
     """What a checkpoint keeps of a run, in the words of JSON."""
     topology = run.network.topology
     example = _example(topology, run.data)
     lesson = fingerprint(_lesson, start.params, frozen, run.learning, example, run.key)
     steps = fingerprint(run.optimiser.update, start.params, start.memory, start.params)
+    # some optimisers keep their rates in their memory; zeros, since it may hold the parameters as well
+    rates = run.optimiser.init(jax.tree.map(jnp.zeros_like, start.params))
     decisive = {
         "nodes": len(topology.nodes),
         "edges": len(topology.columns.senders),
@@ -134,7 +136,7 @@ def facts_of(run: Lessons, start: Progress, frozen: Network) -> dict[str, Any]:
         "validation": None if run.validation is None else _told(run.validation),
         # arrays are not part of a traced program: it takes them as arguments
         "learning": lesson + files.digest(run.learning),
-        "optimiser": steps + files.digest(run.optimiser),
+        "optimiser": steps + files.digest((run.optimiser, rates)),
         "start": files.digest(start.params),
         "frozen": files.digest((frozen.couplings, frozen.activations, frozen.biases)),
     }
