@@ -624,6 +624,22 @@ def test_what_is_not_finite_agrees_with_nothing(bad, shape):
     np.testing.assert_array_equal(agreement(jnp.asarray(answer), jnp.asarray(target)), [1, 0, 0, 1])
 
 
+def test_answers_may_be_whole_numbers():
+    g = nx.DiGraph()
+    g.add_node("x", shape=4, dtype="int8")
+    g.add_node("y", shape=3, dtype="int8")
+    g.add_edge("x", "y")
+    topology = dx.Topology(g, inputs=["x"], outputs=["y"])
+    network = dx.Network(topology, {"edge": dx.dense()}, dx.sign, key=KEY)
+    x = np.random.default_rng(0).choice(np.int8([-1, 1]), (20, 4))
+    learning = dx.DynamicalLearning({"edge": dx.perceptron(0.5)})
+    trained, history = fit(network, learning=learning, x=x, y=x[:, :3], epochs=5)
+    answers = dx.predict(trained, learning, x)
+    assert answers.dtype == jnp.int8
+    right = (answers.argmax(1) == x[:, :3].argmax(1)).mean()
+    np.testing.assert_allclose(dx.evaluate(trained, learning, x, x[:, :3])["accuracy"], right, rtol=1e-6)
+
+
 def test_a_lost_sample_is_never_accurate():
     """Whatever its output is: here it keeps the zeros of the beginning, whose largest unit is that of class 0."""
     bad = X.copy()

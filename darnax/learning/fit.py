@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 from tqdm.auto import tqdm
 
 from darnax import _text, checks, files
@@ -162,7 +162,7 @@ class Trainer(NamedTuple):
         if run.validation is not None:
             scores = _evaluate(*self.validation(params, own, run.validation))
             row |= {f"validation {name}": value for name, value in scores.items()}
-        return Progress(params, memory, History([*now.history.rows, row]))
+        return Progress(params, memory, now.history.extended(row))
 
     def validation(self, params: Network, key: Any, data: Data) -> tuple:
         """What to evaluate after an epoch."""
@@ -414,7 +414,7 @@ def _scores(answer: Solution, y: Targets) -> dict[str, Float[Array, " batch"]]:
     return scores
 
 
-def agreement(answer: Float[Array, "batch ..."], target: Float[Array, "batch ..."]) -> Float[Array, " batch"]:
+def agreement(answer: Real[Array, "batch ..."], target: Real[Array, "batch ..."]) -> Float[Array, " batch"]:
     """1 where the largest unit is the right one; for a single unit or with space the share of right signs.
 
     0 for samples whose answer or target is not finite.

@@ -49,6 +49,12 @@ class History(Sequence):
             raise KeyError(f"no epoch has {key!r}; there are {', '.join(map(repr, self.names)) or 'no numbers yet'}")
         return np.asarray([row.get(key, np.nan) for row in self.rows])
 
+    def extended(self, row: dict[str, float]) -> "History":
+        """The history with one epoch more."""
+        longer = History()
+        longer.rows = [*self.rows, row]
+        return longer
+
     def _row(self, key: Any) -> Any:
         """The row of an epoch, or several of them."""
         try:
