@@ -181,6 +181,16 @@ def test_the_mode_is_kept(tmp_path, mode):
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
+def test_what_is_private_is_so_from_the_start(tmp_path, monkeypatch):
+    path, modes = tmp_path / "run", []
+    files.save_arrays(path, TREE)
+    path.chmod(0o600)
+    monkeypatch.setattr(os, "chmod", lambda *_: None)
+    monkeypatch.setattr(os, "fsync", lambda at: modes.append(stat.S_IMODE(os.fstat(at).st_mode)))
+    files.save_arrays(path, TREE)
+    assert modes == [0o600]
+
+
 def test_symbolic_links_are_written_through(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to("second")

@@ -81,14 +81,25 @@ def test_it_depends_on_shapes_and_dtypes_and_not_on_values():
     assert fingerprint(scaled(2.0), X.astype(jnp.bfloat16)) != same
 
 
-def test_functions_of_python_are_never_taken_for_one_another():
+class Back:
+    """Something to be called that does not show what it holds."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, x):
+        return np.asarray(x) * np.float32(self.factor)
+
+    def __repr__(self):
+        return "Back"
+
+
+@pytest.mark.parametrize("make", [Back, lambda factor: lambda x: np.asarray(x) * np.float32(factor)])
+def test_functions_of_python_are_never_taken_for_one_another(make):
     """A program that calls back holds a function, which another one of the same name must not stand for."""
 
     def calls(factor):
-        def back(x):
-            return np.asarray(x) * np.float32(factor)
-
-        return lambda x: jax.pure_callback(back, jax.ShapeDtypeStruct((3,), jnp.float32), x)
+        return lambda x: jax.pure_callback(make(factor), jax.ShapeDtypeStruct((3,), jnp.float32), x)
 
     call = Shared(lambda f, x: f(x))
     np.testing.assert_array_equal(call(calls(2), X), 2 * X)
