@@ -68,7 +68,7 @@ def save_arrays(path: Any, tree: Any, facts: Any = None):
 
     The file is written beside `path` first and then takes its place at once. A file that is there keeps its mode, and a
     symbolic link stays one. Parts that killed writers left behind are removed. Raises `OSError` that names the path if
-    it cannot be written; what was there before is then as it was.
+    it cannot be written; what was there before is then as it was. Raises `TypeError` for facts that JSON cannot say.
 
     !!! example
 
@@ -81,7 +81,7 @@ def save_arrays(path: Any, tree: Any, facts: Any = None):
     named = _named(tree)
     arrays = {name: _storable(leaf).copy(order="C") for name, leaf in named.items()}
     dtypes = {name: str(leaf.dtype) for name, leaf in named.items()}
-    metadata = {"format": FORMAT, "seal": BLANK.decode(), "dtypes": json.dumps(dtypes), "facts": json.dumps(facts)}
+    metadata = {"format": FORMAT, "seal": BLANK.decode(), "dtypes": json.dumps(dtypes), "facts": _json(facts)}
     data = _sealed(save(arrays, metadata))
     with _part("path", path) as (file, target):
         file.write(data)
@@ -265,6 +265,13 @@ def _lock(file: BinaryIO, wait: bool):
     """Lock a file against other writers; `OSError` if one of them has it, or if nothing can be locked there."""
     if fcntl is not None:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _json(facts: Any) -> str:
+    try:
+        return json.dumps(facts)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"`facts` are what JSON can say, but {error}; give text, numbers, lists and dicts") from error
 
 
 # pytrees

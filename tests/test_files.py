@@ -160,6 +160,15 @@ def test_a_path_is_a_path(value):
             call(value)
 
 
+def test_facts_are_what_json_can_say(tmp_path):
+    loop = []
+    loop.append(loop)
+    for facts in (np.ones(3), {1, 2}, {"a": jnp.ones(2)}, loop):
+        with pytest.raises(TypeError, match=r"`facts` are what JSON can say, but .*; give text, numbers"):
+            files.save_arrays(tmp_path / "run", TREE, facts)
+    assert not list(tmp_path.iterdir())
+
+
 def test_asking_whether_it_can_be_written_leaves_nothing(tmp_path):
     files.check_writable("path", tmp_path / "run")
     assert not list(tmp_path.iterdir())

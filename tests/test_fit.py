@@ -145,6 +145,18 @@ def test_inference_makes_every_phase_that_needs_no_target(order, from_inference)
         np.testing.assert_allclose(answer.state["hidden"], state["hidden"], atol=1e-6)
 
 
+def test_what_inference_has_in_common_with_teaching_has_the_same_noise():
+    random = dx.asynchronous(0.3)
+    phases = [
+        dx.Phase("first", steps=3, settle=False, silence=["label"], schedule=random),
+        dx.Phase("taught", steps=3, settle=False, clamp=["label"], schedule=random),
+        dx.Phase("last", steps=3, settle=False, silence=["label"], schedule=random),
+    ]
+    network, learning = small(), dx.DynamicalLearning(RULES, phases, from_inference=True)
+    _, answer, _ = learning.updates(network, X, {"label": Y}, jnp.ones(N, bool), KEY)
+    np.testing.assert_array_equal(answer.state["hidden"], learning.infer(network, X, KEY).state["hidden"])
+
+
 def test_phases_that_change_nothing_add_no_steps():
     network, free = small(), PHASES["free"]
     once = dx.DynamicalLearning(RULES, [free]).infer(network, X)
