@@ -11,7 +11,7 @@ from jaxtyping import Array, Shaped
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def as_array(values: Any, dtype: Any = None) -> Shaped[Array, "..."]:
+def on_device(values: Any, dtype: Any = None) -> Shaped[Array, "..."]:
     """What `jnp.asarray` gives, without the program that it compiles for every new shape."""
     if isinstance(values, jax.Array):
         return values if dtype is None else values.astype(dtype)

@@ -166,7 +166,7 @@ def function(argument: str, value: Any, holds: str, advice: str) -> Callable[...
 
 def called(argument: str, value: Any):
     """Refuse a public function of ours where what it makes is wanted: `dx.dense` for `dx.dense()`."""
-    ours = inspect.isfunction(value) and value.__module__.partition(".")[0] == "darnax"
+    ours = inspect.isfunction(value) and (value.__module__ or "").partition(".")[0] == "darnax"
     if ours and value.__qualname__ == value.__name__ and not value.__name__.startswith("_"):
         name = f"dx.{value.__name__}"
         raise TypeError(f"`{argument}` is {name} itself, which makes what is wanted here; call it, as in {name}(...)")

@@ -9,6 +9,7 @@ import inspect
 import io
 import pkgutil
 import re
+import tempfile
 import textwrap
 import tokenize
 from pathlib import Path
@@ -99,9 +100,11 @@ def world() -> dict[str, Any]:
     optimiser = optax.sgd(0.1)
     return {
         "dx": dx, "jax": jax, "jnp": jnp, "np": np, "nx": nx, "eqx": eqx, "optax": optax, "jraph": jraph,
+        "tempfile": tempfile,
         "graph": graph, "topology": topology, "network": network, "x": x, "B": len(x),
         "y": dx.one_vs_all(jnp.arange(len(x)) % 10, 10),
         "state": dx.GraphState(topology).init(x), "rules": rules, "params": params, "rest": rest,
+        "learning": dx.DynamicalLearning(rules),
         "optimiser": optimiser, "memory": optimiser.init(params), "key": jax.random.key(2),
     }  # fmt: skip
 

@@ -283,7 +283,7 @@ def test_duplicating_a_batch_changes_nothing():
 def test_bad_input():
     network = triangle()
     state = random_state(network.topology, BATCH)
-    with pytest.raises(ValueError, match="`margin` is at least 0, but got -1"):
+    with pytest.raises(ValueError, match="`margin` is a finite number of at least 0, but got -1"):
         dx.perceptron(-1)
     with pytest.raises(
         ValueError, match="`rules` names 'sideways', which nothing has; the kinds are 'back', 'forward'"

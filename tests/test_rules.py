@@ -192,7 +192,7 @@ def test_rules_of_a_user_may_ask_for_means():
 
 
 def test_refuses():
-    with pytest.raises(ValueError, match=r"`margin` is at least 0, but got -0.1"):
+    with pytest.raises(ValueError, match=r"`margin` is a finite number of at least 0, but got -0.1"):
         dx.perceptron(-0.1)
     network, x, y = pair(), numbers(B, N), numbers(B, M)
     with pytest.raises(ValueError, match=r"`samples` is a bool mask of shape \(5,\), but got int.*\(3,\)"):

@@ -13,7 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
-from darnax._arrays import any_rank, as_array
+from darnax._arrays import any_rank, on_device
 from darnax.couplings.coupling import Edges, Factory
 from darnax.couplings.draws import Draws
 
@@ -149,7 +149,7 @@ class ConvFactory(Factory):
         shape = (*checks.per_axis("kernel", self.kernel, axes), sender_shape[-1], receiver_shape[-1])
         weight = draws.normal(shape, self.gain / math.sqrt(math.prod(shape[:-1])))
         stride = checks.per_axis("stride", self.stride, axes)
-        return Conv(as_array(weight), stride, _padding(self.padding, axes))
+        return Conv(on_device(weight), stride, _padding(self.padding, axes))
 
 
 class ConvTranspose(eqx.Module):
@@ -266,7 +266,7 @@ class ConvTransposeFactory(Factory):
             )
         terms = math.prod(window) * sender_shape[-1] / math.prod(stride)
         weight = draws.normal(shape, self.gain / math.sqrt(terms))
-        return ConvTranspose(as_array(weight), stride, padding, receiver_shape)
+        return ConvTranspose(on_device(weight), stride, padding, receiver_shape)
 
 
 def _geometry(kernel: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, Shaped
 
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.couplings.draws import Draws, words_of
 
 Coupling: TypeAlias = Callable[..., Array]
@@ -155,7 +155,7 @@ class Edges:
 
     def own(self, name: str) -> Fixed:
         """The edge's number, which stays its own where edges are tied."""
-        return Fixed(as_array(self._column(name)), own=True)
+        return Fixed(on_device(self._column(name)), own=True)
 
     def _column(self, name: str) -> Any:
         self.read.add(name)

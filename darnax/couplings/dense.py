@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.couplings.coupling import ATTRIBUTE, Edges, Factory, Fixed, value
 from darnax.couplings.draws import Draws
 
@@ -103,7 +103,7 @@ class DenseFactory(Factory):
         weight = draws.normal((fan_out, fan_in), self.gain / math.sqrt(fan_in))
         own = None if self.factor is None else edges.own(self.factor)
         if self.self_coupling is None:
-            return Dense(as_array(weight), None, own, receiver_shape)
+            return Dense(on_device(weight), None, own, receiver_shape)
         weight = draws.xp.where(np.eye(fan_in, dtype=bool), draws.dtype.type(0), weight)
-        fixed = Fixed(as_array(draws.full((), self.self_coupling)))
-        return Dense(as_array(weight), fixed, own, receiver_shape)
+        fixed = Fixed(on_device(draws.full((), self.self_coupling)))
+        return Dense(on_device(weight), fixed, own, receiver_shape)

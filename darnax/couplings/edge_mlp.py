@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.couplings.coupling import Edges, Factory
 from darnax.couplings.draws import Draws
 from darnax.static import Static, sealed
@@ -76,10 +76,10 @@ class EdgeMLPFactory(Factory):
         hidden, sending, hearing = self.hidden, math.prod(sender_shape), math.prod(receiver_shape)
         first = 1 / math.sqrt(sending + hearing)
         return EdgeMLP(
-            sender_weight=as_array(draws.normal((hidden, sending), first, stream=0)),
-            receiver_weight=as_array(draws.normal((hidden, hearing), first, stream=1)),
-            bias=as_array(draws.full((hidden,), 0)),
-            weight=as_array(draws.normal((hearing, hidden), self.gain / math.sqrt(hidden), stream=2)),
+            sender_weight=on_device(draws.normal((hidden, sending), first, stream=0)),
+            receiver_weight=on_device(draws.normal((hidden, hearing), first, stream=1)),
+            bias=on_device(draws.full((hidden,), 0)),
+            weight=on_device(draws.normal((hearing, hidden), self.gain / math.sqrt(hidden), stream=2)),
             activation=self.activation,
             receiver_shape=receiver_shape,
         )

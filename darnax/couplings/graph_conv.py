@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Int, Shaped
 
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.couplings.coupling import Edges, Factory, Fixed, value
 from darnax.couplings.draws import Draws
 from darnax.couplings.wiring import Wiring, read_wiring
@@ -114,6 +114,6 @@ class GraphConvFactory(Factory):
             )
         weights = None
         if wiring.weights is not None:
-            weights = Fixed(as_array(wiring.weights[:, None].astype(draws.dtype)))
-        one = GraphConv(self.net, as_array(wiring.senders), as_array(wiring.receivers), weights)
+            weights = Fixed(on_device(wiring.weights[:, None].astype(draws.dtype)))
+        one = GraphConv(self.net, on_device(wiring.senders), on_device(wiring.receivers), weights)
         return draws.each(one)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.couplings.coupling import ATTRIBUTE, Edges, Factory, Fixed, value
 from darnax.couplings.draws import Draws
 
@@ -63,5 +63,5 @@ class ScaleFactory(Factory):
             units = own[(..., *[None] * len(receiver_shape))]
             return Scale(Fixed(jnp.broadcast_to(units, own.shape + receiver_shape), own=True))
         start = self.strength if self.weight is None else self.strength * edges[self.weight]
-        leaf = as_array(draws.full(receiver_shape, start))
+        leaf = on_device(draws.full(receiver_shape, start))
         return Scale(Fixed(leaf) if self.fixed else leaf)

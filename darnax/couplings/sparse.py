@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.couplings.coupling import Edges, Factory
 from darnax.couplings.draws import Draws
 from darnax.couplings.wiring import Wiring, read_wiring
@@ -109,4 +109,4 @@ class SparseFactory(Factory):
         else:
             given = np.ones(count) if wiring.weights is None else wiring.weights
             weight = np.broadcast_to(given.astype(draws.dtype), (*draws.lead, count))
-        return Sparse(as_array(weight), draws.each(self.sum), receiver_shape)
+        return Sparse(on_device(weight), draws.each(self.sum), receiver_shape)

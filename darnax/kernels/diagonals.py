@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.kernels.sum import Ends, Sum, take, with_derivatives
 
 MOST, VECTOR = 64, 16
@@ -148,10 +148,10 @@ def _diagonal(edges: np.ndarray, offsets: np.ndarray) -> Diagonal:
     """From the edges of every offset by receiver, -1 where there is none."""
     real = (edges >= 0).any(axis=0)
     return Diagonal(
-        edges=as_array(np.maximum(edges.max(axis=0), 0), jnp.int32),
-        real=None if real.all() else as_array(real),
+        edges=on_device(np.maximum(edges.max(axis=0), 0), jnp.int32),
+        real=None if real.all() else on_device(real),
         offsets=tuple(offsets.tolist()),
-        choice=tuple(as_array(own) for own in edges[1:] >= 0),
+        choice=tuple(on_device(own) for own in edges[1:] >= 0),
     )
 
 

@@ -10,7 +10,7 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.kernels.sum import Ends, Sum, take, with_derivatives, with_derivatives_of_pairs
 
 LARGEST, FEW, MANY = 32, 4096, 2**14
@@ -68,7 +68,7 @@ class Loops(eqx.Module):
             pieces = pieces[np.argsort(row[pieces], kind="stable")]
             place[cut] = len(order) + 1 + np.arange(len(cut))
             parts = Ends.of(pieces, row[pieces], len(cut), len(order))
-        return cls(classes, as_array(place, jnp.int32), parts)
+        return cls(classes, on_device(place, jnp.int32), parts)
 
     def arrange(self, w: Float[Array, "edges item"]) -> list[Float[Array, "slots receivers item"]]:
         """The weights of every class, slot after slot."""
@@ -166,8 +166,8 @@ def _class(senders: np.ndarray, edges: np.ndarray, start: np.ndarray, size: np.n
     real = slot < size
     which = np.where(real, start + slot, start)
     return Class(
-        as_array(senders[which], jnp.int32),
-        as_array(edges[which], jnp.int32),
-        None if real.all() else as_array(real),
+        on_device(senders[which], jnp.int32),
+        on_device(edges[which], jnp.int32),
+        None if real.all() else on_device(real),
         tuple(bool(row.all()) for row in real),
     )

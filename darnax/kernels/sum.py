@@ -13,7 +13,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int, Shaped
 
-from darnax._arrays import any_rank, as_array
+from darnax._arrays import any_rank, on_device
 
 COLUMNS, FEWEST, CACHE, LARGEST = 16, 8, 2**21, 2**24
 
@@ -28,7 +28,7 @@ class Ends(eqx.Module):
 
     @classmethod
     def of(cls, senders: np.ndarray, receivers: np.ndarray, hearing: int, sending: int) -> "Ends":
-        return cls(as_array(senders, jnp.int32), as_array(receivers, jnp.int32), hearing, sending)
+        return cls(on_device(senders, jnp.int32), on_device(receivers, jnp.int32), hearing, sending)
 
     def sum(self, w: Float[Array, "edges item *_"], x: Shaped[Array, "rows units *batch"]) -> Float[Array, "..."]:
         """The sums, the plain way; weights may differ from sample to sample."""

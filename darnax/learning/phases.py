@@ -1,9 +1,9 @@
 """How a network is taught: phases of its dynamics, and what is learnt from where they lead."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
@@ -13,12 +13,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.dynamics import Solution, relax, rollout, synchronous
 from darnax.dynamics.schedules import Schedule
-from darnax.learning.updates import local_updates
+from darnax.learning.updates import as_rules, check_normalise, local_updates
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
+from darnax.states.values import as_array
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
@@ -37,12 +38,30 @@ class Nudge(eqx.Module):
         return self.strength * (self.target - state[self.node])
 
 
-def nudge(node: Name, target: Any, strength: Any) -> Nudge:
+def nudge(node: Any, target: Any, strength: Any) -> Nudge:
     """The drive of equilibrium propagation, for `drive={node: dx.nudge(node, y, 0.1)}`.
 
+    **Arguments:**
+
+    - `node`: its name.
+    - `target`: where it is drawn to, `(B, *shape)`.
+    - `strength`: a finite number; below 0 it is driven away.
+
+    Raises `TypeError` or `ValueError` for a target that is no array of numbers, or another strength.
     Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11, 24 (2017), equation 10.
+
+    !!! example
+
+        ```python
+        state = dx.step(network, state, drive={"label": dx.nudge("label", y, 0.1)})
+        ```
     """
-    return Nudge(node, jnp.asarray(target), jnp.asarray(strength, jnp.float32))
+    array = as_array("`target`", target)
+    if not jnp.issubdtype(array.dtype, jnp.number):
+        checks.refuse("target", "an array of numbers (B, *shape)", target, "give the states that the node should be in")
+    if not isinstance(node, Hashable):
+        checks.refuse("node", "the name of a node", node, "give one name")
+    return Nudge(node, jnp.asarray(array), jnp.asarray(checks.scalar("strength", strength), jnp.float32))
 
 
 @dataclass(frozen=True)
@@ -52,46 +71,59 @@ class Phase:
     **Fields:**
 
     - `name`: what to call it.
-    - `steps`: the number of passes, or the most there may be.
+    - `steps`: the number of passes, or the most there may be; at least 1 where it settles.
     - `settle`: whether every sample stops where it comes to rest; if not, nobody looks, and none counts as settled.
     - `clamp`: nodes held besides the inputs; those that have a target are set to it first.
     - `silence`: nodes whose messages are dropped.
     - `kinds`: the edge kinds that speak; None for all.
-    - `nudge`: how strongly the field of nodes that have a target is drawn to it; 0 for not at all.
+    - `nudge`: how strongly the field of nodes that have a target is drawn to it, or driven away below 0; 0 for not at
+      all.
     - `schedule`: who is updated when.
+
+    Raises `TypeError` or `ValueError` that name the field and the phase for anything else.
+
+    !!! example
+
+        ```python
+        phases = [dx.Phase("clamped", clamp=["label"]), dx.Phase("free", silence=["label"])]
+        ```
     """
 
-    name: str
-    steps: int = 100
-    settle: bool = True
-    clamp: Sequence[Name] = ()
-    silence: Sequence[Name] = ()
-    kinds: Sequence[str] | None = None
-    nudge: float | int = 0.0
-    schedule: Schedule = synchronous()  # noqa: RUF009 (schedules are frozen)
+    name: Any
+    steps: Any = 100
+    settle: Any = True
+    clamp: Any = ()
+    silence: Any = ()
+    kinds: Any = None
+    nudge: Any = 0.0
+    schedule: Any = synchronous()  # noqa: RUF009 (schedules are frozen)
 
     def __post_init__(self):
-        for field in ("clamp", "silence", "kinds"):
-            names = getattr(self, field)
-            if isinstance(names, str):
-                raise TypeError(f"`{field}` of phase {self.name!r} is a list of names; write [{names!r}]")
-            if names is not None:  # equal phases are equal however they were written
-                object.__setattr__(self, field, tuple(names))
+        name = checks.text("name", self.name, "the name of a phase")
+        settle = checks.flag(f"settle of phase {name!r}", self.settle)
+        schedule = f"schedule of phase {name!r}"
+        checks.instance(schedule, self.schedule, Schedule, "a schedule such as dx.synchronous()", "give one")
+        # equal phases are equal however they were written
+        plain = {
+            "settle": settle,
+            "steps": checks.count(f"steps of phase {name!r}", self.steps, 1 if settle else 0),
+            "nudge": checks.number(f"nudge of phase {name!r}", self.nudge),
+            "clamp": _names(name, "clamp", self.clamp),
+            "silence": _names(name, "silence", self.silence),
+            "kinds": None if self.kinds is None else _names(name, "kinds", self.kinds),
+        }
+        for field, value in plain.items():
+            object.__setattr__(self, field, value)
 
     def teaches(self, nodes: Sequence[Name]) -> bool:
         """Whether it needs the targets of some nodes."""
         return bool(self.nudge) or bool(set(self.clamp) & set(nodes))
 
-    def rests_after(self, other: "Phase") -> bool:
-        """Whether where the other phase came to rest is a state of rest of this one."""
-        alike = (self.silence, self.kinds, self.nudge) == (other.silence, other.kinds, other.nudge)
-        return alike and self.settle and other.settle and set(other.clamp) <= set(self.clamp)
-
     def check(self, topology: Topology):
         """Its nodes and kinds are those of the topology; `ValueError` names the phase if not."""
         for field in ("clamp", "silence"):
             topology.indices(f"{field} of phase {self.name!r}", getattr(self, field))
-        unknown = sorted(set(self.kinds or ()) - set(topology.edge_kinds))
+        unknown = [kind for kind in self.kinds or () if kind not in topology.edge_kinds]
         if unknown:
             raise ValueError(
                 f"phase {self.name!r}: `kinds` names {_text.names(unknown)}, which no edge has; "
@@ -119,14 +151,38 @@ class Phase:
         return Solution(state, *unknown, jnp.zeros(batch, jnp.int32))
 
 
-def run(network: Network, state: GraphState, phases: Sequence[Phase], targets: Targets, key: Any) -> list[Solution]:
-    """Phase after phase, each from where the last one led, with noise of its own."""
+def _names(phase: str, field: str, value: Any) -> tuple:
+    """The names that a phase has in a field."""
+    argument = f"{field} of phase {phase!r}"
+    if isinstance(value, Mapping):
+        checks.refuse(argument, "a list of names", value, "a phase holds whole nodes; for masks use dx.relax")
+    names = checks.names(argument, value)
+    if not all(isinstance(name, Hashable) for name in names):
+        checks.refuse(argument, "a list of names", value, "names are text, whole numbers or tuples of these")
+    return names
+
+
+def run(
+    network: Network, state: GraphState, phases: Sequence[Phase], targets: Targets, key: Any, first: int = 0
+) -> list[Solution]:
+    """Phase after phase, each from where the last one led, with noise of its own; they are numbered from `first`."""
     solutions = []
-    for i, phase in enumerate(phases):
+    for i, phase in enumerate(phases, first):
         own = None if key is None else jax.random.fold_in(key, i)
         solutions.append(phase.run(network, state, targets, own))
         state = solutions[-1].state
     return solutions
+
+
+def whole(solutions: Sequence[Solution]) -> Solution:
+    """Phases as one: where the last of them ended, after the passes of all.
+
+    A pass that only showed that an earlier phase had settled does not count: a phase that changes nothing adds none.
+    """
+    last, steps = solutions[-1], solutions[-1].steps
+    for earlier in solutions[:-1]:
+        steps = steps + earlier.steps - earlier.settled.astype(steps.dtype)
+    return dataclasses.replace(last, steps=steps)
 
 
 class Learning(eqx.Module):
@@ -150,11 +206,11 @@ class Learning(eqx.Module):
 
 
 class DynamicalLearning(Learning):
-    """Learning to rest, without the help of a teacher, where the network rested with it.
+    """Teaches the network to settle, unclamped, in the state in which it settled while its outputs were clamped.
 
     The phases follow one another; in some the targets are clamped, in the last ones they no longer are. Then all that
     has a rule learns by it to be in the state where the last phase led, outputs in that of their targets. Inference is
-    the same phases without those that need targets, and without those that would only repeat the one before.
+    the same phases without those that need targets.
 
     **Arguments:**
 
@@ -165,6 +221,8 @@ class DynamicalLearning(Learning):
       they too are those of the last phase. A self-coupling keeps a memory of the clamped outputs; what is learnt where
       inference ends does not rely on it.
     - `normalise`: as for `local_updates`.
+
+    Raises `TypeError` or `ValueError` for rules that are no functions, and phases that are none.
 
     !!! example
 
@@ -179,17 +237,11 @@ class DynamicalLearning(Learning):
     from_inference: bool = eqx.field(static=True)
     normalise: Callable[[Any, int], Any] | None = eqx.field(static=True)
 
-    def __init__(
-        self,
-        rules: Any,
-        phases: Sequence[Phase] | None = None,
-        *,
-        from_inference: bool = False,
-        normalise: Callable[[Any, int], Any] | None = None,
-    ):
-        self.rules = dict(rules)
-        self.phases = None if phases is None else tuple(phases)
-        self.from_inference, self.normalise = from_inference, normalise
+    def __init__(self, rules: Any, phases: Any = None, *, from_inference: Any = False, normalise: Any = None):
+        check_normalise(normalise)
+        self.rules = as_rules(rules)
+        self.phases = None if phases is None else _phases(phases)
+        self.from_inference, self.normalise = checks.flag("from_inference", from_inference), normalise
 
     def check(self, topology: Topology):
         for phase in self._phases(topology):
@@ -197,19 +249,16 @@ class DynamicalLearning(Learning):
 
     def infer(self, network: Network, x: Any, key: Any = None) -> Solution:
         start = GraphState(network.topology).init(x)
-        return run(network, start, self._phases(network.topology, taught=False), {}, key)[-1]
+        return whole(run(network, start, self._inference(network.topology), {}, key))
 
     def updates(
         self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
     ) -> tuple[Network, Solution, Scores]:
-        phases, inference = self._phases(network.topology), self._phases(network.topology, taught=False)
+        phases = self._phases(network.topology)
         network = bound(network)
         solutions = run(network, GraphState(network.topology).init(x), phases, y, key)
         last = solutions[-1]
-        answer = last
-        if self.from_inference:  # it may have been made on the way
-            begins = inference == phases[: len(inference)]
-            answer = solutions[len(inference) - 1] if begins else self.infer(network, x, key)
+        answer = self._answer(network, x, solutions, key) if self.from_inference else last
         samples = samples & finite(answer.state) & finite(last.state)
         updates = local_updates(
             network,
@@ -225,19 +274,53 @@ class DynamicalLearning(Learning):
         scores = {"overlap": overlap(taught[-1], last.state)} if taught else {}
         return updates, answer, scores | {"lost": (~samples).astype(jnp.float32)}
 
-    def _phases(self, topology: Topology, taught: bool = True) -> tuple[Phase, ...]:
-        """All phases; or those that do without targets, less those that would only go on resting."""
+    def _answer(self, network: Network, x: Any, solutions: list[Solution], key: Any) -> Solution:
+        """What `infer` gives; the phases that it has in common with teaching are not run again."""
+        phases, inference = self._phases(network.topology), self._inference(network.topology)
+        common = 0
+        while common < len(inference) and inference[common] == phases[common]:
+            common += 1
+        made = solutions[:common]
+        start = made[-1].state if made else GraphState(network.topology).init(x)
+        return whole(made + run(network, start, inference[common:], {}, key, common))
+
+    def _phases(self, topology: Topology) -> tuple[Phase, ...]:
+        """All phases."""
         outputs = topology.outputs
-        phases = self.phases or (
+        return self.phases or (
             Phase("warm-up", steps=1, settle=False, silence=outputs),
             Phase("clamped", clamp=outputs),
             Phase("free", silence=outputs),
         )
-        if taught:
-            return phases
-        alone = [phase for phase in phases if not phase.teaches(outputs)]
-        again = [b.rests_after(a) for a, b in pairwise(alone)]
-        return tuple(phase for phase, rests in zip(alone, [False, *again], strict=True) if not rests)
+
+    def _inference(self, topology: Topology) -> tuple[Phase, ...]:
+        """The phases that do without targets."""
+        alone = tuple(phase for phase in self._phases(topology) if not phase.teaches(topology.outputs))
+        if not alone:
+            raise ValueError(
+                "`phases` leave nothing for inference: every one of them clamps or nudges outputs; "
+                "add one that does not, such as dx.Phase('free')"
+            )
+        return alone
+
+
+def _phases(given: Any) -> tuple[Phase, ...]:
+    """A sequence of phases, at least one."""
+    holds = "a sequence of dx.Phase(...), at least one"
+    if isinstance(given, Phase):
+        checks.refuse("phases", holds, given, "write [phase]")
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
+        checks.refuse("phases", holds, given, "give a list of them")
+    phases = tuple(given)
+    if not phases:
+        checks.refuse("phases", holds, given, "give a list of them, or None for the usual three", ValueError)
+    for i, phase in enumerate(phases):
+        _phase(f"phases[{i}]", phase)
+    return phases
+
+
+def _phase(argument: str, value: Any) -> Phase:
+    return checks.instance(argument, value, Phase, "a dx.Phase(...)", "make one, such as dx.Phase('free')")
 
 
 class ContrastiveLearning(Learning):
@@ -251,8 +334,12 @@ class ContrastiveLearning(Learning):
     **Arguments:**
 
     - `rules`: by edge kind, a local rule; `dx.hebbian()` above.
-    - `free`, `taught`: the two phases; the second one begins where the first led.
+    - `free`, `taught`: the two phases; the second one begins where the first led, and clamps or nudges what has a
+      target.
     - `normalise`: as for `local_updates`.
+
+    Raises `TypeError` or `ValueError` for rules that are no functions, a free phase that needs targets, and a taught
+    one that needs none.
 
     !!! example
 
@@ -267,12 +354,21 @@ class ContrastiveLearning(Learning):
     taught: Phase = eqx.field(static=True)
     normalise: Callable[[Any, int], Any] | None = eqx.field(static=True)
 
-    def __init__(self, rules: Any, free: Phase, taught: Phase, *, normalise: Callable[[Any, int], Any] | None = None):
-        self.rules, self.free, self.taught, self.normalise = dict(rules), free, taught, normalise
+    def __init__(self, rules: Any, free: Any, taught: Any, *, normalise: Any = None):
+        check_normalise(normalise)
+        self.rules, self.normalise = as_rules(rules), normalise
+        self.free, self.taught = _phase("free", free), _phase("taught", taught)
+        if not (self.taught.clamp or self.taught.nudge):
+            advice = "give it clamp=[...] or nudge=..., or it does what the free one does"
+            checks.refuse("taught", "a phase that is given targets", taught, advice, ValueError)
+        if self.free.nudge:
+            checks.refuse("free", "a phase without targets", free, "leave out its nudge", ValueError)
 
     def check(self, topology: Topology):
         for phase in (self.free, self.taught):
             phase.check(topology)
+        if self.free.teaches(topology.outputs):
+            checks.refuse("free", "a phase without targets", self.free, "let it hold no outputs", ValueError)
 
     def infer(self, network: Network, x: Any, key: Any = None) -> Solution:
         return self.free.run(network, GraphState(network.topology).init(x), {}, key)

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from darnax.activations import identity
+from darnax import checks
+from darnax.activations import described, identity, name, needs
 
 Units = Float[Array, "*shape"]
 Mean = Callable[[Units], Units]
@@ -93,9 +94,7 @@ def perceptron(margin: Any = 0.0) -> Perceptron:
         updates = dx.local_updates(network, state, {"forward": dx.perceptron(margin=0.5)})
         ```
     """
-    if not margin >= 0:
-        raise ValueError(f"`margin` is at least 0, but got {margin}")
-    return Perceptron(float(margin))
+    return Perceptron(checks.number("margin", margin, least=0.0))
 
 
 def hebbian() -> Hebbian:
@@ -132,7 +131,7 @@ def oja() -> Oja:
     return Oja()
 
 
-def delta(activation: Callable[..., Any] = identity) -> Delta:
+def delta(activation: Any = identity) -> Delta:
     """Units learn to answer with their target: signal `f'(field) (f(field) - s)`, the gradient of `½ (f(field) - s)²`.
 
     For continuous units; the target is the state, or `target` of `local_updates`.
@@ -140,7 +139,9 @@ def delta(activation: Callable[..., Any] = identity) -> Delta:
 
     **Arguments:**
 
-    - `activation`: f, with a derivative; that of the units.
+    - `activation`: f, with a derivative, of the field alone; that of the units.
+
+    Raises `TypeError` or `ValueError` for one without a derivative, or that needs a key or a state.
 
     !!! example
 
@@ -148,6 +149,18 @@ def delta(activation: Callable[..., Any] = identity) -> Delta:
         updates = dx.local_updates(network, state, {"forward": dx.delta(dx.tanh)})
         ```
     """
+    checks.function("activation", activation, "a function of the field such as dx.tanh", "give one")
+    needed = sorted(needs(activation))
+    if needed:
+        raise ValueError(
+            f"`activation` is a function of the field alone, but {name(activation)} needs {' and '.join(needed)}; "
+            "give the function inside, such as dx.tanh"
+        )
+    if not described(activation).differentiable:
+        raise ValueError(
+            f"`activation` has a derivative, but that of {name(activation)} is 0, and nothing would be learnt; "
+            "give one such as dx.tanh, or use dx.perceptron"
+        )
     return Delta(activation)
 
 

@@ -2,12 +2,13 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from darnax import _text, checks
@@ -20,14 +21,14 @@ from darnax.states.graph import GraphState
 
 @any_rank
 def local_updates(
-    network: Network,
-    state: GraphState,
+    network: Any,
+    state: Any,
     rules: Any,
     *,
-    target: GraphState | None = None,
+    target: Any = None,
     silence: Any = (),
     kinds: Any = None,
-    normalise: Callable[[Any, int], Any] | None = None,
+    normalise: Any = None,
     samples: Any = None,
 ) -> Network:
     """What every trained leaf learns from one state, as a descent direction for optax.
@@ -63,28 +64,88 @@ def local_updates(
     """
     check_state(network, state)
     target = state if target is None else target
-    check_state(network, target)
+    _check_target(network, target)
     if target.batch_size != state.batch_size:
         raise ValueError(f"`target` has a batch of {target.batch_size}, but `state` one of {state.batch_size}")
     rules = check_rules(network, rules)
-    if samples is not None:
-        samples = jnp.asarray(samples)
-        if samples.shape != (state.batch_size,) or samples.dtype != bool:
-            raise ValueError(
-                f"`samples` is a bool mask of shape ({state.batch_size},), but got {samples.dtype} of shape "
-                f"{samples.shape}; give one answer a sample"
-            )
+    samples = None if samples is None else _mask(samples, state.batch_size)
+    check_normalise(normalise)
     kinds = None if kinds is None else checks.names("kinds", kinds)
     speakers = messages.speakers(network.topology, checks.names("silence", silence), kinds)
     return _local_updates(network, state, target, speakers, tuple(sorted(rules.items())), normalise, samples)
 
 
-def check_rules(network: Network, rules: Any) -> dict[str, Callable[..., Any]]:
-    """Rules by edge kind: all of the network, all of them functions, and all with something to train."""
-    rules = known_rules(network.topology, rules)
+def _check_target(network: Network, target: Any):
+    checks.instance("target", target, GraphState, "a darnax.GraphState", "make one of network.topology")
+    if target.topology != network.topology:
+        raise ValueError(
+            f"`target` belongs to another topology: {target.topology!r}, but the network to {network.topology!r}; "
+            "make it with GraphState(network.topology)"
+        )
+
+
+def _mask(samples: Any, batch: int) -> Bool[Array, " batch"]:
+    """Which samples count, as an array."""
+    samples = on_device("`samples`", samples)
+    if samples.shape != (batch,) or samples.dtype != bool:
+        raise ValueError(
+            f"`samples` is a bool mask of shape ({batch},), but got {samples.dtype} of shape {samples.shape}; "
+            "give one answer a sample"
+        )
+    return jnp.asarray(samples)
+
+
+def check_normalise(normalise: Any):
+    """`normalise` is None or a function of the batch and the fan-in."""
+    holds = "None, or a function (batch, fan_in) -> number to divide by"
+    if normalise is not None:
+        checks.function("normalise", normalise, holds, "write one, as in lambda batch, fan_in: batch")
+        check_takes("normalise", normalise, 2, "(batch, fan_in)")
+
+
+def as_rules(rules: Any) -> dict[Any, Callable[..., Any]]:
+    """Rules by edge kind: functions of a field and a state."""
+    rules = dict(checks.mapping("rules", rules, "edge kinds to rules such as dx.perceptron(0.5)"))
     wrong = [kind for kind, rule in rules.items() if not callable(rule)]
     if wrong:
         raise TypeError(f"`rules` {_text.names(wrong)} are not rules; give functions such as dx.perceptron(0.5)")
+    for kind, rule in rules.items():
+        argument = f"rules[{kind!r}]"
+        checks.called(argument, rule)
+        check_takes(argument, rule, 2, "(field, state)", {"mean"})
+        if not _hashable(*jax.tree.flatten(eqx.filter(rule, eqx.is_array, inverse=True))):
+            advice = "freeze its class, as dataclass(frozen=True) does"
+            checks.refuse(argument, "part of a compiled program, and so can be hashed", rule, advice)
+    return rules
+
+
+def _hashable(leaves: list[Any], structure: Any) -> bool:
+    try:
+        hash((tuple(leaves), structure))
+    except TypeError:
+        return False
+    return True
+
+
+def check_takes(argument: str, function: Any, count: int, call: str, known: Collection[str] = ()):
+    """A function can be called with some arguments by position, and with those of known names."""
+    if inspect.isclass(function):
+        checks.refuse(argument, f"a function {call}", function, "make one of it first, as in Rule()")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # built-in functions show none
+        return
+    named = {name: None for name in signature.parameters if name in known}
+    try:
+        signature.bind(*range(count), **named)
+    except TypeError as error:
+        advice = f"write it for just these ({error})"
+        checks.refuse(argument, f"a function called as {call}", function, advice)
+
+
+def check_rules(network: Network, rules: Any) -> dict[str, Callable[..., Any]]:
+    """Rules by edge kind: all of the network, all of them functions, and all with something to train."""
+    rules = known_rules(network.topology, as_rules(rules))
     empty = [
         kind
         for kind in rules
@@ -118,7 +179,7 @@ def _local_updates(network, state, target, speakers, rules, normalise, samples) 
             heard[i] = tuple(jnp.where(samples, end, 0) for end in heard[i])
 
     def divide(fan_in: int) -> Any:
-        return batch if normalise is None else normalise(batch, fan_in)
+        return batch if normalise is None else _divisor(normalise(batch, fan_in))
 
     def said(params: Network) -> list[Array]:
         whole, result = eqx.combine(params, rest), []
@@ -142,6 +203,13 @@ def _local_updates(network, state, target, speakers, rules, normalise, samples) 
         for kind, leaves in params.biases.items()
     }
     return eqx.tree_at(lambda tree: tree.biases, updates, biases, is_leaf=lambda leaf: leaf is None)
+
+
+def _divisor(value: Any) -> Any:
+    """What `normalise` gives: a number above 0, or a traced one."""
+    if isinstance(value, Tracer) and value.shape == ():
+        return value
+    return checks.number("normalise(batch, fan_in)", value, above=0.0)
 
 
 class _Lesson(NamedTuple):
@@ -188,7 +256,7 @@ def signal(lesson: _Lesson, i: int, summed: bool) -> Float[Array, "edges *receiv
 def per_node(rule: Callable[..., Any], field: Array, state: Array, samples: Array | None) -> Array:
     """The signals of many nodes `(nodes, *shape, B)`, each by itself; 0 for samples that do not count."""
     counts = jnp.ones(field.shape[-1], bool) if samples is None else samples
-    averages = "mean" in inspect.signature(rule).parameters
+    averages = _averages(rule)
 
     def one(field, state, counts):
         def mean(values):
@@ -196,6 +264,9 @@ def per_node(rule: Callable[..., Any], field: Array, state: Array, samples: Arra
             return total / jnp.maximum(jax.lax.psum(counts.astype(values.dtype), "batch"), 1)
 
         result = rule(field, state, mean=mean) if averages else rule(field, state)
+        if getattr(result, "shape", None) != field.shape:
+            what = f"a rule gives a signal of the shape of the field, here {field.shape}"
+            raise ValueError(f"{what}, but {rule!r} gave {checks.came(result)}; give one number a unit")
         return jnp.where(counts, result, 0)
 
     one_batch = jax.vmap(one, in_axes=-1, out_axes=-1, axis_name="batch")
@@ -203,21 +274,31 @@ def per_node(rule: Callable[..., Any], field: Array, state: Array, samples: Arra
     return result.astype(field.dtype)
 
 
+def _averages(rule: Callable[..., Any]) -> bool:
+    """Whether a rule is given a function that averages over the batch."""
+    try:
+        return "mean" in inspect.signature(rule).parameters
+    except ValueError:  # built-in functions show no signature
+        return False
+
+
 def bias_signal(lesson: _Lesson, kind: str, name: str) -> Float[Array, "..."]:
     """The signals of the rules that reach the biases of a kind in an array, summed over rules and the batch."""
     network, topology = lesson.network, lesson.network.topology
     at = list(topology.arrays).index(name)
     spec, index = topology.layout.arrays[at], network.plan.arrays[at]
-    reached: dict[Any, Bool[Array, " rows"]] = {}
+    reached: dict[Any, tuple[Any, Bool[Array, " rows"]]] = {}
     for i in lesson.learning:
         group = topology.groups[i]
         if group.receiver_array == at:
             rule, speaks = lesson.rules[group.kind], lesson.speaks(i)
             speaks = jnp.ones(len(group.edges), bool) if speaks is None else speaks
-            before = reached.get(rule, jnp.zeros(spec.rows, bool))
-            reached[rule] = before.at[receiver_rows(network, i)].max(outer(speaks, group.receivers.ndim))
+            # equal rules reach a bias together, others add up; those that hold arrays cannot be compared
+            same = rule if _hashable([rule], None) else group.kind
+            before = reached.get(same, (rule, jnp.zeros(spec.rows, bool)))[1]
+            reached[same] = rule, before.at[receiver_rows(network, i)].max(outer(speaks, group.receivers.ndim))
     total = jnp.zeros((spec.rows, *spec.item), field_dtype(spec))
-    for rule, rows in reached.items():
+    for rule, rows in reached.values():
         result = per_node(rule, lesson.fields[at], lesson.goal(at), lesson.samples)
         if kind in index.covers:
             rows = rows & index.covers[kind]

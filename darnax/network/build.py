@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from darnax import _text, checks
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.activations import described, known, name, needs
 from darnax.couplings.coupling import Edges, Factory, hears_receiver, message, pick
 from darnax.couplings.draws import Draws, derived, keys_of
@@ -339,9 +339,9 @@ def biases(topology: Topology, given: Any, key: Key[Array, ""]) -> dict[str, dic
             shape = spec.lead if spec.shared else spec.item
             start = given[kind](lambda h=hashes: keys_of(derived(key, naming.words(h)), key), len(hashes), shape, dtype)
             if not spec.shared:
-                result[kind][spec.name] = as_array(start)
+                result[kind][spec.name] = on_device(start)
                 continue
             covered = np.zeros(spec.rows, bool)
             covered[layout.rows_of(np.asarray(own))[at]] = True
-            result[kind][spec.name] = as_array(start[0] * covered.reshape(spec.lead).astype(dtype))
+            result[kind][spec.name] = on_device(start[0] * covered.reshape(spec.lead).astype(dtype))
     return result

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax import _text
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.couplings.coupling import over_batch, per_edge, pick
 from darnax.network.plan import GroupIndex
 from darnax.states.graph import GraphState
@@ -90,7 +90,7 @@ def speakers(topology: Topology, silence: tuple, kinds: tuple[str, ...] | None) 
 def concrete(array: np.ndarray) -> Array:
     """A JAX array that is safe to keep, even where this runs inside a trace."""
     with jax.ensure_compile_time_eval():
-        return as_array(array)
+        return on_device(array)
 
 
 class Landing(NamedTuple):

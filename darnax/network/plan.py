@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
 
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.couplings.coupling import hears_receiver
 from darnax.kernels import Ends
 from darnax.network.kernels import Kernel, Site, choose
@@ -91,7 +91,7 @@ def plan(topology: Topology, couplings: dict[str, tuple[Any, ...]], elementwise:
 
 def _group_index(topology: Topology, group: EdgeGroup, coupling: Any) -> GroupIndex:
     sender, spec = topology.layout.arrays[group.sender_array], topology.layout.arrays[group.receiver_array]
-    senders = None if group.sender_index is not None else as_array(group.senders, jnp.int32)
+    senders = None if group.sender_index is not None else on_device(group.senders, jnp.int32)
     rows = group.receivers.ravel()
     start, stop = int(rows.min()), int(rows.max()) + 1
     each_one = group.receiver_index is not None
@@ -101,15 +101,15 @@ def _group_index(topology: Topology, group: EdgeGroup, coupling: Any) -> GroupIn
     heard, receivers, ends = np.zeros(stop - start, bool), None, None
     heard[rows - start] = True
     if not each_one:
-        receivers = as_array(rows - start, jnp.int32)
+        receivers = on_device(rows - start, jnp.int32)
         if not sender.shared and not spec.shared:
-            sending = as_array(group.senders, jnp.int32) if senders is None else senders
+            sending = on_device(group.senders, jnp.int32) if senders is None else senders
             ends = Ends(sending, receivers, stop - start, sender.rows)
     kernel = choose(Site(group, coupling, sender, spec, rows - start, stop - start, ends))
     return GroupIndex(
         senders=senders,
         receivers=receivers,
-        heard=None if each_one or heard.all() else as_array(heard),
+        heard=None if each_one or heard.all() else on_device(heard),
         kernel=kernel,
         start=start,
         stop=stop,
@@ -133,12 +133,12 @@ def _array_index(topology: Topology, at: int, elementwise: dict[str, bool]) -> A
         ids = naming.combine(array_hash, np.arange(spec.rows, dtype=np.uint64))
         owner, nodes = _owners(topology, members, spec.rows, kinds, elementwise)
         covers = _covers(topology, members, spec.rows)
-        blocks = as_array(layout.blocks[at], jnp.int32)
+        blocks = on_device(layout.blocks[at], jnp.int32)
     else:
         ids, owner, nodes, covers, blocks = topology.node_hashes[members], None, {}, {}, None
     return ArrayIndex(
-        ids=as_array(naming.words(ids)),
-        held=as_array(held, jnp.int32) if partial else None,
+        ids=on_device(naming.words(ids)),
+        held=on_device(held, jnp.int32) if partial else None,
         owner=owner,
         covers=covers,
         blocks=blocks,
@@ -153,7 +153,7 @@ def _covers(topology: Topology, members: np.ndarray, rows: int) -> dict[str, Arr
     for node in members.tolist():
         mask = covered.setdefault(topology.node_class(node).kind, np.zeros(rows, bool))
         mask[topology.layout.cells(node)] = True
-    return {kind: as_array(mask) for kind, mask in covered.items()} if len(covered) > 1 else {}
+    return {kind: on_device(mask) for kind, mask in covered.items()} if len(covered) > 1 else {}
 
 
 def _owners(topology: Topology, members: np.ndarray, rows: int, kinds: tuple[str, ...], elementwise: dict[str, bool]):
@@ -172,11 +172,11 @@ def _owners(topology: Topology, members: np.ndarray, rows: int, kinds: tuple[str
     nodes = {
         kind: tuple(
             (
-                as_array(topology.layout.address(np.asarray(ids))),
-                as_array(naming.words(topology.node_hashes[ids])),
+                on_device(topology.layout.address(np.asarray(ids))),
+                on_device(naming.words(topology.node_hashes[ids])),
             )
             for ids in by_shape.values()
         )
         for kind, by_shape in places.items()
     }
-    return None if len(kinds) == 1 and (owner == 0).all() else as_array(owner), nodes
+    return None if len(kinds) == 1 and (owner == 0).all() else on_device(owner), nodes

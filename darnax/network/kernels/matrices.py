@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from darnax._arrays import as_array
+from darnax._arrays import on_device
 from darnax.couplings.dense import is_matrix, matrix_of
 from darnax.kernels.sum import take
 from darnax.network.kernels.kernel import Kernel
@@ -42,11 +42,11 @@ class Matrices(Kernel):
         heard = np.concatenate([receivers[own][:: int(d)] for own, d in zip(edges, degrees, strict=True)])
         place[heard] = np.arange(len(heard))
         return cls(
-            order=as_array(np.concatenate(edges), jnp.int32),
+            order=on_device(np.concatenate(edges), jnp.int32),
             senders=tuple(
-                as_array(group.senders[own].reshape(-1, d), jnp.int32) for own, d in zip(edges, degrees, strict=True)
+                on_device(group.senders[own].reshape(-1, d), jnp.int32) for own, d in zip(edges, degrees, strict=True)
             ),
-            place=as_array(place, jnp.int32),
+            place=on_device(place, jnp.int32),
             shape=group.receiver_shape,
         )
 
