@@ -18,6 +18,9 @@ from jax.core import Tracer
 
 from darnax import _text
 
+MOST = 2**31 - 1
+"""The largest number that counts passes: the numbers of programs have 32 bits."""
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 

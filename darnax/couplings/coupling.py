@@ -85,7 +85,7 @@ def message(coupling: Any, x: Any, receiver: Any = None) -> Any:
     return coupling(x) if receiver is None else coupling(x, receiver=receiver)
 
 
-def over_batch(coupling: Any, *ends: Shaped[Array, "*node batch"]) -> Shaped[Array, "*receiver batch"]:
+def over_batch(coupling: Any, *ends: Array) -> Shaped[Array, "*receiver batch"]:
     """The messages of one edge for a batch of its ends, which stands last."""
     if hasattr(coupling, "batched"):
         return coupling.batched(*ends)

@@ -1,7 +1,6 @@
 """The arguments of a call, checked once and turned into index arrays: who speaks, who is held, who is driven."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +18,8 @@ from darnax.network.build import as_key, check_activations
 from darnax.network.messages import SILENT, SOME, Speakers, concrete, field_dtype, speakers
 from darnax.network.network import Network, check_state
 from darnax.states.graph import GraphState
+from darnax.states.values import as_array
+from darnax.topologies.memory import remembered
 from darnax.topologies.topology import Topology
 
 
@@ -60,8 +61,7 @@ def prepare(
 ) -> Call:
     """The arguments of `step`, `relax` and `rollout`, checked."""
     check_state(network, state)
-    if not isinstance(schedule, Schedule):
-        raise TypeError(f"`schedule` is a schedule such as dx.synchronous(), but got {schedule!r}")
+    checks.instance("schedule", schedule, Schedule, "a schedule such as dx.synchronous()", "give one")
     topology = network.topology
     names, masks = _clamps(topology, state.batch_size, clamp)
     drives = _drives(topology, state.batch_size, drive)
@@ -76,11 +76,11 @@ def prepare(
         _stepped(network, schedule, drives),
         tuple(i for i, index in enumerate(network.plan.groups) if index.hears_receiver),
     )
-    _check_driven(network, tuple(drives))
+    _check_driven(network, names, tuple(drives))
     return Call(frame, tuple(masks.values()), tuple(drives.values()), schedule, tuple(masks), tuple(drives))
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _frame(
     topology: Topology,
     schedule: Schedule,
@@ -161,8 +161,7 @@ def _clamps(topology: Topology, batch: int, clamp: Any) -> tuple[tuple[int, ...]
 def _drives(topology: Topology, batch: int, drive: Any) -> dict[int, Any]:
     if drive is None:
         return {}
-    if not isinstance(drive, Mapping):
-        raise TypeError(f"`drive` maps nodes to arrays or functions of the state, but got {drive!r}")
+    checks.mapping("drive", drive, "nodes to arrays or functions of the state")
     result = {}
     for at, value in zip(topology.indices("drive", drive), drive.values(), strict=True):
         what = f"`drive` for node {topology.nodes[at]!r}"
@@ -180,18 +179,29 @@ def drive_dtype(what: str, value: Array, topology: Topology, at: int) -> Any:
     return field_dtype(topology.array_of(at))
 
 
-def batched(what: str, value: Any, shape: tuple[int, ...], batch: int, noun: str) -> Array:
-    """`value` as an array of shape `(1, *shape)` or `(batch, *shape)`."""
+def batched(what: str, given: Any, shape: tuple[int, ...], batch: int, noun: str) -> Array:
+    """What was given as an array of shape `(1, *shape)` or `(batch, *shape)`."""
+    value = as_array(what, given)
+    if value.dtype.kind not in "biufcV":  # V: bfloat16 and its like
+        raise TypeError(
+            f"{what} is a {noun} of shape {shape} or {(batch, *shape)}, but got {checks.came(given)}; give one"
+        )
     value = jnp.asarray(value)
     if value.shape == shape:
         return value[None]
     if value.shape != (batch, *shape):
-        raise ValueError(f"{what} is a {noun} of shape {shape} or {(batch, *shape)}, but got {value.shape}")
+        raise ValueError(f"{what} is a {noun} of shape {shape} or {(batch, *shape)}, but got {value.shape}; reshape it")
     return value
 
 
-def _check_driven(network: Network, driven: tuple[int, ...]):
-    """What hears nobody needs no activation until it is driven."""
+def _check_driven(network: Network, held: tuple[int, ...], driven: tuple[int, ...]):
+    """What is driven can move; what hears nobody needs no activation until then."""
+    still = sorted(set(driven) & set(held))
+    if still:
+        raise ValueError(
+            f"`drive` would move nodes {network.topology.named(still)}, which are held in this call; drop them there, "
+            "or let an input go by clamp={node: False}"
+        )
     kinds = {network.topology.node_class(at).kind for at in driven} - set(network.activations)
     if kinds:
         raise ValueError(
@@ -200,7 +210,7 @@ def _check_driven(network: Network, driven: tuple[int, ...]):
     check_activations(network.topology, network.activations, _hear_nobody(network.topology, driven))
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _hear_nobody(topology: Topology, nodes: tuple[int, ...]) -> np.ndarray:
     """Those of some nodes that no edge ends at: nobody has looked at their activation yet."""
     return np.setdiff1d(np.asarray(nodes, np.int64), topology.columns.receivers)

@@ -6,7 +6,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from darnax import checks
@@ -90,11 +89,8 @@ def relax(
         solution.settled.mean(), solution.steps.max()
         ```
     """
-    max_steps = checks.count("max_steps", max_steps, 1)
-    if not (isinstance(tol, (int, float, np.number)) and math.isfinite(tol) and tol >= 0):
-        raise ValueError(f"`tol` is a finite number of at least 0, but got {tol!r}")
-    if not isinstance(adjoint, Adjoint):
-        raise TypeError(f"`adjoint` is dx.implicit() or dx.unrolled(), but got {adjoint!r}")
+    max_steps, tol = checks.count("max_steps", max_steps, 1, checks.MOST), checks.number("tol", tol, least=0)
+    checks.instance("adjoint", adjoint, Adjoint, "dx.implicit() or dx.unrolled()", "give one")
     call = prepare(network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive)
     noisy = noisy_kinds(network, call.frame)
     if noisy:

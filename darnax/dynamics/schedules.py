@@ -6,15 +6,16 @@ content, so that freshly built equal ones compile once.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import networkx as nx
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.topologies.topology import Topology
 
 
@@ -199,44 +200,42 @@ def synchronous() -> Synchronous:
     return Synchronous()
 
 
-def asynchronous(fraction: float | int) -> Asynchronous:
+def asynchronous(fraction: Any) -> Asynchronous:
     """A random share of the cells in each pass, drawn anew for every sample; it needs a key.
 
     Raises `ValueError` for a fraction outside (0, 1].
     """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"`fraction` lies in (0, 1], but got {fraction}")
-    return Asynchronous(float(fraction))
+    return Asynchronous(checks.number("fraction", fraction, above=0, most=1))
 
 
-def node_by_node(order: Iterable[Hashable] | None = None) -> NodeByNode:
+def node_by_node(order: Any = None) -> NodeByNode:
     """One node after another, each seeing those before it; in the order of drawing, or in `order`."""
-    return NodeByNode(None if order is None else tuple(order))
+    return NodeByNode(None if order is None else checks.names("order", order))
 
 
-def unit_by_unit(order: Iterable[Hashable] | None = None) -> UnitByUnit:
+def unit_by_unit(order: Any = None) -> UnitByUnit:
     """One cell after another, inside nodes too: what physics calls asynchronous.
 
     With symmetric couplings and no negative self-coupling no update of a sign unit raises the energy, so that a
     network always settles (Hopfield, PNAS 79, 2554, 1982). Nodes in the order of drawing or in `order`, their cells in
     row-major order.
     """
-    return UnitByUnit(None if order is None else tuple(order))
+    return UnitByUnit(None if order is None else checks.names("order", order))
 
 
-def groups(members: Iterable[Iterable[Hashable]]) -> Groups:
+def groups(members: Any) -> Groups:
     """Group after group of nodes; the members of a group update together. Every node that can change is named once."""
-    members = list(members)
-    wrong = [group for group in members if isinstance(group, str) or not isinstance(group, Iterable)]
-    if wrong:
-        raise TypeError(f"`members` is a sequence of sequences of node names, but holds {_text.names(wrong)}")
-    return Groups(tuple(tuple(group) for group in members))
+    groups = checks.names("members", members)
+    return Groups(tuple(checks.names(f"members[{i}]", group) for i, group in enumerate(groups)))
 
 
-def coloured(colours: Mapping[Hashable, int] | None = None) -> Coloured:
+def coloured(colours: Any = None) -> Coloured:
     """Groups of nodes that send nothing to each other: two where two are enough, else those of a greedy colouring.
 
     `colours` gives them by name instead. Updating a colour at once then equals updating its nodes one by one. Raises
     `ValueError` in a call if `colours` gives both ends of an edge one colour, or leaves out a node that can change.
     """
-    return Coloured(None if colours is None else tuple(colours.items()))
+    if colours is None:
+        return Coloured(None)
+    given = checks.mapping("colours", colours, "nodes to the numbers of their colours")
+    return Coloured(tuple((node, checks.count(f"colours[{node!r}]", colour)) for node, colour in given.items()))

@@ -1,6 +1,5 @@
 """A pass, or a fixed number of them."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -75,7 +74,7 @@ def rollout(
     kinds: Any = None,
     drive: Any = None,
     key: Any = None,
-    observe: Callable[[GraphState], Any] | None = None,
+    observe: Any = None,
 ) -> tuple[GraphState, Any]:
     """The state after `steps` passes, and what was observed on the way.
 
@@ -93,7 +92,9 @@ def rollout(
         state, energy = dx.rollout(network, state, 100, observe=lambda s: s["spins"].mean())
         ```
     """
-    steps = checks.count("steps", steps)
+    steps = checks.count("steps", steps, 0, checks.MOST)
+    if observe is not None:
+        checks.function("observe", observe, "a function of the state", "give one, or None")
     call = prepare(network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive)
     keys = sample_keys(network, call.frame, schedule, key, state.batch_size)
     return _rollout(network, state, call, keys, steps, observe)

@@ -17,6 +17,7 @@ from darnax.network import messages
 from darnax.network.messages import SILENT, Speakers, field_dtype, outer, receiver_rows, rows_of
 from darnax.network.network import Network, check_state, known_rules, partition, trainable
 from darnax.states.graph import GraphState
+from darnax.states.values import as_array
 
 
 @any_rank
@@ -86,7 +87,7 @@ def _check_target(network: Network, target: Any):
 
 def _mask(samples: Any, batch: int) -> Bool[Array, " batch"]:
     """Which samples count, as an array."""
-    samples = on_device("`samples`", samples)
+    samples = as_array("`samples`", samples)
     if samples.shape != (batch,) or samples.dtype != bool:
         raise ValueError(
             f"`samples` is a bool mask of shape ({batch},), but got {samples.dtype} of shape {samples.shape}; "

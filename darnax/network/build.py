@@ -32,7 +32,7 @@ Structure = Any
 def as_key(key: Any) -> Key[Array, "..."]:
     """A key as JAX's typed keys; raw `jax.random.PRNGKey` arrays are wrapped."""
     if not isinstance(key, jax.Array):
-        raise TypeError(f"`key` is a key, as from jax.random.key(0), but got {key!r}")
+        checks.refuse("key", "a key, as from jax.random.key(0)", key, "make one")
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
     if key.dtype != jnp.uint32 or not key.ndim or key.shape[-1] != 2:

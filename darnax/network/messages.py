@@ -6,7 +6,6 @@ added, once.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from darnax.network.plan import GroupIndex
 from darnax.states.graph import GraphState
 from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.layout import ArraySpec
+from darnax.topologies.memory import remembered
 from darnax.topologies.topology import Topology
 
 SILENT, SOME, ALL = range(3)
@@ -58,7 +58,7 @@ class Speakers(eqx.Module):
     silent: dict[int, Int[Array, " rows"] | Bool[Array, " edges"]]
 
 
-@lru_cache(maxsize=256)
+@remembered
 def speakers(topology: Topology, silence: tuple, kinds: tuple[str, ...] | None) -> Speakers:
     """Who speaks if the nodes in `silence` do not, and only edges of `kinds` do (None: all).
 

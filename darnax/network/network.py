@@ -177,7 +177,7 @@ class Network(eqx.Module):
         old = self[key]
         if jax.tree.structure(module) != jax.tree.structure(old) or _signature(module) != _signature(old):
             raise ValueError(
-                f"the coupling of {key!r} is a {_describe(old)}, but got a {_describe(module)}; "
+                f"`module` for {key!r} is a {_describe(old)}, but got {_describe(module)}; "
                 "start from network[u, v] and change its leaves with eqx.tree_at"
             )
         stacked, module = self.couplings[kind][bundle], sealed(module)
@@ -194,9 +194,12 @@ class Network(eqx.Module):
                 for i, bundle in enumerate(bundles):
                     if bundle.tie is not None and bundle.tie == key:
                         return kind, i, None
-            raise KeyError(f"no tie is named {key!r}; an edge is network[u, v]")
+            raise KeyError(f"`key`: no tie is named {checks.came(key)}; an edge is network[u, v]")
         if len(key) not in (2, 3):
-            raise KeyError(f"an edge is network[u, v], or network[u, v, key] where edges are parallel, but got {key!r}")
+            raise KeyError(
+                "`key`: an edge is network[u, v], or network[u, v, key] where edges are parallel, "
+                f"but got {checks.came(key)}"
+            )
         u, v = topology.index(key[0]), topology.index(key[1])
         found = np.flatnonzero((columns.senders == u) & (columns.receivers == v)).tolist()
         keys = {edge: 0 if columns.keys is None else columns.keys[edge] for edge in found}
@@ -282,6 +285,8 @@ def _plain(group: Any, module: Any) -> tuple[str, str]:
 
 
 def _describe(module: Any) -> str:
+    if not isinstance(module, eqx.Module):
+        return checks.came(module)
     return f"{type(module).__name__} of {_text.listing(_signature(module))}"
 
 
@@ -306,18 +311,18 @@ def _axes_of(network: Network) -> tuple[int, ...]:
     return tuple(leaf.ndim for leaf in jax.tree.leaves((network.couplings, network.biases)))
 
 
-def check_network(network: Any):
-    """`network` is one network."""
+def check_network(network: Any, one: bool = True):
+    """`network` is a network, and `one` and not several at once."""
     checks.instance("network", network, Network, "a darnax.Network", "make one, as dx.Network(topology, ...)")
     now = _axes_of(network)
-    if now != network.axes:
+    if one and now != network.axes:
         raise ValueError(
             f"`network` is one network, but its parameters have {now} axes where they were made with {network.axes}; "
             "call an ensemble of networks by jax.vmap or equinox.filter_vmap over it"
         )
 
 
-def check_state(network: Network, state: Any):
+def check_state(network: Any, state: Any):
     """`state` is a state of the network's topology."""
     check_network(network)
     checks.instance("state", state, GraphState, "a darnax.GraphState", "make one of network.topology")
@@ -345,6 +350,7 @@ def partition(network: Network, rules: Any) -> tuple[Network, Network]:
 
     Raises `ValueError` for an edge kind that the topology does not have.
     """
+    check_network(network, one=False)
     rules = known_rules(network.topology, rules)
     couplings = {
         kind: trainable(part) if kind in rules else jax.tree.map(lambda _: False, part)
