@@ -16,7 +16,7 @@ import pytest
 from helpers import compilations
 
 import darnax as dx
-from darnax.learning.fit import agreement
+from darnax.learning.evaluate import agreement
 
 KEY = jax.random.key(3)
 CLASSES, N = 3, 50

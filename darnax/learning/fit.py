@@ -1,9 +1,7 @@
-"""Training, evaluation and prediction on data."""
+"""Training on data."""
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,21 +9,25 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Real
 from tqdm.auto import tqdm
 
-from darnax import _text, checks, files
-from darnax.dynamics import Solution
-from darnax.learning.data import Data, batches_of, in_order, is_batches, pair, shuffled
+from darnax import checks, files
+from darnax.learning.callbacks import Callback, EarlyStopping, as_callbacks, ask
+from darnax.learning.data import Data, batches_of, is_batches, pair, shuffled
+from darnax.learning.evaluate import (
+    check_teaching,
+    in_batches,
+    inference_scores,
+    mean_scores,
+    one_key,
+    sample_scores,
+)
 from darnax.learning.history import History
-from darnax.learning.phases import Learning, Targets, finite
 from darnax.learning.program import Shared
 from darnax.learning.run import Checkpoint, Progress, Run, check_may_differ, facts_of
-from darnax.learning.updates import check_rules, check_takes
-from darnax.network.build import as_key
+from darnax.learning.teaching import Learning
+from darnax.learning.updates import check_rules
 from darnax.network.network import Network, partition
-
-Callback = Callable[[Network, History], Any]
 
 
 def fit(
@@ -160,7 +162,7 @@ class Trainer(NamedTuple):
         row = {name: value / count for name, value in sums.items()}
         _warn_of_lost(row.get("lost", 0.0), epoch)
         if run.validation is not None:
-            scores = _evaluate(*self.validation(params, own, run.validation))
+            scores = mean_scores(*self.validation(params, own, run.validation))
             row |= {f"validation {name}": value for name, value in scores.items()}
         return Progress(params, memory, now.history.extended(row))
 
@@ -175,27 +177,14 @@ class Trainer(NamedTuple):
             return
         names = list(_train.outputs(*given)[2])
         if self.run.validation is not None:
-            scores = _test.outputs(*_batches(*self.validation(given[0], key, self.run.validation)))
+            scores = inference_scores.outputs(*in_batches(*self.validation(given[0], key, self.run.validation)))
             names += [f"validation {name}" for name in scores]
         for callback in looking:
             callback.check(names)
 
     def ask(self, now: Progress) -> bool:
-        """Whether any callback ends the training; all of them are asked."""
-        network = self.network(now)
-        ends = False
-        for i, callback in enumerate(self.callbacks):
-            ends = _answer(i, callback(network, now.history)) or ends
-        return ends
-
-
-def _answer(i: int, answer: Any) -> bool:
-    """What a callback says: True to end, anything like False or None to go on."""
-    if answer is None:
-        return False
-    if not (hasattr(answer, "dtype") and answer.dtype == bool and answer.shape == ()):
-        checks.flag(f"callbacks[{i}](network, history)", answer)
-    return bool(answer)
+        """Whether any callback ends the training."""
+        return ask(self.callbacks, self.network(now), now.history)
 
 
 def _saved(file: Checkpoint, now: Progress) -> bool:
@@ -220,133 +209,6 @@ def _warn_of_lost(share: float, epoch: int):
             "they taught nothing",
             stacklevel=5,
         )
-
-
-def evaluate(
-    network: Any, learning: Any, x: Any, y: Any, *, batch_size: Any = 256, key: Any = None
-) -> dict[str, float]:
-    """Means over data of what inference gives: `accuracy`, `settled`, `steps`, and the share of samples `lost`.
-
-    Arguments as for `fit`. A sample is accurate if the largest unit of an output is that of its target; for an output
-    of a single unit, or with space, the score is the share of units that have the sign of their target. A sample that
-    is lost, with values that are not finite anywhere in the network, is never accurate.
-
-    !!! example
-
-        ```python
-        scores = dx.evaluate(network, learning, x, y)
-        scores["accuracy"], scores["lost"]
-        ```
-    """
-    check_teaching(network, learning)
-    size, key = checks.count("batch_size", batch_size, 1), None if key is None else one_key(key)
-    data = Data.of(network.topology, x, y)
-    return _evaluate(network, learning, data, min(len(data), size), key)
-
-
-def predict(network: Any, learning: Any, x: Any, *, batch_size: Any = 256, key: Any = None) -> Any:
-    """What inference answers: the read-out for all of `x`, an array `(n, *shape)` or a mapping for several outputs.
-
-    A warning names the samples that are lost, with values that are not finite: what is answered for them means nothing.
-
-    !!! example
-
-        ```python
-        answers = dx.predict(network, learning, x)
-        answers.argmax(axis=1)
-        ```
-    """
-    check_teaching(network, learning)
-    size, key = checks.count("batch_size", batch_size, 1), None if key is None else one_key(key)
-    data = Data.of(network.topology, x, {})
-    order, _ = in_order(len(data), min(len(data), size))
-    answers, good = _infer(network, learning, data, order, key)
-    answers, good = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: len(data)], (answers, good))
-    lost = np.flatnonzero(~np.asarray(good)).tolist()
-    if lost:
-        warnings.warn(
-            f"{len(lost)} of {len(data)} samples are not finite, in the data or after relaxing, and their answers mean "
-            f"nothing: samples {_text.listing(lost)}",
-            stacklevel=2,
-        )
-    outputs = network.topology.outputs
-    return answers[0] if len(outputs) == 1 else dict(zip(outputs, answers, strict=True))
-
-
-@dataclass(frozen=True)
-class EarlyStopping:
-    """See `early_stopping`."""
-
-    score: str
-    patience: int
-    larger: bool
-
-    def check(self, scores: Collection[str]):
-        """The score is one of those that there will be."""
-        if self.score not in scores:
-            raise ValueError(
-                f"`score` of early stopping is {self.score!r}, which no epoch will have; there will be "
-                f"{_text.names(scores)}, and those of `validation` if it is given"
-            )
-
-    def __call__(self, network: Network, history: History) -> bool:
-        values = history[self.score] if self.larger else -history[self.score]
-        best = int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
-        return len(values) - 1 - best >= self.patience
-
-
-def early_stopping(score: Any, patience: Any, larger: Any = True) -> EarlyStopping:
-    """A callback that ends training when a score has not been better for `patience` epochs.
-
-    It looks at the history alone, so that a run that was resumed ends where one that never stopped does.
-
-    **Arguments:**
-
-    - `score`: the name of a column of the history.
-    - `patience`: a number of epochs, at least 1.
-    - `larger`: whether larger is better.
-
-    !!! example
-
-        ```python
-        callbacks = [dx.early_stopping("validation accuracy", patience=5)]
-        ```
-    """
-    score = checks.text("score", score, 'the name of a score such as "validation accuracy"')
-    return EarlyStopping(score, checks.count("patience", patience, 1), checks.flag("larger", larger))
-
-
-def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
-    """Functions of the network and the history."""
-    holds = "a list of functions (network, history)"
-    if callable(callbacks):
-        checks.called("callbacks", callbacks)
-        checks.refuse("callbacks", holds, callbacks, "write [callback]")
-    if isinstance(callbacks, (str, Mapping)) or not isinstance(callbacks, Iterable):
-        checks.refuse("callbacks", holds, callbacks, "give a list, or leave it out")
-    callbacks = tuple(callbacks)
-    for i, callback in enumerate(callbacks):
-        argument, holds = f"callbacks[{i}]", "a function (network, history)"
-        checks.function(argument, callback, holds, "give one, such as dx.early_stopping(...)")
-        check_takes(argument, callback, 2, "(network, history)")
-    return callbacks
-
-
-def one_key(key: Any) -> Any:
-    """A single key."""
-    key = as_key(key)
-    if key.shape:
-        checks.refuse("key", "one key", key, "give a single one, as from jax.random.key(0)", ValueError)
-    return key
-
-
-def check_teaching(network: Any, learning: Any):
-    """A network, and a way to teach it whose phases are of it."""
-    checks.instance("network", network, Network, "a darnax.Network", "make one, such as dx.Network(topology, ...)")
-    uncalled = inspect.isclass(learning)
-    advice = "make one of it, giving it the rules" if uncalled else "give one"
-    checks.instance("learning", learning, Learning, "a way to teach such as dx.DynamicalLearning(rules)", advice)
-    learning.check(network.topology)
 
 
 def check_learning(network: Any, learning: Any):
@@ -393,7 +255,7 @@ def _train(params, rest, memory, optimiser, learning, data, order, real, key):
         here, noise = data.at(places), jax.random.fold_in(key, number)
         updates, answer, scores = learning.updates(eqx.combine(params, rest), here.x, here.y, real, noise)
         steps, memory = optimiser.update(updates, memory, params)
-        scores = scores | _scores(answer, here.y)
+        scores = scores | sample_scores(answer, here.y)
         return (eqx.apply_updates(params, steps), memory), {
             n: jnp.sum(jnp.where(real, v, 0)) for n, v in scores.items()
         }
@@ -402,65 +264,3 @@ def _train(params, rest, memory, optimiser, learning, data, order, real, key):
         learn, (params, memory), (jnp.asarray(order), jnp.asarray(real), jnp.arange(len(order)))
     )
     return params, memory, jax.tree.map(jnp.sum, sums)
-
-
-def _scores(answer: Solution, y: Targets) -> dict[str, Float[Array, " batch"]]:
-    """What is said of every sample's answer."""
-    told = [agreement(answer.state[node], y[node]) for node in answer.state.topology.outputs if node in y]
-    scores = {"settled": answer.settled.astype(jnp.float32), "steps": answer.steps.astype(jnp.float32)}
-    if told:
-        # a lost sample stops where it is: its output may still be what it was set to in the beginning
-        scores["accuracy"] = jnp.where(finite(answer.state), jnp.mean(jnp.stack(told), axis=0), 0)
-    return scores
-
-
-def agreement(answer: Real[Array, "batch ..."], target: Real[Array, "batch ..."]) -> Float[Array, " batch"]:
-    """1 where the largest unit is the right one; for a single unit or with space the share of right signs.
-
-    0 for samples whose answer or target is not finite.
-    """
-    if answer.ndim == 2 and answer.shape[1] > 1:
-        right = (answer.argmax(-1) == target.argmax(-1)).astype(jnp.float32)
-    else:
-        same = (answer >= 0) == (target >= 0)
-        right = jnp.mean(same.reshape(len(same), -1).astype(jnp.float32), axis=1)
-    good = jnp.isfinite(answer) & jnp.isfinite(target)
-    return jnp.where(good.reshape(len(good), -1).all(1), right, 0)
-
-
-def _evaluate(network: Network, learning: Learning, data: Data, size: int, key: Any) -> dict[str, float]:
-    sums = _test(*_batches(network, learning, data, size, key))
-    return {name: float(value) / len(data) for name, value in sums.items()}
-
-
-def _batches(network: Network, learning: Learning, data: Data, size: int, key: Any) -> tuple:
-    """The arguments of `_test` for batches of a size."""
-    return network, learning, data, *in_order(len(data), size), key
-
-
-@Shared
-def _test(network, learning, data, order, real, key):
-    def one(batch):
-        places, real, number = batch
-        here = data.at(places)
-        answer = learning.infer(network, here.x, None if key is None else jax.random.fold_in(key, number))
-        lost = ~finite(answer.state)
-        scores = _scores(answer, here.y) | {"lost": lost.astype(jnp.float32)}
-        return {name: jnp.sum(jnp.where(real, value, 0)) for name, value in scores.items()}
-
-    sums = jax.lax.map(one, (jnp.asarray(order), jnp.asarray(real), jnp.arange(len(order))))
-    return jax.tree.map(jnp.sum, sums)
-
-
-@Shared
-def _infer(network, learning, data, order, key):
-    """Answers of all outputs, in their order, and which samples are finite."""
-
-    def one(batch):
-        places, number = batch
-        own = None if key is None else jax.random.fold_in(key, number)
-        state = learning.infer(network, data.at(places).x, own).state
-        answers = state.readout
-        return [answers] if isinstance(answers, jax.Array) else list(answers.values()), finite(state)
-
-    return jax.lax.map(one, (jnp.asarray(order), jnp.arange(len(order))))

@@ -17,8 +17,8 @@ import numpy as np
 from darnax import _text, checks, files
 from darnax.learning.data import Data
 from darnax.learning.history import History
-from darnax.learning.phases import Learning
 from darnax.learning.program import fingerprint
+from darnax.learning.teaching import Learning
 from darnax.network.network import Network
 from darnax.topologies.topology import Topology
 
