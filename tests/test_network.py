@@ -211,7 +211,7 @@ def test_replace_val_changes_one_edge():
         network["a", "b"]
     with pytest.raises(KeyError, match=r"there is no edge .*keys 'x', 'y'"):
         network["a", "b", "z"]
-    with pytest.raises(ValueError, match=r"is a Dense of float32\(3, 2\), but got a Dense of float32\(2, 2\)"):
+    with pytest.raises(ValueError, match=r"is a Dense of float32\(3, 2\), but got Dense of float32\(2, 2\)"):
         network.replace_val(("a", "b", "x"), eqx.tree_at(lambda m: m.weight, module, jnp.ones((2, 2))))
     tied = CASES["tied"].network()
     one = eqx.tree_at(lambda m: m.weight, tied["t"], jnp.ones((3, 3)))

@@ -240,7 +240,7 @@ def chain():
         ),
         ({"kinds": "forward"}, TypeError, "`kinds` is a sequence"),
         ({"drive": {9: np.ones(4)}}, ValueError, "`drive` names 9"),
-        ({"drive": [1]}, TypeError, "`drive` maps nodes to"),
+        ({"drive": [1]}, TypeError, "`drive` is a mapping from nodes to"),
         (
             {"drive": {1: np.ones(3)}},
             ValueError,
@@ -279,9 +279,9 @@ def test_bad_arguments(arguments, error, match):
 
 def test_bad_schedules_and_states():
     for fraction in (0, 1.5, -1.0):
-        with pytest.raises(ValueError, match=r"`fraction` lies in \(0, 1\]"):
+        with pytest.raises(ValueError, match=r"`fraction` is a finite number above 0 and of at most 1"):
             dx.asynchronous(fraction)
-    with pytest.raises(TypeError, match="`members` is a sequence of sequences"):
+    with pytest.raises(TypeError, match=r"`members\[0\]` is a sequence of names"):
         dx.groups(["ab", "c"])
     with pytest.raises(ValueError, match="`temperature` is at least 0, but got -1"):
         dx.glauber(-1)

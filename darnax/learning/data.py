@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from darnax import checks
+from darnax._arrays import on_device
 from darnax.states.values import as_array, cast
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
@@ -102,7 +103,7 @@ def _typed(topology: Topology, argument: str, node: Name, value: Any) -> Array:
         if argument == "y" and value.ndim == 1 and value.dtype.kind in "iu" and len(shape) == 1:
             advice = f"class indices become targets by dx.one_vs_all(y, {shape[0]})"
         raise ValueError(f"{what} has shape (n, *{shape}), but got {value.shape}; {advice}")
-    return cast(what, value, jnp.dtype(topology.node_class(topology.index(node)).dtype))
+    return on_device(cast(what, value, jnp.dtype(topology.node_class(topology.index(node)).dtype)))
 
 
 def one_vs_all(labels: Any, classes: Any) -> Float[Array, "n classes"]:

@@ -247,6 +247,12 @@ class Network(eqx.Module):
             is_leaf=lambda leaf: leaf is None,
         )
 
+    def __repr__(self) -> str:
+        kinds = {kind: name(unsealed(bundles[0])) for kind, bundles in self.couplings.items()}
+        units = {kind: name(fn) for kind, fn in self.activations.items()}
+        size = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(self.couplings, eqx.is_inexact_array)))
+        return f"Network({self.topology!r}, couplings {kinds}, activations {units}, {size} parameters)"
+
     def summary(self) -> str:
         """Parameters, kernels and activations of every kind as a table."""
         topology = self.topology
