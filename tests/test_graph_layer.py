@@ -201,9 +201,9 @@ def test_only_the_arrays_of_the_model_learn():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: topologies.graph_layer([(0, 1)], 2), TypeError, r"`graph` is a networkx graph, but got list"),
+        (lambda: topologies.graph_layer([(0, 1)], 2), TypeError, r"`graph` is a networkx graph, but got \[\(0, 1\)\]"),
         (lambda: topologies.graph_layer(nx.Graph(), 2), ValueError, r"`graph` has no vertices"),
-        (lambda: topologies.graph_layer(nx.path_graph(3), 0), ValueError, r"every axis of `shape` is at least 1"),
+        (lambda: topologies.graph_layer(nx.path_graph(3), 0), ValueError, r"every axis of `features` is at least 1"),
         (
             lambda: topologies.graph_layer(nx.disjoint_union(nx.path_graph(2), nx.empty_graph(2)), 2),
             ValueError,
