@@ -206,9 +206,9 @@ def _public_name(value: Any) -> str:
 
 
 def entries(argument: str, value: Any, holds: str, advice: str) -> list[Any]:
-    """The entries of a list or of anything else that can be gone through, but not the letters of a text."""
+    """The entries of a list or of anything else that has an order, but not the letters of a text."""
     try:
-        if not isinstance(value, (str, bytes)):
+        if not isinstance(value, (str, bytes, set, frozenset)):
             return list(value)
     except TypeError:
         pass

@@ -210,7 +210,7 @@ def test_only_the_arrays_of_the_model_learn():
             r"vertices 2, 3 of `graph` have no edge; remove them, or give each an edge to itself",
         ),
         (lambda: dx.graph_conv("GCN", nx.path_graph(3)), TypeError, r"`net` is a function of a jraph.GraphsTuple"),
-        (lambda: dx.graph_conv(len, np.eye(3)), TypeError, r"`graph` is a networkx graph.*but got ndarray"),
+        (lambda: dx.graph_conv(len, np.eye(3)), TypeError, r"`graph` is a networkx graph.*but got an array of float64"),
         (lambda: dx.graph_conv(len, scipy.sparse.coo_array(np.ones((2, 3)))), ValueError, r"shape \(2, 3\).*square"),
     ],
 )

@@ -419,7 +419,11 @@ def edges(senders=(0, 1), receivers=(1, 0), **arguments):
 
 
 ERRORS = {
-    "no graph": (lambda: Topology([("a", "b")]), TypeError, ["`graph`", "DiGraph", "list", "from_edges"]),
+    "no graph": (
+        lambda: Topology([("a", "b")]),
+        TypeError,
+        ["`graph`", "DiGraph", r"got \[\('a', 'b'\)\]", "from_edges"],
+    ),
     "undirected": (lambda: Topology(nx.Graph()), ValueError, ["`graph` is undirected", "to_directed"]),
     "empty": (lambda: Topology(nx.DiGraph()), ValueError, ["`graph` has no nodes", "add_node"]),
     "missing shape": (one({}), ValueError, ["node 'a'", "`shape` is missing", "give one"]),
@@ -465,7 +469,7 @@ ERRORS = {
         ValueError,
         ["'x'", "clashing dtypes", r"'a' \(float32\)", r"'b' \(int8\)", "all the same"],
     ),
-    "arrays": (one(arrays=["x"]), TypeError, ["`arrays` maps names to shapes", r"\['x'\]"]),
+    "arrays": (one(arrays=["x"]), TypeError, ["`arrays` is a mapping from names to shapes", r"\['x'\]"]),
     "array shape": (one(arrays={"x": 0}), ValueError, ["`arrays` 'x'", "at least 1", "0"]),
     "array name": (one(arrays={3: 2}), ValueError, ["`arrays` 3", "is a str"]),
     "unknown input": (
@@ -537,7 +541,7 @@ ERRORS = {
     "all keys 0": (edges([0, 0], [1, 1], keys=[0, 0]), ValueError, [r"edges \(0, 1\)", "`keys`"]),
     "number of keys": (edges(keys=["x"]), ValueError, ["`keys` holds one key an edge, 2", "got 1"]),
     "bad keys": (edges(keys=[0.5, 1]), TypeError, ["edge keys", "0.5"]),
-    "attributes": (edges(attributes=[1]), TypeError, ["`attributes` maps names"]),
+    "attributes": (edges(attributes=[1]), TypeError, ["`attributes` is a mapping from names"]),
     "short attribute": (edges(attributes={"w": [1.0]}), ValueError, ["`attributes` 'w'", "2 in all", r"\(1,\)"]),
     "text attribute": (edges(attributes={"w": ["x", "y"]}), ValueError, ["`attributes` 'w'", "number"]),
     "attribute name": (

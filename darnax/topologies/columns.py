@@ -168,9 +168,11 @@ def parse_number(argument: str, value: Any, least: int = 1) -> int:
 def parse_dtype(dtype: Any) -> str:
     """A dtype by its name; `ValueError` says what is wrong with it."""
     try:
+        if dtype is None or isinstance(dtype, (np.ndarray, jax.Array)):  # of which NumPy makes a dtype, too
+            raise TypeError
         result = jnp.dtype(dtype)
         numeric = jnp.issubdtype(result, jnp.number) or result.kind == "b"
-        if dtype is not None and numeric and jnp.dtype(result.name) == result:
+        if numeric and jnp.dtype(result.name) == result:
             jax.dtypes.canonicalize_dtype(result)  # refuses what JAX does not have
             return result.name
     except (TypeError, ValueError):

@@ -142,7 +142,7 @@ def _stages(space: tuple[int, ...], features: Any, window: Any, stride: Any, pad
     if wrong or not units:
         raise ValueError(
             f"`features` makes {len(units)} stages, but there are entries for {wrong or 'none'}; "
-            "a list has one entry a stage, a tuple one an axis"
+            "give lists with one entry a stage, tuples with one an axis"
         )
     stages = []
     for count, *geometry in zip(units, *columns.values(), strict=True):
@@ -182,8 +182,8 @@ def _pairs(padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride
     """What was given, as a sequence with an entry for each axis."""
     if isinstance(padding, str) and padding in ("SAME", "VALID"):
         return list(jax.lax.padtype_to_pads(space, window, stride, padding))
-    if isinstance(padding, (tuple, np.ndarray)) and np.ndim(padding):
-        return [tuple(pad) if isinstance(pad, (tuple, list, np.ndarray)) and np.ndim(pad) else () for pad in padding]
+    if isinstance(padding, tuple) or (isinstance(padding, np.ndarray) and padding.ndim == 2):
+        return [tuple(pad) if isinstance(pad, (tuple, list, np.ndarray)) else () for pad in padding]
     return [(padding, padding)] * len(space)
 
 

@@ -89,8 +89,9 @@ def _offsets(neighbours: Any, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         return [step for step in steps if 0 < sum(map(abs, step)) <= reach]
     holds = f"a distance of at least 1, or a list of offsets of {axes} ints"
     advice = f"give offsets such as [{(1,) + (0,) * (axes - 1)}]"
+    neighbours = neighbours.tolist() if isinstance(neighbours, np.ndarray) else neighbours
     given = checks.entries("neighbours", neighbours, holds, advice)
-    offsets = [tuple(step) if isinstance(step, (tuple, list)) or np.ndim(step) == 1 else (step,) for step in given]
+    offsets = [tuple(step) if isinstance(step, (tuple, list)) else (step,) for step in given]
     wrong = [step for step in offsets if len(step) != axes or not all(map(_is_step, step))]
     if wrong or not offsets:
         came = f"{_text.listing(map(checks.came, wrong))} among them" if wrong else "none"

@@ -10,7 +10,7 @@ from darnax.topologies.columns import Problems, parse_shape
 from darnax.topologies.names import Finder
 
 
-def sequential(sizes: Any, recurrent: bool = True, backward: bool = True, skip: Any = ()) -> nx.DiGraph:
+def sequential(sizes: Any, recurrent: Any = True, backward: Any = True, skip: Any = ()) -> nx.DiGraph:
     """A chain of `L = len(sizes)` layers, drawn for `Topology`.
 
     Nodes are the numbers 0 to L-1: kind `input` first, `output` last, `hidden` between. Edges are `forward`
@@ -60,8 +60,9 @@ def sequential(sizes: Any, recurrent: bool = True, backward: bool = True, skip: 
 def _pairs(skip: Any, layers: int) -> list[tuple[int, int]]:
     """Layers that a skip edge joins."""
     find, pairs, wrong = Finder(range(layers)), [], []
-    for pair in checks.entries("skip", skip, "a list of pairs of layers", "give such, as in [(0, 2)]"):
-        ends = [find(end) for end in pair] if isinstance(pair, (tuple, list, np.ndarray)) and np.ndim(pair) else []
+    given = skip.tolist() if isinstance(skip, np.ndarray) else skip
+    for pair in checks.entries("skip", given, "a list of pairs of layers", "give such, as in [(0, 2)]"):
+        ends = [find(end) for end in pair] if isinstance(pair, (tuple, list)) else []
         known = [end for end in ends if end is not None]
         if len(ends) == len(known) == 2 and abs(known[0] - known[1]) > 1:
             pairs.append((known[0], known[1]))
