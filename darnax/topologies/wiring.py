@@ -104,8 +104,9 @@ def _ends(argument: str, given: Any) -> np.ndarray:
 def _kinds(argument: str, kind: Any, count: int) -> tuple[list[str], np.ndarray]:
     if isinstance(kind, str):
         return [kind], np.zeros(count, np.int32)
-    kinds = kind.tolist() if isinstance(kind, np.ndarray) else kind
-    kinds = list(kinds) if isinstance(kinds, Iterable) and not isinstance(kinds, (set, frozenset)) else [kinds]
+    given = kind.tolist() if isinstance(kind, np.ndarray) else kind
+    ordered = isinstance(given, Iterable) and not isinstance(given, (set, frozenset))
+    kinds: list[Any] = list(given) if ordered else [given]
     wrong = [k for k in kinds if not isinstance(k, str)]
     if wrong or len(kinds) != count:
         came = _text.listing(map(checks.came, wrong)) if wrong else f"{len(kinds)} of them"
