@@ -225,3 +225,25 @@ def slips(**meant: str) -> Callable[[F], F]:
 def _public_name(value: Any) -> str:
     module, name = value.__module__ or "", value.__name__
     return f"dx.{name}" if module.partition(".")[0] == "darnax" else name
+
+
+def entries(argument: str, value: Any, holds: str, advice: str) -> list[Any]:
+    """The entries of a list or of anything else that has an order, but not the letters of a text."""
+    try:
+        if not isinstance(value, (str, bytes, set, frozenset)):
+            return list(value)
+    except TypeError:
+        pass
+    refuse(argument, holds, value, advice)
+
+
+def seed(argument: str, value: Any) -> np.random.Generator:
+    """A generator of random numbers, from an int or as it is."""
+    if isinstance(value, np.random.Generator):
+        return value
+    holds, advice = "an int of at least 0, or a numpy.random.Generator", "give one"
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        refuse(argument, holds, value, advice)
+    if value < 0:
+        refuse(argument, holds, value, advice, ValueError)
+    return np.random.default_rng(int(value))

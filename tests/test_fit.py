@@ -76,7 +76,7 @@ def equal(a, b):
 def test_it_learns_what_has_rules_and_nothing_else():
     before = small()
     trained, history = fit(epochs=8, validation=(blobs(seed=1)[0], dx.one_vs_all(blobs(seed=1)[1], CLASSES)))
-    assert history["validation accuracy"][-1] > 0.9
+    assert history["validation accuracy"][-1] >= 0.9
     assert len(history) == 8
     assert (history["settled"] == 1).all()
     assert (history["lost"] == 0).all()
@@ -715,7 +715,7 @@ def test_equilibrium_propagation_goes_to_the_gradient():
         "h": gradient["h", "h"].weight + gradient["h", "h"].weight.T,
     }
     errors = []
-    for beta in (0.2, 0.05):
+    for beta in (0.05, 0.0125):
         taught = dx.Phase("nudged", steps=300, nudge=beta)
         learning = dx.ContrastiveLearning(rules, dx.Phase("free", steps=300), taught)
         updates, _, _ = learning.updates(network, x, {"y": y}, jnp.ones(len(x), bool))

@@ -283,9 +283,9 @@ def test_bad_schedules_and_states():
             dx.asynchronous(fraction)
     with pytest.raises(TypeError, match=r"`members\[0\]` is a sequence of names"):
         dx.groups(["ab", "c"])
-    with pytest.raises(ValueError, match="`temperature` is at least 0, but got -1"):
+    with pytest.raises(ValueError, match="`temperature` is a finite number of at least 0, but got -1"):
         dx.glauber(-1)
-    with pytest.raises(ValueError, match=r"`rate` lies in \(0, 1\], but got 0"):
+    with pytest.raises(ValueError, match=r"`rate` is a finite number above 0 and of at most 1, but got 0"):
         dx.leaky(0, dx.tanh)
     windows = CASES["windows"].network()
     patches = [("patch", i) for i in range(5)]

@@ -419,7 +419,11 @@ def edges(senders=(0, 1), receivers=(1, 0), **arguments):
 
 
 ERRORS = {
-    "no graph": (lambda: Topology([("a", "b")]), TypeError, ["`graph`", "DiGraph", "list", "from_edges"]),
+    "no graph": (
+        lambda: Topology([("a", "b")]),
+        TypeError,
+        ["`graph`", "DiGraph", r"got \[\('a', 'b'\)\]", "from_edges"],
+    ),
     "undirected": (lambda: Topology(nx.Graph()), ValueError, ["`graph` is undirected", "to_directed"]),
     "empty": (lambda: Topology(nx.DiGraph()), ValueError, ["`graph` has no nodes", "add_node"]),
     "missing shape": (one({}), ValueError, ["node 'a'", "`shape` is missing", "give one"]),
@@ -465,7 +469,7 @@ ERRORS = {
         ValueError,
         ["'x'", "clashing dtypes", r"'a' \(float32\)", r"'b' \(int8\)", "all the same"],
     ),
-    "arrays": (one(arrays=["x"]), TypeError, ["`arrays` maps names to shapes", r"\['x'\]"]),
+    "arrays": (one(arrays=["x"]), TypeError, ["`arrays` is a mapping from names to shapes", r"\['x'\]"]),
     "array shape": (one(arrays={"x": 0}), ValueError, ["`arrays` 'x'", "at least 1", "0"]),
     "array name": (one(arrays={3: 2}), ValueError, ["`arrays` 3", "is a str"]),
     "unknown input": (
@@ -537,7 +541,7 @@ ERRORS = {
     "all keys 0": (edges([0, 0], [1, 1], keys=[0, 0]), ValueError, [r"edges \(0, 1\)", "`keys`"]),
     "number of keys": (edges(keys=["x"]), ValueError, ["`keys` holds one key an edge, 2", "got 1"]),
     "bad keys": (edges(keys=[0.5, 1]), TypeError, ["edge keys", "0.5"]),
-    "attributes": (edges(attributes=[1]), TypeError, ["`attributes` maps names"]),
+    "attributes": (edges(attributes=[1]), TypeError, ["`attributes` is a mapping from names"]),
     "short attribute": (edges(attributes={"w": [1.0]}), ValueError, ["`attributes` 'w'", "2 in all", r"\(1,\)"]),
     "text attribute": (edges(attributes={"w": ["x", "y"]}), ValueError, ["`attributes` 'w'", "number"]),
     "attribute name": (
@@ -556,6 +560,52 @@ def test_refuses(wrong):
     for word in words:
         with pytest.raises(error, match=word):
             call()
+
+
+# names are found alike in every topology
+
+
+@pytest.mark.parametrize(
+    "name", [1.0, True, np.True_, np.float64(1), "2", None, [1], {1}, slice(1), float("nan"), 1 + 0j]
+)
+@pytest.mark.parametrize("names", [range(3), [5, 1, 0], [1, "1"], ["a", 1], [(1, 2), 1]], ids=str)
+def test_what_is_no_name_is_found_nowhere(names, name):
+    topology = Topology(drawn(dict.fromkeys(names, 1)))
+    assert name not in topology
+    assert (1, 2.0) not in topology
+    assert (True, 2) not in topology
+    assert all(np.int8(i) in topology for i in names if isinstance(i, int))
+    with pytest.raises(KeyError, match="there is no node"):
+        topology.index(name)
+    with pytest.raises(ValueError, match="`clamp` names"):
+        topology.indices("clamp", [name])
+
+
+def test_negative_numbers_count_from_the_end_where_nodes_are_numbers():
+    chain = Topology.from_edges([0, 1], [1, 2], inputs=[-3], outputs=[-1])
+    assert (chain.inputs, chain.outputs) == ((0,), (2,))
+    assert chain.index(-1) == chain.index(np.int64(2)) == 2
+    assert chain.indices("clamp", [-1, 0]) == (2, 0)
+    assert chain.indices("clamp", {-1, -3}) == (0, 2)
+    assert chain.view(-2) == chain.view(1)
+    assert (
+        Topology(dx.topologies.sequential([1, 2, 3], skip=[(0, -1)])).edges
+        == Topology(dx.topologies.sequential([1, 2, 3], skip=[(0, 2)])).edges
+    )
+    assert -4 not in chain
+    assert 3 not in chain
+    named = Topology(drawn(dict.fromkeys([0, -1, 5], 1)))
+    assert named.index(-1) == 1
+    assert -2 not in named
+
+
+def test_names_that_json_made_lists_are_told():
+    grid = Topology(dx.topologies.lattice((2, 2)))
+    for names in ([[0, 0]], [[0, 0], (1, 1)]):
+        with pytest.raises(ValueError, match=r"a list is no name, for JSON turns tuples into lists: write \(0, 0\)"):
+            grid.indices("clamp", names)
+    with pytest.raises(ValueError, match="a list is no name"):
+        Topology(grid.to_networkx(), inputs=[[0, 1]])
 
 
 # roles ride on nodes, and follow them through networkx

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 from jax.experimental.sparse import BCOO
 
-from darnax import _text
+from darnax import _text, checks
 
 
 class Wiring(NamedTuple):
@@ -43,9 +43,11 @@ def read_wiring(argument: str, graph: Any) -> Wiring:
         shape, weights = graph.shape, weights[filled]
         receivers, senders = places[filled].T
     else:
-        raise TypeError(
-            f"`{argument}` is a networkx graph, a scipy sparse matrix or a BCOO with two sparse axes, but got "
-            f"{type(graph).__name__}; wrap a matrix[receiver, sender] in scipy.sparse.coo_array"
+        checks.refuse(
+            argument,
+            "a networkx graph, a scipy sparse matrix or a BCOO with two sparse axes",
+            graph,
+            "give one: of a matrix[receiver, sender] make a scipy.sparse.coo_array",
         )
     heard, sending = map(int, shape or ())
     if not heard or not sending:

@@ -16,6 +16,7 @@ from darnax.states import cells
 from darnax.states.state import State, check_width
 from darnax.states.subgraph import Subgraph, subgraph
 from darnax.states.values import as_array, cast, checked, layers
+from darnax.topologies.columns import parse_number
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
@@ -29,9 +30,9 @@ class Arrays(Mapping):
     def __init__(self, names: tuple[str, ...], values: tuple):
         self._names, self._values = names, values
 
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._names:
-            raise KeyError(f"there is no array {name!r}; the arrays are {_text.names(self._names)}")
+    def __getitem__(self, name: Any) -> Any:
+        if not isinstance(name, str) or name not in self._names:
+            raise KeyError(f"there is no array {checks.came(name)}; the arrays are {_text.names(self._names)}")
         return self._values[self._names.index(name)]
 
     def __iter__(self) -> Iterator[str]:
@@ -85,7 +86,7 @@ class GraphState(State):
     def __init__(self, topology: Any, batch_size: Any = 1):
         advice = "compile a graph as Topology(graph)"
         self.topology = checks.instance("topology", topology, Topology, "a darnax.Topology", advice)
-        batch_size = checks.count("batch_size", batch_size, 1)
+        batch_size = parse_number("batch_size", batch_size)
         check_width(topology.layout.dtypes)
         zeros = cells.zeros_program(topology.layout.sizes, batch_size)
         self.arrays = Arrays(tuple(topology.arrays), tuple(zeros[name] for name in topology.arrays))

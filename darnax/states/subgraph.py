@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.topologies.topology import Topology
 
 
@@ -31,6 +31,7 @@ class Subgraph(NamedTuple):
 def subgraph(topology: Topology, edge_kind: Any) -> Subgraph:
     """The edges of a kind and the nodes of the one array at their ends; `ValueError` if there are several."""
     layout, columns = topology.layout, topology.columns
+    checks.text("edge_kind", edge_kind, "a kind of edges")
     groups = [group for group in topology.groups if group.kind == edge_kind]
     if not groups:
         kinds = _text.names(sorted({group.kind for group in topology.groups})) or "none"

@@ -145,7 +145,8 @@ def parse_shape(shape: Any, argument: str = "shape") -> tuple[int, ...]:
         )
     if any(part < 1 for part in parts):
         raise ValueError(
-            f"every axis of `{argument}` is at least 1, but got {checks.came(shape)}; a single unit has shape ()"
+            f"every axis of `{argument}` is at least 1, but got {checks.came(shape)}; give larger ones, or () for a "
+            "single unit"
         )
     sizes = tuple(map(int, parts))
     if len(sizes) > MOST_AXES or math.prod(sizes) > MOST_CELLS:
@@ -156,12 +157,22 @@ def parse_shape(shape: Any, argument: str = "shape") -> tuple[int, ...]:
     return sizes
 
 
+def parse_number(argument: str, value: Any, least: int = 1) -> int:
+    """How many nodes, units or features; so many that no array could hold them are refused before they are drawn."""
+    result = checks.count(argument, value, least)
+    if result > MOST_CELLS:
+        checks.refuse(argument, f"at most {MOST_CELLS}", value, "give a smaller number", ValueError)
+    return result
+
+
 def parse_dtype(dtype: Any) -> str:
     """A dtype by its name; `ValueError` says what is wrong with it."""
     try:
+        if dtype is None or isinstance(dtype, (np.ndarray, jax.Array)):  # of which NumPy makes a dtype, too
+            raise TypeError
         result = jnp.dtype(dtype)
         numeric = jnp.issubdtype(result, jnp.number) or result.kind == "b"
-        if dtype is not None and numeric and jnp.dtype(result.name) == result:
+        if numeric and jnp.dtype(result.name) == result:
             jax.dtypes.canonicalize_dtype(result)  # refuses what JAX does not have
             return result.name
     except (TypeError, ValueError):

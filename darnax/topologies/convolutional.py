@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import networkx as nx
+import numpy as np
 
 from darnax import checks
-from darnax.topologies.columns import parse_shape
+from darnax.topologies.columns import parse_number, parse_shape
 
 Pads = Sequence[tuple[int, int]]
 
@@ -42,8 +43,8 @@ def convolutional(
     *,
     features: Any,
     padding: Any = 0,
-    backward: bool = False,
-    tied: bool = True,
+    backward: Any = False,
+    tied: Any = True,
 ) -> nx.DiGraph:
     """An image seen through overlapping windows, each of which sends to features of its own.
 
@@ -81,7 +82,8 @@ def convolutional(
         network = dx.Network(dx.Topology(graph), couplings, {"feature": dx.sign}, key=jax.random.key(0))
         ```
     """
-    shape = parse_shape(image)
+    shape = parse_shape(image, "image")
+    backward, tied = checks.flag("backward", backward), checks.flag("tied", tied)
     if not 2 <= len(shape) <= 4:
         raise ValueError(
             f"`image` has the shape (*space, channels), with one to three axes of space, but got {shape}; "
@@ -140,14 +142,14 @@ def _stages(space: tuple[int, ...], features: Any, window: Any, stride: Any, pad
     if wrong or not units:
         raise ValueError(
             f"`features` makes {len(units)} stages, but there are entries for {wrong or 'none'}; "
-            "a list has one entry a stage, a tuple one an axis"
+            "give lists with one entry a stage, tuples with one an axis"
         )
     stages = []
     for count, *geometry in zip(units, *columns.values(), strict=True):
         size, step = (
             checks.per_axis(name, given, len(space)) for name, given in zip(columns, geometry[:2], strict=False)
         )
-        stage = Stage(space, size, step, _pads(geometry[2], space, size, step), checks.count("features", count, 1))
+        stage = Stage(space, size, step, _pads(geometry[2], space, size, step), parse_number("features", count))
         stages.append(stage)
         space = stage.counts
     return stages
@@ -155,21 +157,18 @@ def _stages(space: tuple[int, ...], features: Any, window: Any, stride: Any, pad
 
 def _pads(padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]) -> Pads:
     """Cells before and after the image along every axis."""
-    if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            raise ValueError(f"`padding` by name is 'SAME' or 'VALID', but got {padding!r}; give one, or a number")
-        pads = jax.lax.padtype_to_pads(space, window, stride, padding)
-    else:
-        pads = [(padding, padding)] * len(space) if isinstance(padding, int) else list(padding)
-    good = len(pads) == len(space) and all(
-        isinstance(pad, tuple) and len(pad) == 2 and all(isinstance(p, int) and 0 <= p < w for p in pad)
-        for pad, w in zip(pads, window, strict=True)
-    )
-    if not good:
-        raise ValueError(
-            f"`padding` is at least 0 and smaller than the window {window} on every side of an image of {space}, "
-            f"but got {padding!r}; a window further out would see nothing of the image"
+    pads = _pairs(padding, space, window, stride)
+    good = len(pads) == len(space) and all(len(pad) == 2 for pad in pads)
+    if not good or not all(_is_pad(cells, size) for pad, size in zip(pads, window, strict=True) for cells in pad):
+        checks.refuse(
+            "padding",
+            f"at least 0 and smaller than the window {window} on every side of an image of {space}",
+            padding,
+            "a window further out would see nothing of it: give a number of cells, a tuple of pairs (before, after), "
+            "'SAME' or 'VALID'",
+            ValueError,
         )
+    pads = [(int(before), int(after)) for before, after in pads]
     small = [axis for axis, (n, pad, w) in enumerate(zip(space, pads, window, strict=True)) if n + sum(pad) < w]
     if small:
         raise ValueError(
@@ -177,3 +176,16 @@ def _pads(padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride:
             "make it smaller or add padding"
         )
     return pads
+
+
+def _pairs(padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]) -> list[Any]:
+    """What was given, as a sequence with an entry for each axis."""
+    if isinstance(padding, str) and padding in ("SAME", "VALID"):
+        return list(jax.lax.padtype_to_pads(space, window, stride, padding))
+    if isinstance(padding, tuple) or (isinstance(padding, np.ndarray) and padding.ndim == 2):
+        return [tuple(pad) if isinstance(pad, (tuple, list, np.ndarray)) else () for pad in padding]
+    return [(padding, padding)] * len(space)
+
+
+def _is_pad(cells: Any, window: int) -> bool:
+    return isinstance(cells, (int, np.integer)) and not isinstance(cells, bool) and bool(0 <= cells < window)

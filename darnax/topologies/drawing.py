@@ -2,7 +2,7 @@
 
 import numbers
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import networkx as nx
@@ -27,11 +27,8 @@ from darnax.topologies.views import Index, index_shape, resolve_index
 
 def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) -> Columns:
     """The columns of an annotated networkx graph; arguments go before what rides on `graph.graph`."""
-    if not isinstance(graph, nx.Graph):
-        raise TypeError(
-            f"`graph` is a networkx DiGraph or MultiDiGraph, but got {type(graph).__name__}; "
-            "wiring that is already arrays goes through Topology.from_edges"
-        )
+    advice = "draw one, or give wiring that is already arrays to Topology.from_edges"
+    checks.instance("graph", graph, nx.Graph, "a networkx DiGraph or MultiDiGraph", advice)
     if not graph.is_directed():
         raise ValueError(
             "`graph` is undirected, and u -> v means that u sends to v; "
@@ -58,8 +55,8 @@ def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) ->
         node_class=node_class,
         views=views,
         arrays=declared,
-        node_kinds=graph.graph.get("node_kinds", ()),
-        edge_kinds=graph.graph.get("edge_kinds", ()),
+        node_kinds=_known_kinds(graph, "node_kinds"),
+        edge_kinds=_known_kinds(graph, "edge_kinds"),
         **_read_edges(graph, names, position),
     )
 
@@ -72,11 +69,18 @@ def _given(argument: str, nodes: Any, marked: list[Any], graph: nx.Graph) -> tup
     return f"the `role` of {argument}", marked
 
 
+def _known_kinds(graph: nx.Graph, key: str) -> list[str]:
+    """The kinds that a builder knows, whether or not any node or edge is of them."""
+    argument, holds, advice = f"graph.graph[{key!r}]", "a list of kinds, each a str", "give such"
+    kinds = checks.entries(argument, graph.graph.get(key, ()), holds, advice)
+    if not all(isinstance(kind, str) for kind in kinds):
+        checks.refuse(argument, holds, kinds, advice)
+    return kinds
+
+
 def _declared(arrays: Any) -> dict[str, tuple[int, ...]]:
-    if not isinstance(arrays, Mapping):
-        raise TypeError(f"`arrays` maps names to shapes, as in {{'image': (28, 28, 1)}}, but got {arrays!r}")
     problems, result = Problems("`arrays`"), {}
-    for name, shape in arrays.items():
+    for name, shape in checks.mapping("arrays", arrays, "names to shapes, such as (28, 28, 1)").items():
         try:
             result[name] = parse_shape(shape)
         except ValueError as error:
@@ -124,7 +128,7 @@ def _is_plain(shape, kind, dtype) -> bool:
 def _read_node(attributes: dict, declared) -> tuple[NodeClass, Index | None]:
     kind = attributes.get("kind", "node")
     if not isinstance(kind, str):
-        raise ValueError(f"`kind` is a str, but got {kind!r}; name the kind")
+        raise ValueError(f"`kind` is a str, but got {checks.came(kind)}; name the kind")
     dtype = parse_dtype(attributes.get("dtype", "float32"))
     array = attributes.get("array")
     if array is None:
@@ -142,7 +146,7 @@ def _read_node(attributes: dict, declared) -> tuple[NodeClass, Index | None]:
     if not isinstance(array, str) or array not in declared:
         have = f"the arrays are {_text.names(declared)}" if declared else "no array is"
         raise ValueError(
-            f"`array` {array!r} is not declared; {have}; declare it, as in arrays={{{array!r}: (28, 28, 1)}}"
+            f"`array` {checks.came(array)} is not declared; {have}; declare it, as in arrays={{'x': (28, 28, 1)}}"
         )
     try:
         index = resolve_index(attributes.get("index", ...), declared[array])
@@ -186,7 +190,7 @@ def _read_edges(graph, names, position) -> dict:
         if not all(issubclass(found, allowed) for found in set(map(type, values))):
             for i, value in enumerate(values):
                 if not isinstance(value, allowed):
-                    problems.add(f"`{what}` is a str, but got {value!r}; name the {what}", edge(i))
+                    problems.add(f"`{what}` is a str, but got {checks.came(value)}; name the {what}", edge(i))
     problems.check()
     classes: dict[tuple[str, str | None], int] = {}
     pairs = zip(kinds, ties, strict=True)

@@ -4,11 +4,11 @@ from typing import Any
 
 import networkx as nx
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.topologies.columns import parse_shape
 
 
-def graph_layer(graph: Any, features: Any, whole: bool = False, tied: bool = True) -> nx.DiGraph:
+def graph_layer(graph: Any, features: Any, whole: Any = False, tied: Any = True) -> nx.DiGraph:
     """Any networkx graph as a layer, whose units are its vertices.
 
     In the fine grain every vertex is a node, under its own name, of kind `unit` and shape `features`; every edge of the
@@ -40,11 +40,11 @@ def graph_layer(graph: Any, features: Any, whole: bool = False, tied: bool = Tru
         network = dx.Network(topology, couplings, dx.tanh, key=jax.random.key(0))
         ```
     """
-    if not isinstance(graph, nx.Graph):
-        raise TypeError(f"`graph` is a networkx graph, but got {type(graph).__name__}; make one of it")
+    checks.instance("graph", graph, nx.Graph, "a networkx graph", "make one of it")
+    whole, tied = checks.flag("whole", whole), checks.flag("tied", tied)
     if not len(graph):
         raise ValueError("`graph` has no vertices; add at least one, with an edge")
-    shape, alone = parse_shape(features), list(nx.isolates(graph))
+    shape, alone = parse_shape(features, "features"), list(nx.isolates(graph))
     if alone:
         raise ValueError(
             f"vertices {_text.names(alone)} of `graph` have no edge; remove them, or give each an edge to itself"

@@ -1,6 +1,5 @@
 """Sites on a grid."""
 
-from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
@@ -8,7 +7,7 @@ import networkx as nx
 import numpy as np
 
 from darnax import _text, checks
-from darnax.topologies.columns import parse_shape
+from darnax.topologies.columns import MOST_CELLS, parse_shape
 from darnax.topologies.random import annotated
 
 
@@ -38,11 +37,11 @@ def lattice(shape: Any, periodic: Any = True, neighbours: Any = 1, size: Any = (
         network = dx.Network(dx.Topology(graph), couplings, dx.glauber(2.3), key=jax.random.key(0))
         ```
     """
-    shape, size = parse_shape(shape), parse_shape(size)
+    shape, size = parse_shape(shape), parse_shape(size, "size")
     if not shape:
         raise ValueError("`shape` is () and has no axis; give at least one, as in (16, 16)")
     closed = _periodic(periodic, len(shape))
-    offsets = _offsets(neighbours, len(shape))
+    offsets = _offsets(neighbours, shape)
     home = [
         offset
         for offset in offsets
@@ -73,26 +72,32 @@ def lattice(shape: Any, periodic: Any = True, neighbours: Any = 1, size: Any = (
 
 
 def _periodic(periodic: Any, axes: int) -> tuple[bool, ...]:
-    answers = (periodic,) * axes if isinstance(periodic, (bool, np.bool_)) else tuple(periodic)
+    holds, advice = f"True or False, or a tuple of {axes} of them, one for each axis", "give such"
+    single = isinstance(periodic, (bool, np.bool_))
+    answers = [periodic] * axes if single else checks.entries("periodic", periodic, holds, advice)
     if len(answers) != axes or not all(isinstance(answer, (bool, np.bool_)) for answer in answers):
-        raise ValueError(f"`periodic` is a bool, or one for each of the {axes} axes, but got {periodic!r}")
+        checks.refuse("periodic", holds, periodic, advice, ValueError)
     return tuple(map(bool, answers))
 
 
-def _offsets(neighbours: Any, axes: int) -> list[tuple[int, ...]]:
+def _offsets(neighbours: Any, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Steps to the neighbours, each once."""
-    if isinstance(neighbours, (int, np.integer)):
-        reach = checks.count("neighbours", neighbours, 1)
+    axes = len(shape)
+    if isinstance(neighbours, (int, float, np.integer, str)):
+        reach = checks.count("neighbours", neighbours, 1, max(*shape, 2) - 1)
         steps = product(range(-reach, reach + 1), repeat=axes)
         return [step for step in steps if 0 < sum(map(abs, step)) <= reach]
-    offsets = [tuple(step) if isinstance(step, Iterable) else (step,) for step in neighbours]
-    wrong = [
-        step for step in offsets if len(step) != axes or not all(isinstance(part, (int, np.integer)) for part in step)
-    ]
+    holds = f"a distance of at least 1, or a list of offsets of {axes} ints"
+    advice = f"give offsets such as [{(1,) + (0,) * (axes - 1)}]"
+    neighbours = neighbours.tolist() if isinstance(neighbours, np.ndarray) else neighbours
+    given = checks.entries("neighbours", neighbours, holds, advice)
+    offsets = [tuple(step) if isinstance(step, (tuple, list)) else (step,) for step in given]
+    wrong = [step for step in offsets if len(step) != axes or not all(map(_is_step, step))]
     if wrong or not offsets:
-        came = f"{_text.names(wrong)} among them" if wrong else "none"
-        raise ValueError(
-            f"`neighbours` is a distance of at least 1, or a list of offsets of {axes} ints, but got {came}; "
-            f"give offsets such as {(1,) + (0,) * (axes - 1)}"
-        )
+        came = f"{_text.listing(map(checks.came, wrong))} among them" if wrong else "none"
+        raise ValueError(f"`neighbours` is {holds}, but got {came}; {advice}")
     return list(dict.fromkeys(tuple(map(int, step)) for step in offsets))
+
+
+def _is_step(part: Any) -> bool:
+    return isinstance(part, (int, np.integer)) and not isinstance(part, bool) and abs(int(part)) <= MOST_CELLS

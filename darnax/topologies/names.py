@@ -6,7 +6,7 @@ the place where something stands in a drawing.
 
 import hashlib
 import json
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -30,8 +30,9 @@ def normalise(names: Sequence[Any], what: str = "node names") -> tuple[Name, ...
         return tuple(names)
     wrong = [name for name in names if not is_name(name)]
     if wrong:
+        came = _text.listing(map(checks.came, wrong))
         raise TypeError(
-            f"{what} are str, int or tuples of these, but got {_text.names(wrong)}; "
+            f"`{what}` are str, int or tuples of these, at most {DEPTH} deep, but got {came}; "
             "rename them, nodes for example with networkx.convert_node_labels_to_integers"
         )
     return tuple(_plain(name) for name in names)
@@ -78,19 +79,18 @@ def positions(argument: str, nodes: Any, find: Finder) -> tuple[int, ...]:
 
     A set is read in the order of drawing: its own order differs between processes.
     """
-    if isinstance(nodes, str) or not isinstance(nodes, Iterable):
-        given = checks.came(nodes)
-        raise TypeError(f"`{argument}` is a sequence of node names, but got {given}; write [{given}]")
-    entries = list(nodes)
+    advice = f"write [{checks.came(nodes)}]" if nodes is not None else "write [] for none"
+    unordered = isinstance(nodes, (set, frozenset))
+    entries = list(nodes) if unordered else checks.entries(argument, nodes, "a sequence of node names", advice)
     found = [find(node) for node in entries]
     unknown = [node for node, at in zip(entries, found, strict=True) if at is None]
     if unknown:
         raise ValueError(
-            f"`{argument}` names {_text.names(unknown)}, which the topology does not have; "
+            f"`{argument}` names {_text.listing(map(checks.came, unknown))}, which the topology does not have; "
             f"its nodes are {some(find.names)}{_advice(nodes, unknown, find)}"
         )
     known = [at for at in found if at is not None]
-    return tuple(sorted(known) if isinstance(nodes, (set, frozenset)) else known)
+    return tuple(sorted(known) if unordered else known)
 
 
 def _advice(nodes: Any, unknown: list, find: Finder) -> str:

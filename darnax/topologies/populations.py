@@ -4,8 +4,7 @@ from typing import Any
 
 import networkx as nx
 
-from darnax import checks
-from darnax.topologies.columns import parse_shape
+from darnax.topologies.columns import parse_number, parse_shape
 
 
 def hopfield(n: Any) -> nx.DiGraph:
@@ -28,7 +27,7 @@ def hopfield(n: Any) -> nx.DiGraph:
         ```
     """
     graph = nx.DiGraph(node_kinds=("unit",), edge_kinds=("recurrent",))
-    graph.add_node("units", shape=parse_shape(n), kind="unit")
+    graph.add_node("units", shape=parse_shape(n, "n"), kind="unit")
     graph.add_edge("units", "units", kind="recurrent")
     return graph
 
@@ -58,8 +57,8 @@ def bipartite(visible: Any, hidden: Any) -> nx.DiGraph:
         ```
     """
     graph = nx.DiGraph(node_kinds=("visible", "hidden"), edge_kinds=("forward", "backward"))
-    graph.add_node("visible", shape=parse_shape(visible), kind="visible")
-    graph.add_node("hidden", shape=parse_shape(hidden), kind="hidden")
+    graph.add_node("visible", shape=parse_shape(visible, "visible"), kind="visible")
+    graph.add_node("hidden", shape=parse_shape(hidden, "hidden"), kind="hidden")
     graph.add_edge("visible", "hidden", kind="forward")
     graph.add_edge("hidden", "visible", kind="backward")
     return graph
@@ -89,11 +88,11 @@ def modular(modules: Any, units: Any) -> nx.DiGraph:
         network = dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))
         ```
     """
-    links = modules if isinstance(modules, nx.Graph) else nx.path_graph(checks.count("modules", modules, 1))
+    links = modules if isinstance(modules, nx.Graph) else nx.path_graph(parse_number("modules", modules))
     if not len(links):
         raise ValueError("`modules` is a graph without vertices; give it at least one")
     graph = nx.DiGraph(node_kinds=("module",), edge_kinds=("recurrent", "between"))
-    graph.add_nodes_from(links, shape=parse_shape(units), kind="module")
+    graph.add_nodes_from(links, shape=parse_shape(units, "units"), kind="module")
     graph.add_edges_from(links.to_directed().edges(), kind="between")
     graph.add_edges_from(((module, module) for module in links), kind="recurrent")
     return graph

@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 
 from darnax import checks
-from darnax.topologies.columns import parse_shape
+from darnax.topologies.columns import parse_number, parse_shape
 
 
 def random(
@@ -16,7 +16,7 @@ def random(
     *,
     degree: Any = None,
     probability: Any = None,
-    symmetric: bool = False,
+    symmetric: Any = False,
     size: Any = (),
     seed: Any = 0,
 ) -> nx.DiGraph:
@@ -45,9 +45,11 @@ def random(
         graph.number_of_edges()  # 800
         ```
     """
-    n, size, rng = checks.count("n", n, 1), parse_shape(size), np.random.default_rng(seed)
+    n, size, rng = parse_number("n", n), parse_shape(size, "size"), checks.seed("seed", seed)
+    symmetric = checks.flag("symmetric", symmetric)
     if (degree is None) == (probability is None):
-        raise ValueError(f"give one of `degree` and `probability`, but got {degree} and {probability}")
+        came = f"{checks.came(degree)} and {checks.came(probability)}"
+        raise ValueError(f"give one of `degree` and `probability`, but got {came}")
     if probability is not None:
         share = checks.probability("probability", probability)
         return _drawn(nx.fast_gnp_random_graph(n, share, seed=_seed(rng), directed=not symmetric), size)
@@ -91,12 +93,12 @@ def small_world(n: Any, neighbours: Any, rewire: Any, *, size: Any = (), seed: A
         graph.number_of_edges()  # 400
         ```
     """
-    n, size = checks.count("n", n, 1), parse_shape(size)
+    n, size = parse_number("n", n), parse_shape(size, "size")
     neighbours = checks.count("neighbours", neighbours, 0, n - 1)
     if neighbours % 2:
         raise ValueError(f"`neighbours` is even, half on either side, but got {neighbours}; give one more or less")
     share = checks.probability("rewire", rewire)
-    return _drawn(nx.watts_strogatz_graph(n, neighbours, share, seed=_seed(np.random.default_rng(seed))), size)
+    return _drawn(nx.watts_strogatz_graph(n, neighbours, share, seed=_seed(checks.seed("seed", seed))), size)
 
 
 def scale_free(n: Any, links: Any, *, size: Any = (), seed: Any = 0) -> nx.DiGraph:
@@ -122,9 +124,9 @@ def scale_free(n: Any, links: Any, *, size: Any = (), seed: Any = 0) -> nx.DiGra
         graph.number_of_edges()  # 392
         ```
     """
-    n, size = checks.count("n", n, 2), parse_shape(size)
+    n, size = parse_number("n", n, 2), parse_shape(size, "size")
     links = checks.count("links", links, 1, n - 1)
-    return _drawn(nx.barabasi_albert_graph(n, links, seed=_seed(np.random.default_rng(seed))), size)
+    return _drawn(nx.barabasi_albert_graph(n, links, seed=_seed(checks.seed("seed", seed))), size)
 
 
 def annotated(units: Iterable[Any], edges: Iterable[tuple], size: tuple[int, ...]) -> nx.DiGraph:

@@ -5,7 +5,7 @@ every function, through `relabel_nodes`, `compose` and `subgraph`; names kept on
 silently mean other nodes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import networkx as nx
@@ -37,7 +37,7 @@ def _parsed(role: Any) -> dict[str, int]:
     """Roles, and the place that each gives the node among those that have it."""
     if isinstance(role, str):
         parts = [part.strip() for part in role.split(",")]
-    elif isinstance(role, Iterable):
+    elif isinstance(role, (Mapping, Sequence, Set)):
         parts = list(role)
     else:
         parts = [role]

@@ -1,15 +1,16 @@
 """A chain of layers."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import networkx as nx
+import numpy as np
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.topologies.columns import Problems, parse_shape
+from darnax.topologies.names import Finder
 
 
-def sequential(sizes: Any, recurrent: bool = True, backward: bool = True, skip: Any = ()) -> nx.DiGraph:
+def sequential(sizes: Any, recurrent: Any = True, backward: Any = True, skip: Any = ()) -> nx.DiGraph:
     """A chain of `L = len(sizes)` layers, drawn for `Topology`.
 
     Nodes are the numbers 0 to L-1: kind `input` first, `output` last, `hidden` between. Edges are `forward`
@@ -20,7 +21,8 @@ def sequential(sizes: Any, recurrent: bool = True, backward: bool = True, skip: 
 
     - `sizes`: the shape of every layer, an int or a tuple; at least two.
     - `recurrent`, `backward`: whether to draw the edges of this kind.
-    - `skip`: pairs `(i, j)` of layers that are not neighbours, for an edge of kind `skip` from i to j.
+    - `skip`: pairs `(i, j)` of layers that are not neighbours, for an edge of kind `skip` from i to j; negative ones
+      count from the end.
 
     Raises `ValueError` for fewer than two layers, a size that is not a shape, or a skip that is no pair of layers at
     least two apart.
@@ -36,6 +38,7 @@ def sequential(sizes: Any, recurrent: bool = True, backward: bool = True, skip: 
     shapes = parse_sizes(sizes)
     if len(shapes) < 2:
         raise ValueError(f"`sizes` names at least two layers, an input and an output, but got {sizes!r}; add one")
+    recurrent, backward = checks.flag("recurrent", recurrent), checks.flag("backward", backward)
     last, skip = len(shapes) - 1, _pairs(skip, len(shapes))
     graph = nx.DiGraph(
         node_kinds=("input", "hidden", "output"),
@@ -56,32 +59,28 @@ def sequential(sizes: Any, recurrent: bool = True, backward: bool = True, skip: 
 
 def _pairs(skip: Any, layers: int) -> list[tuple[int, int]]:
     """Layers that a skip edge joins."""
-    if not isinstance(skip, Iterable) or isinstance(skip, str):
-        raise TypeError(f"`skip` is a list of pairs of layers, as in [(0, 2)], but got {skip!r}")
-    pairs = [tuple(pair) if isinstance(pair, Iterable) else pair for pair in skip]
-    layer = range(layers)
-    wrong = [
-        pair
-        for pair in pairs
-        if not (isinstance(pair, tuple) and len(pair) == 2 and all(end in layer for end in pair))
-        or abs(pair[0] - pair[1]) < 2
-    ]
+    find, pairs, wrong = Finder(range(layers)), [], []
+    given = skip.tolist() if isinstance(skip, np.ndarray) else skip
+    for pair in checks.entries("skip", given, "a list of pairs of layers", "give such, as in [(0, 2)]"):
+        ends = [find(end) for end in pair] if isinstance(pair, (tuple, list)) else []
+        known = [end for end in ends if end is not None]
+        if len(ends) == len(known) == 2 and abs(known[0] - known[1]) > 1:
+            pairs.append((known[0], known[1]))
+        else:
+            wrong.append(pair)
     if wrong:
         raise ValueError(
             f"`skip` joins pairs of the layers 0 to {layers - 1} that are at least two apart, but names "
-            f"{_text.names(wrong)}; neighbours have edges `forward` and `backward`"
+            f"{_text.listing(map(checks.came, wrong))}; give others, for neighbours have edges `forward` and `backward`"
         )
     return pairs
 
 
 def parse_sizes(sizes: Any) -> list[tuple[int, ...]]:
     """The shapes of the layers; the error lists every one that is none."""
-    try:
-        sizes = list(sizes)
-    except TypeError:
-        raise TypeError(f"`sizes` is a list of one shape a layer, as in [64, (8, 8, 1)], but got {sizes!r}") from None
     problems, shapes = Problems("`sizes` at layer"), []
-    for i, size in enumerate(sizes):
+    advice = "give such, as in [64, (8, 8, 1)]"
+    for i, size in enumerate(checks.entries("sizes", sizes, "a list of one shape a layer", advice)):
         try:
             shapes.append(parse_shape(size))
         except ValueError as error:

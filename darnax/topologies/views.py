@@ -4,6 +4,8 @@ import operator
 
 import numpy as np
 
+from darnax import checks
+
 Index = tuple[int | slice, ...]
 """One entry an axis: a non-negative int, or a slice with start, stop and positive step all written out."""
 
@@ -31,11 +33,11 @@ def _resolve_axis(part: object, size: int, axis: int) -> int | slice:
             raise ValueError(f"{part} lies outside axis {axis} of size {size}")
         return int(part) % size
     if not isinstance(part, slice):
-        raise TypeError(f"{part!r} is neither an int nor a slice")
+        raise TypeError(f"{checks.came(part)} is neither an int nor a slice")
     try:
         start, stop, step = (None if end is None else operator.index(end) for end in (part.start, part.stop, part.step))
     except TypeError:
-        raise TypeError(f"the parts of {part!r} are not ints") from None
+        raise TypeError(f"the parts of {checks.came(part)} are not ints") from None
     step = 1 if step is None else step
     if step < 1:
         raise ValueError(f"{part} has a step of {step} on axis {axis}, and steps are positive")

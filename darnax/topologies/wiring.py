@@ -1,12 +1,12 @@
 """Wiring that is already arrays as columns, in the order in which networkx would list it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from darnax import _text
+from darnax import _text, checks
 from darnax.topologies.columns import (
     Columns,
     NodeClass,
@@ -32,7 +32,8 @@ def from_arrays(
     top = int(max(senders.max(initial=-1), receivers.max(initial=-1)))
     n = top + 1 if n is None else n
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
-        raise ValueError(f"`n`, the number of nodes, is an int of at least 1, but got {n!r}; give it, or some edges")
+        came = checks.came(n)
+        raise ValueError(f"`n`, the number of nodes, is an int of at least 1, but got {came}; give it, or some edges")
     n = int(n)
     if n > np.iinfo(np.int32).max:
         raise ValueError(f"`n` is at most {np.iinfo(np.int32).max}, but got {n}; give a smaller one")
@@ -43,14 +44,13 @@ def from_arrays(
     problems.check()
     senders, receivers = senders.astype(np.int32), receivers.astype(np.int32)
     if not isinstance(tie, (str, type(None))):
-        raise ValueError(f"`tie` is a str or None, but got {tie!r}; one name ties all edges of a kind")
+        came = checks.came(tie)
+        raise ValueError(f"`tie` is a str or None, but got {came}; give one name, which ties all edges of a kind")
     node_kinds, node_class = _kinds("kind", kind, n)
     edge_kinds, edge_class = _kinds("edge_kind", edge_kind, count)
     shape, dtype = parse_shape(shape), parse_dtype(dtype)
     attributes = _number_columns({} if attributes is None else attributes, count)
-    keys = None if keys is None else if_needed(normalise(list(keys), "edge keys"))
-    if keys is not None and len(keys) != count:
-        raise ValueError(f"`keys` holds one key an edge, {count} in all, but got {len(keys)}")
+    keys = _keys(keys, count)
     order = networkx_order(senders, receivers, n, keys)
 
     return finish(
@@ -71,25 +71,45 @@ def from_arrays(
     )
 
 
-def _ends(argument: str, values: Any) -> np.ndarray:
-    values = np.asarray(values)
+def _keys(keys: Any, count: int) -> tuple[Name, ...] | None:
+    if keys is None:
+        return None
+    holds, advice = f"a list of keys, one an edge, {count} in all", "give such, str or int"
+    given = checks.entries("keys", keys, holds, advice)
+    if len(given) != count:
+        raise ValueError(f"`keys` holds one key an edge, {count} in all, but got {len(given)}; give one each")
+    return if_needed(normalise(given, "edge keys"))
+
+
+def _column(argument: str, values: Any) -> np.ndarray:
+    """Values as an array; a mask would be lost, and lists of lists of several lengths are none."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{argument} is a column without a mask, but got a masked one; fill it or drop these edges")
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{argument} is not an array: {error}; give one number an edge") from None
+
+
+def _ends(argument: str, given: Any) -> np.ndarray:
+    values = _column(f"`{argument}`", given)
     if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
-        raise ValueError(
-            f"`{argument}` is a column of node numbers, but got {values.dtype} of shape {values.shape}; "
-            "give integers, one an edge"
-        )
+        came = f"{values.dtype} of shape {values.shape}" if values.ndim else checks.came(given)
+        raise ValueError(f"`{argument}` is a column of node numbers, but got {came}; give integers, one an edge")
+    if values.size and int(values.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"`{argument}` holds {values.max()}, which is no node; give smaller numbers")
     return values.astype(np.int64)
 
 
 def _kinds(argument: str, kind: Any, count: int) -> tuple[list[str], np.ndarray]:
     if isinstance(kind, str):
         return [kind], np.zeros(count, np.int32)
-    if isinstance(kind, np.ndarray):
-        kind = kind.tolist()
-    kinds = list(kind) if isinstance(kind, Iterable) else [kind]
+    given = kind.tolist() if isinstance(kind, np.ndarray) else kind
+    ordered = isinstance(given, Iterable) and not isinstance(given, (set, frozenset))
+    kinds: list[Any] = list(given) if ordered else [given]
     wrong = [k for k in kinds if not isinstance(k, str)]
     if wrong or len(kinds) != count:
-        came = _text.names(wrong) if wrong else f"{len(kinds)} of them"
+        came = _text.listing(map(checks.came, wrong)) if wrong else f"{len(kinds)} of them"
         raise ValueError(
             f"`{argument}` is one str or a column of {count}, but got {came}; give one each or one for all"
         )
@@ -99,15 +119,17 @@ def _kinds(argument: str, kind: Any, count: int) -> tuple[list[str], np.ndarray]
 
 
 def _number_columns(attributes: Any, count: int) -> dict[str, np.ndarray]:
-    if not isinstance(attributes, Mapping):
-        raise TypeError(f"`attributes` maps names to columns of numbers, but got {attributes!r}")
-    columns = {name: np.asarray(values) for name, values in attributes.items()}
+    given = checks.mapping("attributes", attributes, "names to columns of numbers")
+    columns = {name: _column(f"`attributes` {name!r}", values) for name, values in given.items()}
     problems = Problems("`attributes`")
     for name, values in columns.items():
         if not isinstance(name, str) or name in ("kind", "tie"):
-            problems.add("the name is a str, and not 'kind' or 'tie', which are arguments of their own", name)
+            problems.add(
+                "the name is a str, and not 'kind' or 'tie', which are arguments of their own; rename it", name
+            )
         if values.shape != (count,) or values.dtype.kind not in "biuf":
-            problems.add(f"one number an edge, {count} in all, but got {values.dtype} of shape {values.shape}", name)
+            came = f"{values.dtype} of shape {values.shape}"
+            problems.add(f"one number an edge, {count} in all, but got {came}; give such a column", name)
     problems.check()
     return columns
 
