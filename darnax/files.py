@@ -20,7 +20,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load, save
 
 from darnax import _text, checks
 
@@ -78,6 +77,8 @@ def save_arrays(path: Any, tree: Any, facts: Any = None):
         network = dx.files.load_arrays(path, like=network)
         ```
     """
+    from safetensors.numpy import save
+
     named = _named(tree)
     arrays = {name: _storable(leaf).copy(order="C") for name, leaf in named.items()}
     dtypes = {name: str(leaf.dtype) for name, leaf in named.items()}
@@ -114,6 +115,8 @@ def load_arrays(path: Any, like: Any) -> Any:
 
 def read(path: Any) -> Saved:
     """All that a file holds. Raises `ValueError` if any byte of it was changed, or if it is not of this format."""
+    from safetensors.numpy import load
+
     path = as_path("path", path)
     try:
         data = path.read_bytes()

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import jraph
 from jaxtyping import Array, Float, Int, Shaped
 
 from darnax._arrays import on_device
+from darnax._lazy import Lazy
 from darnax.couplings.coupling import Edges, Factory, Fixed, value
 from darnax.couplings.draws import Draws
 from darnax.couplings.wiring import Wiring, read_wiring
+
+if TYPE_CHECKING:
+    import jraph
+else:
+    jraph = Lazy("jraph")
 
 
 class GraphConv(eqx.Module):

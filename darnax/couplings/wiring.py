@@ -1,13 +1,16 @@
 """The wiring inside a population: who hears whom, as arrays, however the user has it."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import networkx as nx
 import numpy as np
-import scipy.sparse
-from jax.experimental.sparse import BCOO
 
 from darnax import _text, checks
+from darnax._lazy import Lazy
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
 
 class Wiring(NamedTuple):
@@ -32,10 +35,13 @@ def read_wiring(argument: str, graph: Any) -> Wiring:
     The vertices of a graph are counted in its own order; undirected edges go both ways; an edge without `weight` has
     weight 1 if another has one. Raises `TypeError` or `ValueError` naming the argument.
     """
+    from jax.experimental.sparse import BCOO
+    from scipy.sparse import coo_array, issparse
+
     if isinstance(graph, nx.Graph):
         shape, senders, receivers, weights = _of_graph(graph)
-    elif scipy.sparse.issparse(graph) and graph.ndim == 2:
-        entries = scipy.sparse.coo_array(graph)
+    elif issparse(graph) and graph.ndim == 2:
+        entries = coo_array(graph)
         shape, senders, receivers, weights = entries.shape, entries.col, entries.row, entries.data
     elif isinstance(graph, BCOO) and graph.ndim == graph.n_sparse == 2:
         places, weights = np.asarray(graph.indices), np.asarray(graph.data)
@@ -59,7 +65,7 @@ def read_wiring(argument: str, graph: Any) -> Wiring:
     return Wiring((heard, sending), senders, receivers, None if weights is None else weights[order])
 
 
-def _of_graph(graph: nx.Graph):
+def _of_graph(graph: "nx.Graph"):
     position = {vertex: i for i, vertex in enumerate(graph)}
     drawn = list((graph if graph.is_directed() else graph.to_directed(as_view=True)).edges(data="weight"))
     ends = np.asarray([(position[u], position[v]) for u, v, _ in drawn], np.int32).reshape(-1, 2)

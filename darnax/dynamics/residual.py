@@ -1,18 +1,23 @@
 """How far cells are from rest."""
 
 from collections.abc import Container
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
-import jraph
 from jaxtyping import Array, Float
 
+from darnax._lazy import Lazy
 from darnax.activations import Leaky, described
 from darnax.dynamics.respond import Cells
 from darnax.dynamics.schedules import Asynchronous
 from darnax.dynamics.setting import Setting
 from darnax.network.messages import arrays_of, field_dtype, rows_of
 from darnax.states.graph import GraphState
+
+if TYPE_CHECKING:
+    import jraph
+else:
+    jraph = Lazy("jraph")
 
 Scales = dict[int, Float[Array, "rows batch"]]
 

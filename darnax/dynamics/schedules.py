@@ -8,15 +8,18 @@ content, so that freshly built equal ones compile once.
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 
 from darnax import _text, checks
+from darnax._lazy import Lazy
 from darnax.topologies.topology import Topology
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
 
 class Schedule(ABC):
@@ -147,12 +150,15 @@ def two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
 
     It is how far a node is from one of its component, even or odd.
     """
-    edges = scipy.sparse.coo_array((np.ones(len(ends), bool), tuple(ends.T)), (count, count))
-    _, component = scipy.sparse.csgraph.connected_components(edges, directed=False)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components, dijkstra
+
+    edges = coo_array((np.ones(len(ends), bool), tuple(ends.T)), (count, count))
+    _, component = connected_components(edges, directed=False)
     _, firsts = np.unique(component, return_index=True)
     rooted = np.concatenate([ends, np.stack([np.full(len(firsts), count), firsts], axis=1)])
-    edges = scipy.sparse.coo_array((np.ones(len(rooted)), tuple(rooted.T)), (count + 1, count + 1))
-    depth = scipy.sparse.csgraph.dijkstra(edges.tocsr(), directed=False, unweighted=True, indices=count)
+    edges = coo_array((np.ones(len(rooted)), tuple(rooted.T)), (count + 1, count + 1))
+    depth = dijkstra(edges.tocsr(), directed=False, unweighted=True, indices=count)
     colour = (depth[:-1].astype(np.int64) + 1) % 2
     return None if (colour[ends[:, 0]] == colour[ends[:, 1]]).any() else colour
 

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax._arrays import on_device
+from darnax._lazy import Lazy
 from darnax.kernels.sum import Ends, Sum, take, with_derivatives, with_derivatives_of_pairs
+
+if TYPE_CHECKING:
+    import jraph
+else:
+    jraph = Lazy("jraph")
 
 LARGEST, FEW, MANY = 32, 4096, 2**14
 

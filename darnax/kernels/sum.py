@@ -3,17 +3,22 @@
 import abc
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int, Shaped
 
 from darnax._arrays import any_rank, on_device
+from darnax._lazy import Lazy
+
+if TYPE_CHECKING:
+    import jraph
+else:
+    jraph = Lazy("jraph")
 
 COLUMNS, FEWEST, CACHE, LARGEST = 16, 8, 2**21, 2**24
 

@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
 from darnax import checks, files
 from darnax.learning.callbacks import Callback, EarlyStopping, as_callbacks, ask
@@ -120,6 +119,8 @@ class Trainer(NamedTuple):
 
     def train(self, now: Progress, epochs: int, path: Path | None, may_differ: tuple[str, ...], show: bool) -> Progress:
         """Epoch after epoch until the last one, the word of a callback, or an interruption."""
+        from tqdm.auto import tqdm
+
         try:
             file = None if path is None else Checkpoint(path, facts_of(self.run, now, self.rest), may_differ)
             now = now if file is None else self.resume(now, file)

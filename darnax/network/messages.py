@@ -7,17 +7,17 @@ added, once.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax import _text
 from darnax._arrays import on_device
+from darnax._lazy import Lazy
 from darnax.couplings.coupling import over_batch, per_edge, pick
 from darnax.network.plan import GroupIndex
 from darnax.states.graph import GraphState
@@ -25,6 +25,11 @@ from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.layout import ArraySpec
 from darnax.topologies.memory import remembered
 from darnax.topologies.topology import Topology
+
+if TYPE_CHECKING:
+    import jraph
+else:
+    jraph = Lazy("jraph")
 
 SILENT, SOME, ALL = range(3)
 

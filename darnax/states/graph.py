@@ -2,16 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 from jaxtyping import Array, Shaped
 
 from darnax import _text, checks
+from darnax._lazy import Lazy
 from darnax.states import cells
 from darnax.states.state import State, check_width
 from darnax.states.subgraph import Subgraph, subgraph
@@ -19,6 +19,11 @@ from darnax.states.values import as_array, cast, checked, layers
 from darnax.topologies.columns import parse_number
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
+
+if TYPE_CHECKING:
+    import jraph
+else:
+    jraph = Lazy("jraph")
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -154,7 +159,7 @@ class GraphState(State):
         what = f"`value` for node {self.topology.nodes[at]!r}"
         return _write(self, _all_checked(self.topology, [(what, at, value)], self.batch_size))
 
-    def graphs_tuple(self, edge_kind: Any) -> jraph.GraphsTuple:
+    def graphs_tuple(self, edge_kind: Any) -> "jraph.GraphsTuple":
         """The edges of one kind as a batch of B jraph graphs, one a sample.
 
         `nodes` is `(B * N, *shape)`: all N nodes of the array in which the edges begin and end, in the

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import networkx as nx
 import numpy as np
 
 from darnax import checks
+from darnax._lazy import Lazy
 from darnax.topologies.columns import parse_number, parse_shape
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
 Pads = Sequence[tuple[int, int]]
 
@@ -45,7 +50,7 @@ def convolutional(
     padding: Any = 0,
     backward: Any = False,
     tied: Any = True,
-) -> nx.DiGraph:
+) -> "nx.DiGraph":
     """An image seen through overlapping windows, each of which sends to features of its own.
 
     The image is a shared array, with its padding around it. Node `"image"` is the interior, the input; the border is
@@ -120,7 +125,7 @@ def _suffix(stage: int) -> str:
     return str(stage + 1) if stage else ""
 
 
-def _add_map(graph: nx.DiGraph, name: str, kind: str, shape: tuple[int, ...], pads: Pads, border: str):
+def _add_map(graph: "nx.DiGraph", name: str, kind: str, shape: tuple[int, ...], pads: Pads, border: str):
     """A shared array of `shape` with `pads` around it: a view of the interior, and strips that hold the border."""
     inside = [slice(before, before + size) for size, (before, _) in zip(shape, pads, strict=False)]
     sizes = [size + sum(pad) for size, pad in zip(shape, pads, strict=False)]

@@ -3,12 +3,12 @@
 import numbers
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 
 from darnax import _text, checks
+from darnax._lazy import Lazy
 from darnax.topologies.columns import (
     Column,
     Columns,
@@ -23,6 +23,11 @@ from darnax.topologies.columns import (
 from darnax.topologies.names import normalise
 from darnax.topologies.roles import check_names, read_roles
 from darnax.topologies.views import Index, index_shape, resolve_index
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
 
 def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) -> Columns:
@@ -61,7 +66,7 @@ def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) ->
     )
 
 
-def _given(argument: str, nodes: Any, marked: list[Any], graph: nx.Graph) -> tuple[str, Any]:
+def _given(argument: str, nodes: Any, marked: list[Any], graph: "nx.Graph") -> tuple[str, Any]:
     """The nodes that an argument names, or else those that are marked, and what to call them in an error."""
     if nodes is not None:
         return argument, nodes
@@ -69,7 +74,7 @@ def _given(argument: str, nodes: Any, marked: list[Any], graph: nx.Graph) -> tup
     return f"the `role` of {argument}", marked
 
 
-def _known_kinds(graph: nx.Graph, key: str) -> list[str]:
+def _known_kinds(graph: "nx.Graph", key: str) -> list[str]:
     """The kinds that a builder knows, whether or not any node or edge is of them."""
     argument, holds, advice = f"graph.graph[{key!r}]", "a list of kinds, each a str", "give such"
     kinds = checks.entries(argument, graph.graph.get(key, ()), holds, advice)
@@ -231,7 +236,7 @@ def _read_numbers(attributes: list[dict], edge: Callable[[int], tuple]) -> tuple
     return result, left_out
 
 
-def _warn_of_slips_on_nodes(graph: nx.Graph):
+def _warn_of_slips_on_nodes(graph: "nx.Graph"):
     attributes = set().union(*graph.nodes.values()) - {*NODE_ATTRIBUTES}
     for attribute in sorted(attribute for attribute in attributes if isinstance(attribute, str)):
         example = next(node for node, data in graph.nodes.items() if attribute in data)

@@ -1,14 +1,18 @@
 """A graph as one layer of a network."""
 
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from darnax import _text, checks
+from darnax._lazy import Lazy
 from darnax.topologies.columns import parse_shape
 
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
-def graph_layer(graph: Any, features: Any, whole: Any = False, tied: Any = True) -> nx.DiGraph:
+
+def graph_layer(graph: Any, features: Any, whole: Any = False, tied: Any = True) -> "nx.DiGraph":
     """Any networkx graph as a layer, whose units are its vertices.
 
     In the fine grain every vertex is a node, under its own name, of kind `unit` and shape `features`; every edge of the

@@ -1,17 +1,22 @@
 """Sites on a grid."""
 
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 
 from darnax import _text, checks
+from darnax._lazy import Lazy
 from darnax.topologies.columns import MOST_CELLS, parse_shape
 from darnax.topologies.random import annotated
 
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
-def lattice(shape: Any, periodic: Any = True, neighbours: Any = 1, size: Any = ()) -> nx.DiGraph:
+
+def lattice(shape: Any, periodic: Any = True, neighbours: Any = 1, size: Any = ()) -> "nx.DiGraph":
     """A grid of sites, each of which sends to its neighbours.
 
     Nodes are the positions `(i, j, ...)`, numbers on one axis, of kind `unit`; there are as many as `shape` has cells.

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from darnax.topologies.columns import Columns, NodeClass, stable_order
 from darnax.topologies.views import Index
@@ -197,6 +195,9 @@ def _free_name(cls: NodeClass, used: set[str]) -> str:
 
 
 def _connected(rows: np.ndarray, nodes: np.ndarray, n_rows: int, n_nodes: int) -> np.ndarray:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_matrix((np.ones(len(rows), np.int8), (rows, n_rows + nodes)), shape=(n_rows + n_nodes,) * 2)
     label = connected_components(links, directed=False)[1][:n_rows]
     covered = np.unique(rows)

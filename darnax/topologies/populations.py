@@ -1,13 +1,17 @@
 """Topologies whose nodes are whole populations, dense inside."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
+from darnax._lazy import Lazy
 from darnax.topologies.columns import parse_number, parse_shape
 
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
-def hopfield(n: Any) -> nx.DiGraph:
+
+def hopfield(n: Any) -> "nx.DiGraph":
     """One population of units that all hear each other.
 
     The node is `"units"`, of shape `n` and kind `unit`, with one edge to itself, `recurrent`. There is no input: a
@@ -32,7 +36,7 @@ def hopfield(n: Any) -> nx.DiGraph:
     return graph
 
 
-def bipartite(visible: Any, hidden: Any) -> nx.DiGraph:
+def bipartite(visible: Any, hidden: Any) -> "nx.DiGraph":
     """Two populations that hear each other and not themselves, as in a restricted Boltzmann machine.
 
     Nodes are `"visible"` and `"hidden"`, kinds of the same names; edges are `forward`, visible to hidden, and
@@ -64,7 +68,7 @@ def bipartite(visible: Any, hidden: Any) -> nx.DiGraph:
     return graph
 
 
-def modular(modules: Any, units: Any) -> nx.DiGraph:
+def modular(modules: Any, units: Any) -> "nx.DiGraph":
     """Populations that are dense inside, with sparse links between: unit to unit.
 
     Nodes are the modules, of kind `module`. Edges are `recurrent`, from every module to itself, and `between`, both

@@ -2,13 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 
 from darnax import checks
+from darnax._lazy import Lazy
 from darnax.topologies.columns import parse_number, parse_shape
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
 
 def random(
@@ -19,7 +24,7 @@ def random(
     symmetric: Any = False,
     size: Any = (),
     seed: Any = 0,
-) -> nx.DiGraph:
+) -> "nx.DiGraph":
     """Units that hear others chosen at random.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, none from a unit to itself. Give one of
@@ -69,7 +74,7 @@ def random(
     return annotated(range(n), zip(senders.tolist(), receivers.tolist(), strict=True), size)
 
 
-def small_world(n: Any, neighbours: Any, rewire: Any, *, size: Any = (), seed: Any = 0) -> nx.DiGraph:
+def small_world(n: Any, neighbours: Any, rewire: Any, *, size: Any = (), seed: Any = 0) -> "nx.DiGraph":
     """A ring whose links are rewired at random: clustered like a lattice, short paths like a random graph.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, `n * neighbours` of them, every one with its
@@ -101,7 +106,7 @@ def small_world(n: Any, neighbours: Any, rewire: Any, *, size: Any = (), seed: A
     return _drawn(nx.watts_strogatz_graph(n, neighbours, share, seed=_seed(checks.seed("seed", seed))), size)
 
 
-def scale_free(n: Any, links: Any, *, size: Any = (), seed: Any = 0) -> nx.DiGraph:
+def scale_free(n: Any, links: Any, *, size: Any = (), seed: Any = 0) -> "nx.DiGraph":
     """A graph with hubs: units come one after another, and link to those that have many links already.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, `2 links (n - links)` of them, every one with
@@ -129,7 +134,7 @@ def scale_free(n: Any, links: Any, *, size: Any = (), seed: Any = 0) -> nx.DiGra
     return _drawn(nx.barabasi_albert_graph(n, links, seed=_seed(checks.seed("seed", seed))), size)
 
 
-def annotated(units: Iterable[Any], edges: Iterable[tuple], size: tuple[int, ...]) -> nx.DiGraph:
+def annotated(units: Iterable[Any], edges: Iterable[tuple], size: tuple[int, ...]) -> "nx.DiGraph":
     """Units of one shape, and lateral edges between them."""
     graph = nx.DiGraph(node_kinds=("unit",), edge_kinds=("lateral",))
     graph.add_nodes_from(units, shape=size, kind="unit")
@@ -142,7 +147,7 @@ def both_ways(links: Iterable[tuple]) -> Iterator[tuple]:
     return chain.from_iterable(((u, v), (v, u)) for u, v in links)
 
 
-def _drawn(wiring: nx.Graph, size: tuple[int, ...]) -> nx.DiGraph:
+def _drawn(wiring: "nx.Graph", size: tuple[int, ...]) -> "nx.DiGraph":
     """What networkx made, as units and lateral edges."""
     return annotated(wiring, wiring.edges if wiring.is_directed() else both_ways(wiring.edges), size)
 

@@ -6,18 +6,22 @@ silently mean other nodes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from darnax import checks
+from darnax._lazy import Lazy
 from darnax.topologies.columns import Problems
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
 ROLES = {"input": "inputs", "output": "outputs", "held": "held"}
 """Every role, and the argument of `Topology` that names the nodes which have it."""
 
 
-def read_roles(graph: nx.Graph) -> dict[str, list[Any]]:
+def read_roles(graph: "nx.Graph") -> dict[str, list[Any]]:
     """The nodes of every role: by the place that their mark gives them (0 by default), then by the order of drawing."""
     found: dict[str, list[tuple[int, Any]]] = {role: [] for role in ROLES}
     problems = Problems("node")
@@ -51,7 +55,7 @@ def _parsed(role: Any) -> dict[str, int]:
     return dict(zip(parts, places, strict=True))
 
 
-def check_names(argument: str, marked: Sequence[Any], graph: nx.Graph):
+def check_names(argument: str, marked: Sequence[Any], graph: "nx.Graph"):
     """Refuse names on `graph.graph` unless they are those of the marked nodes: they may be names of long ago."""
     named = graph.graph.get(argument)
     if named is None or (isinstance(named, (list, tuple)) and list(named) == list(marked)):

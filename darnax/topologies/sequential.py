@@ -1,16 +1,21 @@
 """A chain of layers."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 
 from darnax import _text, checks
+from darnax._lazy import Lazy
 from darnax.topologies.columns import Problems, parse_shape
 from darnax.topologies.names import Finder
 
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
-def sequential(sizes: Any, recurrent: Any = True, backward: Any = True, skip: Any = ()) -> nx.DiGraph:
+
+def sequential(sizes: Any, recurrent: Any = True, backward: Any = True, skip: Any = ()) -> "nx.DiGraph":
     """A chain of `L = len(sizes)` layers, drawn for `Topology`.
 
     Nodes are the numbers 0 to L-1: kind `input` first, `output` last, `hidden` between. Edges are `forward`

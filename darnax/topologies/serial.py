@@ -2,16 +2,21 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 
 from darnax import checks
+from darnax._lazy import Lazy
 from darnax.topologies import names as naming
 from darnax.topologies.columns import Column, Columns, NodeClass
 from darnax.topologies.roles import marks
 from darnax.topologies.verify import verify
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
 FORMAT = "darnax topology 1"
 
@@ -123,7 +128,7 @@ def _columns(data: dict) -> Columns:
     )
 
 
-def to_networkx(columns: Columns) -> nx.DiGraph:
+def to_networkx(columns: Columns) -> "nx.DiGraph":
     """A fresh annotated graph with everything that the columns know."""
     graph = nx.DiGraph() if columns.keys is None else nx.MultiDiGraph()
     names = columns.names

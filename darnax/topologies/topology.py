@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-import networkx as nx
 import numpy as np
 
 from darnax import _text, checks
+from darnax._lazy import Lazy
 from darnax.topologies import names as naming
 from darnax.topologies import serial
 from darnax.topologies.columns import Columns
@@ -20,6 +20,11 @@ from darnax.topologies.names import Name
 from darnax.topologies.summary import summary
 from darnax.topologies.verify import verify
 from darnax.topologies.wiring import from_arrays
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = Lazy("networkx")
 
 _alive: WeakValueDictionary[bytes, "Topology"] = WeakValueDictionary()
 
@@ -310,7 +315,7 @@ class Topology:
 
     # to and from elsewhere
 
-    def to_networkx(self) -> nx.DiGraph:
+    def to_networkx(self) -> "nx.DiGraph":
         """A fresh annotated graph, which `Topology` turns back into an equal topology."""
         return serial.to_networkx(self._columns)
 
