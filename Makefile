@@ -25,6 +25,7 @@ lint: $(VENV)/installed
 	$(BIN)/pyright --project pyproject.toml
 
 bench: $(VENV)/installed
+	$(BIN)/python benchmarks/first_minute.py
 	$(BIN)/python benchmarks/foundation.py
 	$(BIN)/python benchmarks/topologies.py
 	$(BIN)/python benchmarks/speed.py

@@ -8,7 +8,6 @@ Ratios are medians over interleaved rounds of one run, so that a shared machine 
 """
 
 import pickle
-import platform
 import statistics
 import time
 
@@ -16,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import interleaved, ratio, timed
+from timing import interleaved, processor, ratio, timed
 
 import darnax as dx
 
@@ -162,7 +161,7 @@ def dispatch(network, state):
 
 
 def main():
-    print(f"{platform.machine()}, {jax.devices()[0].platform}, jax {jax.__version__}\n")
+    print(f"{processor()}\n")
     columns = ("first step, s", "of L = 4", "build, s", "pass, ms", "by hand, ms", "ratio", "relax / rollout")
     print("| chain of L layers of 64 units, batch 32 |", " | ".join(columns), "|")
     print("|---|" + "--:|" * len(columns))

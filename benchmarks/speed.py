@@ -24,7 +24,7 @@ import numpy as np
 import optax
 import scipy.sparse as sp
 from ising import torus
-from timing import interleaved, ratio, timed
+from timing import interleaved, processor, ratio, timed
 
 import darnax as dx
 
@@ -457,6 +457,7 @@ def main():
     parser.add_argument("--thrml", help="the Python of an environment that has thrml")
     parser.add_argument("--torch", help="the Python of an environment that has torch and torch_geometric")
     options = parser.parse_args()
+    print(f"{processor()}\n")
     print("| one pass | ms | times as long take | share of the limit |\n|---|--:|---|--:|")
     for name in options.only:
         ROWS[name](options)

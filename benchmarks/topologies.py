@@ -11,7 +11,7 @@ import tracemalloc
 
 import networkx as nx
 import numpy as np
-from timing import interleaved, ratio
+from timing import interleaved, processor, ratio
 
 import darnax as dx
 
@@ -80,6 +80,7 @@ def case(name, draw, build):
 def main():
     columns = ("networkx, s", "builder, s", "`Topology`, s", "`from_edges`, s")
     columns += ("`Topology` / networkx", "networkx / `from_edges`", "graph, MB", "`Topology`, MB", "`from_edges`, MB")
+    print(f"{processor()}\n")
     print("| topology |", " | ".join(columns), "|")
     print("|---|" + "--:|" * len(columns))
     side, n, degree = 512, 100_000, 16

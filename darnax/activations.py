@@ -78,7 +78,8 @@ def name(activation: Callable[..., Any]) -> str:
     return getattr(activation, "__name__", type(activation).__name__).lstrip("_").lower()
 
 
-def elementwise(fn: Any) -> Activation:
+@checks.by_hand
+def elementwise(fn: Callable[..., Any]) -> Activation:
     """`fn` marked as elementwise: `fn(field)[i]` depends on `field[i]` alone, whatever the shape.
 
     !!! example
@@ -148,7 +149,8 @@ class Glauber(eqx.Module):
         return jnp.where(jnp.isnan(field), field, spin)
 
 
-def glauber(temperature: Any) -> Glauber:
+@checks.by_hand
+def glauber(temperature: float | int | Array) -> Glauber:
     """±1 units of a heat bath: `P(+1) = 1 / (1 + exp(-2 field / temperature))`; at temperature 0 the sign.
 
     The temperature is a leaf of the network, to be swept and annealed without recompiling; nothing trains it.
@@ -196,7 +198,8 @@ class Leaky(eqx.Module):
         return state + self.rate.astype(state.dtype) * (target - state)
 
 
-def leaky(rate: Any, fn: Any) -> Leaky:
+@checks.by_hand
+def leaky(rate: float | int | Array, fn: Callable[..., Any]) -> Leaky:
     """Units with memory, `state + rate * (fn(field) - state)`: an Euler step of `τ ds/dt = fn(field) - s`, rate = dt/τ.
 
     They rest exactly where `fn` alone would; `relax` measures how far they are from that. The rate is a leaf of the

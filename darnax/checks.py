@@ -180,7 +180,19 @@ def names(argument: str, value: Any) -> tuple:
     if isinstance(value, str) or not isinstance(value, Iterable):
         given = f"[{came(value)}]" if value is not None else "() for none"
         refuse(argument, "a sequence of names", value, f"write {given}")
-    return tuple(value)
+    found = tuple(value)
+    wrong = [name for name in found if not _is_hashable(name)]
+    if wrong:
+        refuse(argument, "a sequence of names", wrong[0], "give str, int or tuples of these")
+    return found
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def mapping(argument: str, value: Any, holds: str) -> Mapping[Any, Any]:
@@ -203,6 +215,15 @@ def by_kind(argument: str, given: Any, known: Sequence[str], needed: Iterable[st
     if missing:
         raise ValueError(f"`{argument}` lacks {_text.names(missing)}; give each of them {advice}")
     return dict(given)
+
+
+def by_hand(function: F) -> F:
+    """A decorator for functions that parse their arguments themselves.
+
+    Tests check annotations at run time; here they stay out, so that what users are told is what is tested.
+    """
+    function.__no_type_check__ = True  # pyright: ignore[reportFunctionMemberAccess]
+    return function
 
 
 def slips(**meant: str) -> Callable[[F], F]:

@@ -104,6 +104,7 @@ def _tangent(primals, tangents):
 _with_derivatives.defjvp(_tangent, symbolic_zeros=True)
 
 
+@checks.by_hand
 def conv(
     kernel: int | Sequence[int],
     stride: int | Sequence[int] = 1,
@@ -213,6 +214,7 @@ def overlap_add(
     return jnp.moveaxis(total, 0, -2)
 
 
+@checks.by_hand
 def conv_transpose(
     kernel: int | Sequence[int],
     stride: int | Sequence[int] = 1,

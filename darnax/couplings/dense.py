@@ -59,6 +59,7 @@ def matrix_of(coupling: Any) -> tuple[Array, Array | None]:
     return value(coupling.factor)[..., None, None] * coupling.weight, None
 
 
+@checks.by_hand
 def dense(gain: float | int = 1.0, self_coupling: float | int | None = None, factor: str | None = None) -> Factory:
     """All-to-all coupling, `W x` with `W ~ N(0, gain² / sender units)`.
 

@@ -31,6 +31,7 @@ class EdgeMLP(eqx.Module):
         return (self.weight @ self.activation(hidden)).reshape(self.receiver_shape)
 
 
+@checks.by_hand
 def edge_mlp(hidden: Any, activation: Any = jax.nn.relu, gain: float | int = 1.0) -> Factory:
     """A perceptron with one hidden layer that hears both ends of an edge, as in message passing networks.
 

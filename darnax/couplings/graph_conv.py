@@ -8,6 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from darnax import checks
 from darnax._arrays import on_device
 from darnax._lazy import Lazy
 from darnax.couplings.coupling import Edges, Factory, Fixed, value
@@ -54,6 +55,7 @@ class GraphConv(eqx.Module):
         return nodes
 
 
+@checks.by_hand
 def graph_conv(net: Any, graph: Any) -> Factory:
     """A jraph model over the vertices of a graph layer, between nodes of shape `(vertices, *features)`.
 
@@ -88,8 +90,7 @@ def graph_conv(net: Any, graph: Any) -> Factory:
         network = dx.Network(topology, couplings, dx.tanh, key=jax.random.key(1))
         ```
     """
-    if not callable(net):
-        raise TypeError(f"`net` is a function of a jraph.GraphsTuple, but got {net!r}; give a jraph model")
+    checks.function("net", net, "a function of a jraph.GraphsTuple", "give a jraph model")
     wiring = read_wiring("graph", graph)
     vertices = wiring.shape[0]
     if wiring.shape != (vertices, vertices):

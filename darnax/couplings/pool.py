@@ -33,6 +33,7 @@ class Pool(eqx.Module):
         return self.reduce(jnp.stack(shifted), axis=0)
 
 
+@checks.by_hand
 def pool(
     window: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
@@ -97,6 +98,7 @@ class Upsample(eqx.Module):
         return x
 
 
+@checks.by_hand
 def upsample(factor: int | Sequence[int]) -> Factory:
     """A larger image in which every unit is repeated over a block; it has no parameters.
 

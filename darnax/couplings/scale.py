@@ -21,6 +21,7 @@ class Scale(eqx.Module):
         return value(self.strength) * x
 
 
+@checks.by_hand
 def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = False) -> Factory:
     """Elementwise coupling between nodes of one shape, `strength * x`; between scalar nodes an ordinary weight.
 

@@ -58,6 +58,7 @@ class ArrangedSparse(eqx.Module):
         return found.reshape(*self.receiver_shape, x.shape[-1])
 
 
+@checks.by_hand
 def sparse(graph: Any, gain: float | int | None = None) -> Factory:
     """Wiring between single units of one or two populations; only what is wired has a weight.
 

@@ -17,7 +17,6 @@ from darnax.dynamics.units import can_step
 from darnax.network.build import as_key, check_activations
 from darnax.network.messages import SILENT, SOME, Speakers, concrete, field_dtype, speakers
 from darnax.network.network import Network, check_state
-from darnax.states.graph import GraphState
 from darnax.states.values import as_array
 from darnax.topologies.memory import remembered
 from darnax.topologies.topology import Topology
@@ -56,9 +55,7 @@ class Call(eqx.Module):
     driven: tuple[int, ...] = eqx.field(static=True)
 
 
-def prepare(
-    network: Network, state: GraphState, *, schedule: Any, clamp: Any, silence: Any, kinds: Any, drive: Any
-) -> Call:
+def prepare(network: Any, state: Any, *, schedule: Any, clamp: Any, silence: Any, kinds: Any, drive: Any) -> Call:
     """The arguments of `step`, `relax` and `rollout`, checked."""
     check_state(network, state)
     checks.instance("schedule", schedule, Schedule, "a schedule such as dx.synchronous()", "give one")

@@ -1,12 +1,13 @@
 """Relaxation: pass after pass until every sample has come to rest."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from darnax import checks
 from darnax._arrays import any_rank
@@ -15,12 +16,13 @@ from darnax.dynamics.adjoint import Adjoint, Unrolled, attach, implicit, without
 from darnax.dynamics.call import noisy_kinds, prepare, sample_keys
 from darnax.dynamics.passes import one_pass
 from darnax.dynamics.residual import block_scales, relative, residual_dtype, within_one
-from darnax.dynamics.schedules import Asynchronous, synchronous
+from darnax.dynamics.schedules import Asynchronous, Schedule, synchronous
 from darnax.dynamics.setting import Setting, moving_arrays, setting
 from darnax.dynamics.step import pass_keys
 from darnax.network.messages import Arrays, arrays_of, field_dtype, rows_of, with_arrays
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
+from darnax.topologies.names import Name
 
 NEAR, SUSTAINED, MOST_SUSTAINED = 1e-5, 1000, 1e-3
 
@@ -47,19 +49,20 @@ class Solution(eqx.Module):
 
 @any_rank
 @checks.slips(steps="max_steps", maxiter="max_steps", tolerance="tol", atol="tol", rtol="tol")
+@checks.by_hand
 def relax(
     network: Network,
     state: GraphState,
     *,
-    schedule: Any = synchronous(),  # noqa: B008 (schedules are frozen)
-    clamp: Any = (),
-    silence: Any = (),
-    kinds: Any = None,
-    drive: Any = None,
-    key: Any = None,
-    max_steps: Any = 100,
-    tol: Any = 1e-5,
-    adjoint: Any = implicit(),  # noqa: B008
+    schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
+    clamp: Iterable[Name] | Mapping[Name, Any] = (),
+    silence: Iterable[Name] = (),
+    kinds: Iterable[str] | None = None,
+    drive: Mapping[Name, Any] | None = None,
+    key: Key[Array, "..."] | None = None,
+    max_steps: int = 100,
+    tol: float = 1e-5,
+    adjoint: Adjoint = implicit(),  # noqa: B008
 ) -> Solution:
     """Passes of the schedule until every sample is at rest, cycles, is lost, or `max_steps` are made.
 
@@ -99,9 +102,9 @@ def relax(
             "use rollout, which makes a fixed number of passes"
         )
     keys = sample_keys(network, call.frame, schedule, key, state.batch_size)
-    if not isinstance(adjoint, Unrolled):
-        max_steps = jnp.asarray(max_steps, jnp.int32)  # one program for all numbers of steps
-    return _relax(network, state, call, keys, jnp.asarray(tol, jnp.float32), max_steps, adjoint)
+    # one program for all numbers of steps, unless all of them are to be remembered
+    most = max_steps if isinstance(adjoint, Unrolled) else jnp.asarray(max_steps, jnp.int32)
+    return _relax(network, state, call, keys, jnp.asarray(tol, jnp.float32), most, adjoint)
 
 
 class _Progress(eqx.Module):

@@ -6,9 +6,9 @@ content, so that freshly built equal ones compile once.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -206,7 +206,8 @@ def synchronous() -> Synchronous:
     return Synchronous()
 
 
-def asynchronous(fraction: Any) -> Asynchronous:
+@checks.by_hand
+def asynchronous(fraction: float | int) -> Asynchronous:
     """A random share of the cells in each pass, drawn anew for every sample; it needs a key.
 
     Raises `ValueError` for a fraction outside (0, 1].
@@ -214,12 +215,14 @@ def asynchronous(fraction: Any) -> Asynchronous:
     return Asynchronous(checks.number("fraction", fraction, above=0, most=1))
 
 
-def node_by_node(order: Any = None) -> NodeByNode:
+@checks.by_hand
+def node_by_node(order: Iterable[Hashable] | None = None) -> NodeByNode:
     """One node after another, each seeing those before it; in the order of drawing, or in `order`."""
     return NodeByNode(None if order is None else checks.names("order", order))
 
 
-def unit_by_unit(order: Any = None) -> UnitByUnit:
+@checks.by_hand
+def unit_by_unit(order: Iterable[Hashable] | None = None) -> UnitByUnit:
     """One cell after another, inside nodes too: what physics calls asynchronous.
 
     With symmetric couplings and no negative self-coupling no update of a sign unit raises the energy, so that a
@@ -229,13 +232,15 @@ def unit_by_unit(order: Any = None) -> UnitByUnit:
     return UnitByUnit(None if order is None else checks.names("order", order))
 
 
-def groups(members: Any) -> Groups:
+@checks.by_hand
+def groups(members: Iterable[Iterable[Hashable]]) -> Groups:
     """Group after group of nodes; the members of a group update together. Every node that can change is named once."""
     groups = checks.names("members", members)
     return Groups(tuple(checks.names(f"members[{i}]", group) for i, group in enumerate(groups)))
 
 
-def coloured(colours: Any = None) -> Coloured:
+@checks.by_hand
+def coloured(colours: Mapping[Hashable, int] | None = None) -> Coloured:
     """Groups of nodes that send nothing to each other: two where two are enough, else those of a greedy colouring.
 
     `colours` gives them by name instead. Updating a colour at once then equals updating its nodes one by one. Raises

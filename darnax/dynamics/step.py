@@ -1,33 +1,37 @@
 """A pass, or a fixed number of them."""
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from darnax import checks
 from darnax._arrays import any_rank
 from darnax.dynamics.call import prepare, sample_keys
 from darnax.dynamics.passes import one_pass
-from darnax.dynamics.schedules import synchronous
+from darnax.dynamics.schedules import Schedule, synchronous
 from darnax.dynamics.setting import moving_arrays, setting
 from darnax.network.messages import with_arrays
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
+from darnax.topologies.names import Name
 
 
 @checks.slips(steps="dx.rollout")
+@checks.by_hand
 def step(
     network: Network,
     state: GraphState,
     *,
-    schedule: Any = synchronous(),  # noqa: B008 (schedules are frozen)
-    clamp: Any = (),
-    silence: Any = (),
-    kinds: Any = None,
-    drive: Any = None,
-    key: Any = None,
+    schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
+    clamp: Iterable[Name] | Mapping[Name, Any] = (),
+    silence: Iterable[Name] = (),
+    kinds: Iterable[str] | None = None,
+    drive: Mapping[Name, Any] | None = None,
+    key: Key[Array, "..."] | None = None,
 ) -> GraphState:
     """The state after one pass of the schedule.
 
@@ -63,18 +67,19 @@ def step(
 
 @any_rank
 @checks.slips(max_steps="steps", length="steps")
+@checks.by_hand
 def rollout(
     network: Network,
     state: GraphState,
-    steps: Any,
+    steps: int,
     *,
-    schedule: Any = synchronous(),  # noqa: B008
-    clamp: Any = (),
-    silence: Any = (),
-    kinds: Any = None,
-    drive: Any = None,
-    key: Any = None,
-    observe: Any = None,
+    schedule: Schedule = synchronous(),  # noqa: B008
+    clamp: Iterable[Name] | Mapping[Name, Any] = (),
+    silence: Iterable[Name] = (),
+    kinds: Iterable[str] | None = None,
+    drive: Mapping[Name, Any] | None = None,
+    key: Key[Array, "..."] | None = None,
+    observe: Callable[[GraphState], Any] | None = None,
 ) -> tuple[GraphState, Any]:
     """The state after `steps` passes, and what was observed on the way.
 

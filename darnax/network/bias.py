@@ -32,6 +32,7 @@ class Bias(eqx.Module):
         return jax.vmap(one)(keys())
 
 
+@checks.by_hand
 def bias(init: float | int | Callable[..., Any] = 0.0) -> Bias:
     """Biases of a node kind, one number a unit, learnt from the same signal as the couplings.
 

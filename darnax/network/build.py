@@ -228,9 +228,13 @@ def _check_message(topology: Topology, group: EdgeGroup, module: Any):
 
 def _on_edge(topology: Topology, group: EdgeGroup, what: str, error: Exception) -> Exception:
     cls = type(error) if type(error) in (ValueError, TypeError) else ValueError
+    # our own errors end with what to do; those of a user's factory or layer do not
+    advice = (
+        "" if "; " in str(error) else "; a factory (sender_shape, receiver_shape, key) makes a function of a sender"
+    )
     return cls(
         f"`couplings[{group.kind!r}]` on edge {topology.edge(int(group.edges[0]))}, "
-        f"{group.sender_shape} -> {group.receiver_shape}, {what}: {error}"
+        f"{group.sender_shape} -> {group.receiver_shape}, {what}: {error}{advice}"
     )
 
 
@@ -277,7 +281,7 @@ def _check_activation(kind: str, activation: Any, shape: tuple[int, ...], dtype:
             lambda arrays, field, needed: eqx.combine(arrays, static)(field, **needed), arrays, field, needed
         )
     except Exception as error:
-        raise ValueError(f"{where} cannot be called: {error}") from error
+        raise ValueError(f"{where} cannot be called: {error}; give a function of the field") from error
     if getattr(value, "shape", None) != shape:
         raise ValueError(f"{where} gives {value}; an activation keeps the shape of the field")
     if not fits(described(activation).integer, value.dtype, dtype):

@@ -64,7 +64,7 @@ class Speakers(eqx.Module):
 
 
 @remembered
-def speakers(topology: Topology, silence: tuple, kinds: tuple[str, ...] | None) -> Speakers:
+def speakers(topology: Topology, silence: tuple, kinds: tuple | None) -> Speakers:
     """Who speaks if the nodes in `silence` do not, and only edges of `kinds` do (None: all).
 
     Raises `ValueError` naming nodes or kinds that the topology does not have.

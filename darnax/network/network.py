@@ -65,6 +65,7 @@ class Network(eqx.Module):
     axes: tuple[int, ...] = eqx.field(static=True)
 
     @any_rank
+    @checks.by_hand
     def __init__(
         self,
         topology: Topology,
@@ -137,6 +138,7 @@ class Network(eqx.Module):
     # what a user reads
 
     @any_rank
+    @checks.by_hand
     def messages(self, state: GraphState) -> dict[tuple, Float[Array, "batch *receiver"]]:
         """What every edge says of `state`: a mapping from edges to messages `(B, *receiver shape)`."""
         check_state(self, state)
@@ -148,6 +150,7 @@ class Network(eqx.Module):
         return result
 
     @any_rank
+    @checks.by_hand
     def local_field(self, state: GraphState) -> dict[Name, Float[Array, "batch *shape"]]:
         """What arrives: for every node that hears somebody, messages and bias summed, `(B, *shape)`.
 
@@ -175,7 +178,8 @@ class Network(eqx.Module):
         if tie is not None and row is not None:
             raise ValueError(f"edge {key} is tied: name the tie, replace_val({tie!r}, module), to change all its edges")
         old = self[key]
-        if jax.tree.structure(module) != jax.tree.structure(old) or _signature(module) != _signature(old):
+        alike = type(module) is type(old) and jax.tree.structure(module) == jax.tree.structure(old)
+        if not alike or _signature(module) != _signature(old):
             raise ValueError(
                 f"`module` for {key!r} is a {_describe(old)}, but got {_describe(module)}; "
                 "start from network[u, v] and change its leaves with eqx.tree_at"
@@ -198,7 +202,7 @@ class Network(eqx.Module):
         if len(key) not in (2, 3):
             raise KeyError(
                 "`key`: an edge is network[u, v], or network[u, v, key] where edges are parallel, "
-                f"but got {checks.came(key)}"
+                f"but got {checks.came(key)}; name both ends"
             )
         u, v = topology.index(key[0]), topology.index(key[1])
         found = np.flatnonzero((columns.senders == u) & (columns.receivers == v)).tolist()
@@ -348,6 +352,7 @@ def trainable(tree: Any) -> Any:
     )
 
 
+@checks.by_hand
 def partition(network: Network, rules: Any) -> tuple[Network, Network]:
     """`(params, rest)`: exactly the leaves that `rules` train, and everything else; `eqx.combine` joins them.
 

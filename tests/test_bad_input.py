@@ -1,0 +1,237 @@
+"""Bad input to couplings, activations, schedules, networks and dynamics: every argument against every sort of value.
+
+What is wrong is refused where it is given, by an error that names the argument, says what came and what to do. A row
+names the values that are right; all others must be refused.
+"""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+
+import darnax as dx
+
+KEY = jax.random.key(0)
+VALUES = {
+    "None": lambda: None,
+    "str": lambda: "x",
+    "int": lambda: 3,
+    "negative": lambda: -1,
+    "zero": lambda: 0,
+    "float": lambda: 1.5,
+    "nan": lambda: float("nan"),
+    "infinity": lambda: float("inf"),
+    "bool": lambda: True,
+    "list": lambda: [1, 2],
+    "tuple": lambda: ("a",),
+    "set": lambda: {1},
+    "dict": lambda: {"a": 1},
+    "array": lambda: np.ones(3),
+    "masked": lambda: np.ma.masked_array([1.0, 2.0], [0, 1]),
+    "generator": lambda: (i for i in range(3)),
+    "class": lambda: dict,
+    "object": object,
+    "function": lambda: lambda *_, **__: 1,
+    "large": lambda: 10**12,
+}
+NUMBERS = {"int", "negative", "zero", "float", "large"}
+COUNTS = {"int", "large"}
+FUNCTIONS = {"class", "function"}
+
+TOPOLOGY = dx.Topology(dx.topologies.sequential([3, 4, 2]))
+COUPLINGS = {kind: dx.dense(gain=0.3) for kind in ("forward", "backward", "recurrent")}
+NETWORK = dx.Network(TOPOLOGY, COUPLINGS, dx.tanh, key=KEY)
+STATE = dx.GraphState(TOPOLOGY).init(jnp.ones((2, 3)))
+
+
+def network(**given):
+    given = {"topology": TOPOLOGY, "couplings": COUPLINGS, "activations": dx.tanh, "key": KEY} | given
+    return dx.Network(given.pop("topology"), given.pop("couplings"), given.pop("activations"), **given)
+
+
+def scheduled(make):
+    return lambda value: dx.step(NETWORK, STATE, schedule=make(value))
+
+
+def called(function, argument):
+    return lambda value: function(NETWORK, STATE, **{argument: value})
+
+
+CALLS = {
+    # a call, the word that its errors hold, and the values that are right
+    "dense gain": (dx.dense, "`gain`", NUMBERS),
+    "dense self_coupling": (lambda v: dx.dense(1.0, v), "`self_coupling`", NUMBERS | {"None"}),
+    "dense factor": (lambda v: dx.dense(factor=v), "`factor`", {"None", "str"}),
+    "scale strength": (dx.scale, "`strength`", NUMBERS),
+    "scale weight": (lambda v: dx.scale(weight=v), "`weight`", {"None", "str"}),
+    "scale fixed": (lambda v: dx.scale(fixed=v), "`fixed`", {"bool"}),
+    "conv kernel": (dx.conv, "`kernel`", COUNTS | {"list"}),
+    "conv stride": (lambda v: dx.conv(3, v), "`stride`", COUNTS | {"list"}),
+    "conv padding": (lambda v: dx.conv(3, padding=v), "`padding`", COUNTS | {"zero"}),
+    "conv gain": (lambda v: dx.conv(3, gain=v), "`gain`", NUMBERS),
+    "conv_transpose kernel": (dx.conv_transpose, "`kernel`", COUNTS | {"list"}),
+    "conv_transpose padding": (lambda v: dx.conv_transpose(3, padding=v), "`padding`", COUNTS | {"zero"}),
+    "pool window": (dx.pool, "`window`", COUNTS | {"list"}),
+    "pool stride": (lambda v: dx.pool(2, v), "`stride`", COUNTS | {"list", "None"}),
+    "pool reduce": (lambda v: dx.pool(2, reduce=v), "`reduce`", FUNCTIONS),
+    "upsample factor": (dx.upsample, "`factor`", COUNTS | {"list"}),
+    "sparse graph": (dx.sparse, "`graph`", set()),
+    "sparse gain": (lambda v: dx.sparse(nx.path_graph(3), v), "`gain`", NUMBERS | {"None"}),
+    "graph_conv net": (lambda v: dx.graph_conv(v, nx.path_graph(3)), "`net`", FUNCTIONS),
+    "graph_conv graph": (lambda v: dx.graph_conv(lambda graphs: graphs, v), "`graph`", set()),
+    "edge_mlp hidden": (dx.edge_mlp, "`hidden`", COUNTS),
+    "edge_mlp activation": (lambda v: dx.edge_mlp(3, v), "`activation`", FUNCTIONS),
+    "edge_mlp gain": (lambda v: dx.edge_mlp(3, gain=v), "`gain`", NUMBERS),
+    "bias init": (dx.bias, "`init`", NUMBERS | FUNCTIONS),
+    "leaky rate": (lambda v: dx.leaky(v, dx.tanh), "`rate`", set()),
+    "leaky fn": (lambda v: dx.leaky(0.5, v), "`fn`", FUNCTIONS),
+    "glauber temperature": (dx.glauber, "`temperature`", NUMBERS - {"negative"}),
+    "elementwise fn": (dx.elementwise, "`fn`", FUNCTIONS),
+    "asynchronous fraction": (dx.asynchronous, "`fraction`", set()),
+    "node_by_node order": (scheduled(dx.node_by_node), "`schedule`|`order`", {"None", "list", "generator"}),
+    "unit_by_unit order": (scheduled(dx.unit_by_unit), "`schedule`|`order`", {"None", "list", "generator"}),
+    "groups members": (scheduled(dx.groups), "`schedule`|`members", set()),
+    "one of groups": (scheduled(lambda v: dx.groups([v])), "`schedule`|`members", {"list", "generator"}),
+    "coloured colours": (scheduled(dx.coloured), "`schedule`|`colours`", {"None"}),
+    "one of colours": (scheduled(lambda v: dx.coloured({1: v, 2: 1})), "`schedule`|`colours", COUNTS | {"zero"}),
+    "Network topology": (lambda v: network(topology=v), "`topology`", set()),
+    "Network couplings": (lambda v: network(couplings=v), "`couplings`", set()),
+    "one of couplings": (lambda v: network(couplings=COUPLINGS | {"forward": v}), r"`couplings\['forward'\]`", set()),
+    "Network activations": (lambda v: network(activations=v), "`activations", set()),
+    "one of activations": (
+        lambda v: network(activations={"hidden": v, "output": dx.tanh}),
+        r"`activations\['hidden'\]`",
+        set(),
+    ),
+    "Network biases": (lambda v: network(biases=v), "`biases`", {"None"}),
+    "one of biases": (lambda v: network(biases={"hidden": v}), r"`biases\['hidden'\]`", set()),
+    "Network key": (lambda v: network(key=v), "`key`", set()),
+    "an edge": (lambda v: NETWORK[v], "`key`", set()),
+    "an end of an edge": (lambda v: NETWORK[v, 1], "there is no node", {"zero", "negative"}),
+    "replace_val key": (lambda v: NETWORK.replace_val(v, NETWORK[0, 1]), "`key`", set()),
+    "replace_val module": (lambda v: NETWORK.replace_val((0, 1), v), "`module`", set()),
+    "messages state": (NETWORK.messages, "`state`", set()),
+    "local_field state": (NETWORK.local_field, "`state`", set()),
+    "partition network": (lambda v: dx.partition(v, {}), "`network`", set()),
+    "partition rules": (lambda v: dx.partition(NETWORK, v), "`rules`", set()),
+    "relax max_steps": (called(dx.relax, "max_steps"), "`max_steps`", {"int"}),
+    "relax tol": (called(dx.relax, "tol"), "`tol`", NUMBERS - {"negative"}),
+    "relax adjoint": (called(dx.relax, "adjoint"), "`adjoint`", set()),
+    "rollout steps": (lambda v: dx.rollout(NETWORK, STATE, v), "`steps`", {"int", "zero"}),
+    "rollout observe": (lambda v: dx.rollout(NETWORK, STATE, 2, observe=v), "`observe`", FUNCTIONS | {"None"}),
+    "a mask": (lambda v: dx.step(NETWORK, STATE, clamp={1: v}), "`clamp`", {"bool"}),
+    "a drive": (lambda v: dx.step(NETWORK, STATE, drive={1: v}), "`drive`", {"class"}),
+}
+for function in (dx.step, dx.relax):
+    name, several = function.__name__, {"list", "generator", "set"}
+    CALLS |= {
+        f"{name} network": (lambda v, f=function: f(v, STATE), "`network`", set()),
+        f"{name} state": (lambda v, f=function: f(NETWORK, v), "`state`", set()),
+        f"{name} schedule": (called(function, "schedule"), "`schedule`", set()),
+        f"{name} clamp": (called(function, "clamp"), "`clamp`", several),
+        f"{name} silence": (called(function, "silence"), "`silence`", several),
+        f"{name} kinds": (called(function, "kinds"), "`kinds`", {"None"}),
+        f"{name} drive": (called(function, "drive"), "`drive`", {"None"}),
+        f"{name} key": (called(function, "key"), "`key`", {"None"}),
+    }
+
+
+@pytest.mark.parametrize("row", CALLS)
+def test_every_argument_refuses_every_wrong_value(row):
+    call, words, right = CALLS[row]
+    for value, make in VALUES.items():
+        if value in right:
+            continue
+        try:
+            call(make())
+        except (TypeError, ValueError, KeyError) as error:
+            said = str(error)
+        else:
+            pytest.fail(f"{value} was taken without a word")
+        assert re.search(words, said), f"{value}: {said}"
+        assert ";" in said or "the nodes are" in said, f"{value}: no next move"
+        assert len(said) < 600
+
+
+def test_right_values_are_taken():
+    """The rows above are about values: those that they call right make what is wanted."""
+    for row, (call, _, right) in CALLS.items():
+        if row.split()[0] in ("step", "relax", "rollout", "node_by_node", "unit_by_unit", "one", "coloured", "a"):
+            continue  # tested where their meaning is
+        for value in right:
+            call(VALUES[value]())
+
+
+SLIPS = {
+    "dense not called": (
+        lambda: network(couplings=COUPLINGS | {"forward": dx.dense}),
+        r"call it, as in dx\.dense\(\.\.\.\)",
+    ),
+    "relay not called": (lambda: network(couplings=COUPLINGS | {"forward": dx.relay}), r"dx\.relay\("),
+    "leaky not called": (lambda: network(activations=dx.leaky), r"dx\.leaky\("),
+    "glauber not called": (lambda: network(activations={"hidden": dx.glauber, "output": dx.tanh}), r"dx\.glauber\("),
+    "bias not called": (lambda: network(biases={"hidden": dx.bias}), r"dx\.bias\("),
+    "schedule not called": (lambda: dx.step(NETWORK, STATE, schedule=dx.synchronous), r"dx\.synchronous\("),
+    "adjoint not called": (lambda: dx.relax(NETWORK, STATE, adjoint=dx.implicit), r"dx\.implicit\("),
+    "steps of relax": (lambda: dx.relax(NETWORK, STATE, steps=5), "`max_steps`"),
+    "tolerance of relax": (lambda: dx.relax(NETWORK, STATE, tolerance=1e-3), "`tol`"),
+    "max_steps of rollout": (lambda: dx.rollout(NETWORK, STATE, max_steps=3), "`steps`"),
+    "steps of step": (lambda: dx.step(NETWORK, STATE, steps=3), "dx.rollout"),
+    "a drive on a held node": (
+        lambda: dx.step(NETWORK, STATE, drive={0: jnp.ones(3)}),
+        "`drive` would move nodes 0.*held",
+    ),
+    "a mask of numbers": (lambda: dx.step(NETWORK, STATE, clamp={1: jnp.ones(4)}), "`clamp` takes masks of bool"),
+    "a complex drive": (lambda: dx.step(NETWORK, STATE, drive={1: np.ones(4) * 1j}), "is real"),
+    "a drive of another shape": (lambda: dx.step(NETWORK, STATE, drive={1: jnp.ones(5)}), r"shape \(4,\) or \(2, 4\)"),
+    "temperatures": (lambda: dx.glauber(jnp.ones(3)), "`temperature` is a finite number"),
+    "a matrix that no memory holds": (
+        lambda: dx.dense()((500, 500), (500_000, 50), KEY),
+        "GiB",
+    ),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_slips_get_the_fix(slip):
+    call, words = SLIPS[slip]
+    with pytest.raises((TypeError, ValueError), match=words):
+        call()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "coupling", [dx.scale(weight="weight"), dx.scale(weight="weight", fixed=True), dx.dense(factor="weight")]
+)
+def test_numbers_on_edges_that_are_not_finite_are_refused_where_they_are_read(value, coupling):
+    graph = nx.DiGraph([("a", "b", {"weight": 1.0}), ("b", "a", {"weight": value})])
+    nx.set_node_attributes(graph, 2, "shape")
+    with pytest.raises(ValueError, match=r"'weight' is not finite on \('b', 'a'\); give a finite number"):
+        dx.Network(dx.Topology(graph), {"edge": coupling}, dx.identity, key=KEY)
+
+
+def test_numbers_on_edges_that_no_coupling_reads_are_spoken_about():
+    graph = nx.DiGraph([("a", "b", {"delay": 3}), ("b", "a", {"delay": 1, "weight": 0.5})])
+    nx.set_node_attributes(graph, 2, "shape")
+    topology = dx.Topology(graph)
+    with pytest.warns(UserWarning, match="is read by no coupling") as said:
+        dx.Network(topology, {"edge": dx.relay()}, dx.identity, key=KEY)
+    words = [str(warning.message) for warning in said]
+    assert any(
+        "edge attribute 'delay' on ('a', 'b') is read by no coupling" in word for word in words
+    )  # 1 says nothing
+    assert any("edge attribute 'weight' on ('b', 'a') is read by no coupling" in word for word in words)
+
+
+def test_numbers_that_a_factory_of_the_user_reads_are_read():
+    graph = nx.DiGraph([("a", "b", {"delay": 3})])
+    nx.set_node_attributes(graph, 2, "shape")
+
+    def factory(sender, receiver, *, edges):
+        delay = edges["delay"]
+        return dx.scale(2.0)(sender, receiver) if delay is not None else None
+
+    dx.Network(dx.Topology(graph), {"edge": factory}, dx.identity, key=KEY)
