@@ -191,7 +191,7 @@ def test_sparse_without_entries_says_nothing():
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        (np.eye(3), TypeError, r"`graph` is a networkx graph, a scipy sparse matrix or a BCOO.*but got ndarray"),
+        (np.eye(3), TypeError, r"`graph` is a networkx graph, a scipy sparse matrix or a BCOO.*but got an array"),
         (scipy.sparse.coo_array(np.ones((4, 5))), ValueError, r"`graph` wires 5 units to 4, but the sender has 4"),
         (nx.Graph(), ValueError, r"`graph` has the shape \(0, 0\)"),
         (scipy.sparse.coo_array(np.diag([1, np.nan, 2, 3])), ValueError, r"`graph` has weights that are not finite"),

@@ -887,6 +887,18 @@ def test_many_values_written_at_once_are_those_written_one_by_one(nodes, kind):
         np.testing.assert_allclose(one, 2 * value, rtol=1e-6)
 
 
+@pytest.mark.parametrize("nodes", FORMS.values(), ids=FORMS.keys())
+def test_many_values_are_written_under_64_bits_too(nodes):
+    topology = many_forms()
+    values = {node: np.full((2, *topology.shape(node)), i + 1.0) for i, node in enumerate(nodes)}
+    plain = GraphState(topology, 2).init(values)
+    with jax.enable_x64(True):
+        state = GraphState(topology, 2).init(values)
+        for node in topology.nodes:
+            assert state[node].dtype == jnp.float32
+            np.testing.assert_array_equal(state[node], plain[node])
+
+
 def test_nodes_of_one_form_share_their_programs():
     topology = Topology(topologies.convolutional((12, 12, 1), window=5, features=2))
     state = GraphState(topology).init(np.ones((1, 12, 12, 1)))

@@ -88,11 +88,18 @@ _read_program = jax.jit(_read, static_argnames="form")
 
 
 def _window(array, place, sizes: tuple[int, ...]):
-    rest = array.ndim - len(sizes)
-    sizes, place = sizes + array.shape[len(sizes) :], (*place, *(0,) * rest)
-    if all(isinstance(start, int) for start in place):
-        return lax.slice(array, place, [start + size for start, size in zip(place, sizes, strict=True)])
-    return lax.dynamic_slice(array, place, sizes)
+    sizes, starts = sizes + array.shape[len(sizes) :], _starts(place, array.ndim)
+    if all(isinstance(start, int) for start in starts):
+        return lax.slice(array, starts, [start + size for start, size in zip(starts, sizes, strict=True)])
+    return lax.dynamic_slice(array, starts, sizes)
+
+
+def _starts(place, axes: int) -> tuple:
+    """A start for every axis; those of a place that is an argument all have one type, which JAX asks for."""
+    starts = (*place, *(0,) * (axes - len(place)))
+    if all(isinstance(start, int) for start in starts):
+        return starts
+    return tuple(jnp.asarray(start, jnp.int32) for start in starts)
 
 
 def write(arrays: dict[str, Any], writes: Sequence[Write]) -> dict[str, Any]:
@@ -148,7 +155,7 @@ def _put(array, place, value, form: Form):
     if any(step > 1 for step in form.steps):
         taken = tuple(slice(None, None, step) for step in form.steps)
         value = _window(array, place, form.sizes).at[taken].set(value)
-    return lax.dynamic_update_slice(array, value, (*place, *(0,) * (array.ndim - len(place))))
+    return lax.dynamic_update_slice(array, value, _starts(place, array.ndim))
 
 
 def _fresh(sizes: tuple, batch: int, forms: tuple, places: tuple, values: tuple) -> dict[str, Any]:
