@@ -845,7 +845,8 @@ def test_texts_of_any_sort_and_depth_are_refused(text):
         ("names", 10**12), ("names", [[[["a"] * 3] * 3] * 3] * 3), ("arrays", {"image": [2**31, 2**31]}),
         ("arrays", {"image": [1] * 100}), ("inputs", [-1]), ("inputs", [0, 0]), ("held", [9]), ("edge_kinds", []),
         ("columns", [[0, 0, 0], [0, -1], [1, 0], [0, 0], [1.0, 2.0]]), ("columns", [[0, 1, 2], [0, 9], [1, 0], [0, 0]]),
-        ("views", {"0": [0]}), ("views", {}), ("keys", [0, 0]), ("attributes", [["weight", "object", True]]),
+        ("views", {"0": [0]}), ("views", {}), ("keys", [0, 0]),
+        ("views", {"2": [[0, 2, True]]}), ("attributes", [["weight", "object", True]]),
     ],
     ids=str,
 )  # fmt: skip

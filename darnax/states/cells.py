@@ -17,7 +17,7 @@ from jaxtyping import Array, Shaped
 
 from darnax.topologies.views import Index
 
-UNROLLED = 8
+FEW = 8
 
 
 class Form(NamedTuple):
@@ -58,16 +58,16 @@ def place_and_form(index: Index) -> tuple[tuple[int, ...], Form]:
     return tuple(part.start for part in slices), form
 
 
-def joined(array: str, form: Form, pairs: list[tuple[tuple[int, ...], Any]]) -> Write:
-    """Values of one form as a single write; those of rows that follow one another are one slice."""
-    if len(pairs) == 1:
-        return Write(array, form, *pairs[0])
+def joined(array: str, form: Form, pairs: list[tuple[tuple[int, ...], Any]]) -> list[Write]:
+    """Values of one form as writes: a few as they are, many as one; rows that follow one another are one slice."""
+    if len(pairs) <= FEW:
+        return [Write(array, form, place, value) for place, value in pairs]
     pairs = sorted(pairs, key=lambda pair: pair[0])
     first, last = pairs[0][0], pairs[-1][0]
     values = [value for _, value in pairs]
     if form == ROW and last[0] - first[0] == len(pairs) - 1:
-        return Write(array, Form((len(pairs),), (1,), ()), first, stack(values, 1))
-    return Write(array, form, np.asarray([place for place, _ in pairs], np.int32), stack(values, 0))
+        return [Write(array, Form((len(pairs),), (1,), ()), first, stack(values, 1))]
+    return [Write(array, form, np.asarray([place for place, _ in pairs], np.int32), stack(values, 0))]
 
 
 def read(array: Any, index: Index) -> Shaped[Array, "batch *shape"]:
@@ -147,7 +147,7 @@ def _put_all(array, places, values, form: Form):
     def put_one(i, array):
         return _put(array, tuple(places[i]), values[i], form)
 
-    return lax.fori_loop(0, count, put_one, array, unroll=count <= UNROLLED)
+    return lax.fori_loop(0, count, put_one, array)
 
 
 def _put(array, place, value, form: Form):

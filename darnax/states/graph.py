@@ -280,7 +280,10 @@ def _writes(topology: Topology, buffers: dict[int, Any]) -> list[cells.Write]:
         view = topology.view_at(at)
         place, form = cells.place_and_form(view.index)
         groups.setdefault((view.array, form), []).append((place, value))
-    return [cells.joined(array, form, pairs) for (array, form), pairs in groups.items()]
+    writes = []
+    for (array, form), pairs in groups.items():
+        writes += cells.joined(array, form, pairs)
+    return writes
 
 
 def _from_arrays(state: GraphState, value: Arrays) -> GraphState:

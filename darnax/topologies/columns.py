@@ -5,6 +5,7 @@ could be written to; the columns are a few read-only NumPy arrays.
 """
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -170,12 +171,14 @@ def parse_dtype(dtype: Any) -> str:
     try:
         if dtype is None or isinstance(dtype, (np.ndarray, jax.Array)):  # of which NumPy makes a dtype, too
             raise TypeError
-        result = jnp.dtype(dtype)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy warns of names that it is about to forget
+            result = jnp.dtype(dtype)
         numeric = jnp.issubdtype(result, jnp.number) or result.kind == "b"
         if numeric and jnp.dtype(result.name) == result:
             jax.dtypes.canonicalize_dtype(result)  # refuses what JAX does not have
             return result.name
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, Warning):
         pass
     raise ValueError(
         f"`dtype` is a numeric type of JAX such as 'float32' or 'int8', but got {checks.came(dtype)}; give one"

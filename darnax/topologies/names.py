@@ -79,9 +79,13 @@ def positions(argument: str, nodes: Any, find: Finder) -> tuple[int, ...]:
 
     A set is read in the order of drawing: its own order differs between processes.
     """
-    advice = f"write [{checks.came(nodes)}]" if nodes is not None else "write [] for none"
-    unordered = isinstance(nodes, (set, frozenset))
-    entries = list(nodes) if unordered else checks.entries(argument, nodes, "a sequence of node names", advice)
+    try:
+        entries = None if isinstance(nodes, (str, bytes)) else list(nodes)
+    except TypeError:
+        entries = None
+    if entries is None:
+        advice = f"write [{checks.came(nodes)}]" if nodes is not None else "write [] for none"
+        checks.refuse(argument, "a sequence of node names", nodes, advice)
     found = [find(node) for node in entries]
     unknown = [node for node, at in zip(entries, found, strict=True) if at is None]
     if unknown:
@@ -90,7 +94,7 @@ def positions(argument: str, nodes: Any, find: Finder) -> tuple[int, ...]:
             f"its nodes are {some(find.names)}{_advice(nodes, unknown, find)}"
         )
     known = [at for at in found if at is not None]
-    return tuple(sorted(known) if unordered else known)
+    return tuple(sorted(known) if isinstance(nodes, (set, frozenset)) else known)
 
 
 def _advice(nodes: Any, unknown: list, find: Finder) -> str:

@@ -98,6 +98,8 @@ def _columns(data: dict) -> Columns:
     rest = iter(data["columns"][4:])
     attributes: dict[str, Column] = {}
     for name, dtype, everywhere in data["attributes"]:
+        if dtype not in ("int64", "float64"):
+            raise ValueError("its attributes are not those of a topology")
         values = np.asarray(next(rest), dtype)
         attributes[name] = (values, None if everywhere else np.asarray(next(rest), bool))
     if isinstance(data["names"], int) and data["names"] != len(node_class):
