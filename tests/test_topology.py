@@ -10,6 +10,7 @@ import subprocess
 import sys
 import weakref
 
+import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
@@ -917,3 +918,37 @@ def test_what_is_left_out_makes_no_difference():
     assert one == two
     assert two.columns.left_out == {"delay": "'0.5' on ('a', 'b'), ('b', 'a')"}
     assert pickle.loads(pickle.dumps(two)) == one
+
+
+@pytest.mark.parametrize("use", ["step", "relax", "sweep", "updates", "vmap", "grad"])
+def test_a_topology_that_was_used_is_freed(use):
+    """JAX keeps a structure for every program that it compiled; a topology is none of them."""
+
+    def run():
+        topology = Topology.from_edges([0, 1, 2], [1, 2, 0], shape=2)
+        network = dx.Network(topology, {"edge": dx.dense()}, dx.tanh, key=jax.random.key(0))
+        state = dx.GraphState(topology, 2)
+        calls = {
+            "step": lambda: dx.step(network, state),
+            "relax": lambda: dx.relax(network, state),
+            "sweep": lambda: dx.step(network, state, schedule=dx.node_by_node()),
+            "updates": lambda: dx.local_updates(network, state, {"edge": dx.hebbian()}),
+            "vmap": lambda: jax.vmap(lambda s: dx.step(network, s))(jax.tree.map(lambda a: a[None], state)),
+            "grad": lambda: jax.grad(lambda s: dx.relax(network, s).state[0].sum())(state),
+        }
+        calls[use]()
+        return weakref.ref(topology)
+
+    alive = run()
+    gc.collect()
+    assert alive() is None
+
+
+def test_the_structure_of_a_state_finds_its_topology_as_long_as_it_is_there():
+    state = dx.GraphState(Topology.from_edges([0], [1], shape=2))
+    leaves, structure = jax.tree.flatten(state)
+    assert jax.tree.unflatten(structure, leaves).topology is state.topology
+    del state
+    gc.collect()
+    with pytest.raises(ValueError, match="the `topology` of this tree is no longer there; keep it"):
+        jax.tree.unflatten(structure, leaves)

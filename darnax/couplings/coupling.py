@@ -124,6 +124,7 @@ class Edges:
     - `missing`: for attributes that not all edges have, which lack it.
     - `strange`: for attributes that are not finite on some edges, which these are.
     - `differing`: for attributes that tied edges have with several values, which differ from the first.
+    - `left_out`: for attributes that hold no numbers, an example.
     - `read`: the names of the attributes that were asked for.
 
     `edges["name"]` is the edge's number, one for all tied edges; `edges.own("name")` is a `Fixed` number that tied
@@ -137,6 +138,7 @@ class Edges:
     missing: Mapping[str, str] = field(default_factory=dict)
     strange: Mapping[str, str] = field(default_factory=dict)
     differing: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
 
     @classmethod
@@ -163,6 +165,8 @@ class Edges:
             raise ValueError(f"edge attribute {name!r} is not finite on {self.strange[name]}; give a finite number")
         if name in self.missing:
             raise ValueError(f"edge attribute {name!r} is missing on {self.missing[name]}; give it to every edge")
+        if name in self.left_out:
+            raise ValueError(f"edge attribute {name!r} is no number: {self.left_out[name]}; draw numbers")
         if name not in self.attributes:
             known = sorted(self.attributes) or "none"
             raise ValueError(f"no edge has a number {name!r} (numbers known here: {known}); draw it, as in {name}=0.5")

@@ -199,7 +199,8 @@ def _edges(topology: Topology, group: EdgeGroup, edges: np.ndarray, dtype: np.dt
         for which, where in found.items():
             if where.any():
                 wrong[which][attribute] = _text.names(topology.edge(edge) for edge in edges[where].tolist())
-    return Edges(group.self_loop, dtype, columns, tied, **wrong, read=read)
+    left_out = topology.columns.left_out
+    return Edges(group.self_loop, dtype, columns, tied, **wrong, left_out=left_out, read=read)
 
 
 def _check_message(topology: Topology, group: EdgeGroup, module: Any):

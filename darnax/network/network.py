@@ -60,7 +60,7 @@ class Network(eqx.Module):
     activations: dict[str, Callable[..., Any]]
     biases: dict[str, dict[str, Float[Array, "..."]]]
     plan: Plan
-    topology: Topology = eqx.field(static=True)
+    topology: Topology
     structures: tuple[Any, ...] = eqx.field(static=True)
     axes: tuple[int, ...] = eqx.field(static=True)
 

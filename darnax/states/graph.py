@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,7 +85,7 @@ class GraphState(State):
     """
 
     arrays: Arrays
-    topology: Topology = eqx.field(static=True)
+    topology: Topology
 
     def __init__(self, topology: Any, batch_size: Any = 1):
         advice = "compile a graph as Topology(graph)"

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
+import jax
 import numpy as np
 
 from darnax import _text, checks
@@ -353,3 +354,23 @@ def _restore(*state: Any) -> Topology:
         return Topology._loaded(columns)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"what was pickled is no topology: {error}; build it anew from its graph") from None
+
+
+class _Kept(NamedTuple):
+    """What structures of pytrees keep of a topology."""
+
+    digest: bytes
+
+
+def _found(kept: _Kept, _: Any) -> Topology:
+    topology = _alive.get(kept.digest)
+    if topology is None:
+        raise ValueError(
+            "the `topology` of this tree is no longer there; keep it, or a state or network on it, until then"
+        )
+    return topology
+
+
+# States and networks hold their topology, the structures of their pytrees its digest alone: JAX keeps a structure for
+# every program that it ever compiled, and would keep all topologies with them.
+jax.tree_util.register_pytree_node(Topology, lambda topology: ((), _Kept(topology.digest)), _found)
