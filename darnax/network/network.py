@@ -143,9 +143,7 @@ class Network(eqx.Module):
         """What every edge says of `state`: a mapping from edges to messages `(B, *receiver shape)`."""
         check_state(self, state)
         topology, result = self.topology, {}
-        arrays = messages.arrays_of(state)
-        for i, group in enumerate(topology.groups):
-            sent = jnp.moveaxis(messages.say(self, i, self.coupling(i), arrays), -1, 1)
+        for group, sent in zip(topology.groups, _sent(self, state), strict=True):
             result |= {topology.edge(edge): sent[j] for j, edge in enumerate(group.edges.tolist())}
         return result
 
@@ -158,7 +156,7 @@ class Network(eqx.Module):
         """
         check_state(self, state)
         topology, result = self.topology, {}
-        fields = self.fields(state, messages.speakers(topology, (), None))
+        fields = _fields(self, state, messages.speakers(topology, (), None))
         for at in np.unique(topology.columns.receivers).tolist():
             field = fields[int(topology.layout.node_array[at])]
             rows = topology.layout.address(np.asarray([at]))[0]
@@ -278,6 +276,20 @@ class Network(eqx.Module):
             parts.append(_text.table(titles, rows))
         parts.append(_text.table(("nodes", "activation", "bias"), units))
         return "\n\n".join(parts)
+
+
+@eqx.filter_jit
+def _sent(network: Network, state: GraphState) -> list[Float[Array, "edges batch *receiver"]]:
+    """The messages of every edge group."""
+    arrays = messages.arrays_of(state)
+    said = [messages.say(network, i, network.coupling(i), arrays) for i in range(len(network.topology.groups))]
+    return [jnp.moveaxis(sent, -1, 1) for sent in said]
+
+
+@eqx.filter_jit
+def _fields(network: Network, state: GraphState, speakers: messages.Speakers) -> dict[int, Array]:
+    """The local fields of all arrays."""
+    return network.fields(state, speakers)
 
 
 def _plain(group: Any, module: Any) -> tuple[str, str]:
