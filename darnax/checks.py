@@ -175,12 +175,17 @@ def called(argument: str, value: Any):
         raise TypeError(f"`{argument}` is {name} itself, which makes what is wanted here; call it, as in {name}(...)")
 
 
-def names(argument: str, value: Any) -> tuple:
-    """Several names as a tuple, so that equal arguments made anew are equal; a bare str is refused."""
+def several(argument: str, value: Any, holds: str) -> tuple:
+    """A tuple of several things, so that equal arguments made anew are equal; a bare str is refused."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         given = f"[{came(value)}]" if value is not None else "() for none"
-        refuse(argument, "a sequence of names", value, f"write {given}")
-    found = tuple(value)
+        refuse(argument, holds, value, f"write {given}")
+    return tuple(value)
+
+
+def names(argument: str, value: Any) -> tuple:
+    """Several names as a tuple."""
+    found = several(argument, value, "a sequence of names")
     wrong = [name for name in found if not _is_hashable(name)]
     if wrong:
         refuse(argument, "a sequence of names", wrong[0], "give str, int or tuples of these")

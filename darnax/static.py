@@ -32,6 +32,11 @@ class Static(eqx.Module):
         return Static, (self.value,)
 
 
+def as_static(value: Any) -> Static:
+    """What is held, by a `Static` if it is none."""
+    return value if isinstance(value, Static) else Static(value)
+
+
 def _public(space: str, name: str) -> Static:
     """A function of JAX by its public name; only from these three modules."""
     return Static(getattr({"jax.numpy": jnp, "jax.nn": jax.nn, "jax.lax": jax.lax}[space], name))

@@ -58,6 +58,8 @@ def test_runs(name):
     """Every builder's graph makes a network that takes a step with the coupling its docstring names."""
     topology = Topology(BUILT[name]())
     made = {"lateral": dx.dense(), "between": dx.scale(0.5, fixed=True)}
+    if name == "club":
+        made["lateral"] = dx.dense(factor="weight")
     if name == "whole club":
         made["lateral"] = dx.graph_conv(lambda graphs: graphs, CLUB)
     couplings = {kind: made.get(kind, dx.dense()) for kind in topology.edge_kinds}

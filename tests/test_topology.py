@@ -952,3 +952,16 @@ def test_the_structure_of_a_state_finds_its_topology_as_long_as_it_is_there():
     gc.collect()
     with pytest.raises(ValueError, match="the `topology` of this tree is no longer there; keep it"):
         jax.tree.unflatten(structure, leaves)
+
+
+def test_of_equal_topologies_any_may_go_first():
+    topology = Topology.from_edges([0], [1], shape=2)
+    state, other = dx.GraphState(topology), Topology.from_edges([0], [1], shape=2)
+    leaves, structure = jax.tree.flatten(state)
+    del other
+    gc.collect()
+    assert jax.tree.unflatten(structure, leaves).topology is topology
+    other = Topology.from_edges([0], [1], shape=2)
+    del topology, state
+    gc.collect()
+    assert jax.tree.unflatten(structure, leaves).topology is other

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from darnax._arrays import on_device
+
 ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 PARITY, ROUNDS = 0x1BD11BDA, 20
 OCTAVES, STEPS, FRACTIONS, POINT = 31, 32, 2**9, 27
@@ -130,7 +132,13 @@ class Draws:
         """A copy of every array of a pytree for every edge."""
         if self.lead == ():
             return tree
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (*self.lead, *x.shape)) if eqx.is_array(x) else x, tree)
+
+        def copies(leaf: Any) -> Any:
+            xp = jnp if isinstance(leaf, Tracer) else np
+            shape = (*self.lead, *leaf.shape)
+            return on_device(xp.broadcast_to(leaf, shape))
+
+        return jax.tree.map(lambda leaf: copies(leaf) if eqx.is_array(leaf) else leaf, tree)
 
 
 def check_size(shape: Sequence[int], dtype: Any):

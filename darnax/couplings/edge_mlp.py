@@ -1,7 +1,6 @@
 """A message of both ends."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from darnax import checks
 from darnax._arrays import on_device
 from darnax.couplings.coupling import Edges, Factory
 from darnax.couplings.draws import Draws
-from darnax.static import Static, sealed
+from darnax.static import Static, as_static
 
 
 class EdgeMLP(eqx.Module):
@@ -23,7 +22,7 @@ class EdgeMLP(eqx.Module):
     receiver_weight: Float[Array, "*edges hidden receiver"]
     bias: Float[Array, "*edges hidden"]
     weight: Float[Array, "*edges receiver hidden"]
-    activation: Callable[..., Any] = eqx.field(converter=sealed)
+    activation: Static = eqx.field(static=True, converter=as_static)
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, x: Shaped[Array, "*sender"], receiver: Shaped[Array, "*receiver"]) -> Shaped[Array, "*receiver"]:

@@ -235,7 +235,7 @@ def unit_by_unit(order: Iterable[Hashable] | None = None) -> UnitByUnit:
 @checks.by_hand
 def groups(members: Iterable[Iterable[Hashable]]) -> Groups:
     """Group after group of nodes; the members of a group update together. Every node that can change is named once."""
-    groups = checks.names("members", members)
+    groups = checks.several("members", members, "a sequence of groups of names")
     return Groups(tuple(checks.names(f"members[{i}]", group) for i, group in enumerate(groups)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakValueDictionary
+from weakref import ref
 
 import jax
 import numpy as np
@@ -27,7 +27,26 @@ if TYPE_CHECKING:
 else:
     nx = Lazy("networkx")
 
-_alive: WeakValueDictionary[bytes, "Topology"] = WeakValueDictionary()
+_alive: dict[bytes, dict[int, "ref[Topology]"]] = {}
+"""The topologies that are there, by digest; of equal ones any may go first."""
+
+
+def _remember(topology: "Topology"):
+    digest, which = topology.digest, id(topology)
+
+    def forget(_: Any):
+        same = _alive.get(digest, {})
+        same.pop(which, None)
+        if not same:
+            _alive.pop(digest, None)
+
+    _alive.setdefault(digest, {})[which] = ref(topology, forget)
+
+
+def _living(digest: bytes) -> "Topology | None":
+    """The latest topology of this digest, if one is there."""
+    found = (kept() for kept in reversed(list(_alive.get(digest, {}).values())))
+    return next((topology for topology in found if topology is not None), None)
 
 
 class Topology:
@@ -119,7 +138,7 @@ class Topology:
     @classmethod
     def _loaded(cls, columns: Columns) -> "Topology":
         """The topology of sound columns: the one that is alive, if there is one."""
-        return _alive.get(serial.digest(columns)) or cls._of(columns)
+        return _living(serial.digest(columns)) or cls._of(columns)
 
     def _compile(self, columns: Columns):
         self._columns = columns
@@ -127,7 +146,7 @@ class Topology:
         self._layout = Layout(columns)
         self._check_inputs()
         self._digest = serial.digest(columns)
-        _alive[self._digest] = self
+        _remember(self)
 
     def _check_inputs(self):
         clash = self._layout.clashing(np.asarray(self._columns.inputs, np.int64))
@@ -332,6 +351,12 @@ class Topology:
         """
         return cls._loaded(serial.from_json(text))
 
+    def __copy__(self) -> "Topology":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Topology":
+        return self
+
     def __reduce__(self):
         return _restore, self._columns.state()
 
@@ -363,7 +388,7 @@ class _Kept(NamedTuple):
 
 
 def _found(kept: _Kept, _: Any) -> Topology:
-    topology = _alive.get(kept.digest)
+    topology = _living(kept.digest)
     if topology is None:
         raise ValueError(
             "the `topology` of this tree is no longer there; keep it, or a state or network on it, until then"
