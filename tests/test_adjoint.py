@@ -121,3 +121,15 @@ def test_nodes_of_several_dtypes(dtypes):
 
     one, other = (jax.grad(loss)(jnp.ones((2, 3)), adjoint) for adjoint in (dx.unrolled(), dx.implicit()))
     np.testing.assert_allclose(one, other, atol=0.05 * float(jnp.abs(one).max()))
+
+
+def test_gradients_under_64_bits():
+    with jax.enable_x64(True):
+        network = population(couplings_matrix(4, symmetric=False) * 0.3, dx.tanh)
+        state = start(network, np.full((2, 4), 0.1, np.float32))
+
+        def loss(drive, adjoint):
+            return dx.relax(network, state, drive={"units": drive}, adjoint=adjoint).state["units"].sum()
+
+        slopes = [jax.grad(loss)(jnp.full(4, 0.3), adjoint) for adjoint in (dx.implicit(), dx.unrolled())]
+        np.testing.assert_allclose(*slopes, rtol=1e-3)

@@ -450,3 +450,20 @@ def test_noise_never_rests():
         dx.relax(network, start(network, spins(4, 2)), key=jax.random.key(0))
     with pytest.raises(ValueError, match="`key` is missing: nodes of kind 'node' are random"):
         dx.step(network, start(network, spins(4, 2)))
+
+
+@pytest.mark.parametrize("schedule", [dx.synchronous(), dx.node_by_node()], ids=str)
+def test_samples_spread_over_devices_settle_as_they_do_alone(schedule):
+    """Inside `shard_map` every device goes on until its own samples are at rest."""
+    network = CASES["chain"].network()
+    state = random_state(network.topology, 4)
+    rows = jax.tree.map(lambda array: jax.P(*[None] * (array.ndim - 1), "samples"), state)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("samples",))
+
+    def run(state):
+        solution = dx.relax(network, state, schedule=schedule, max_steps=20)
+        return solution.state, solution.steps
+
+    spread = jax.shard_map(run, mesh=mesh, in_specs=(rows,), out_specs=(rows, jax.P("samples")))
+    for ours, theirs in zip(jax.tree.leaves(spread(state)), jax.tree.leaves(run(state)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
