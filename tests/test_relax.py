@@ -452,7 +452,9 @@ def test_noise_never_rests():
         dx.step(network, start(network, spins(4, 2)))
 
 
-@pytest.mark.parametrize("schedule", [dx.synchronous(), dx.node_by_node()], ids=str)
+@pytest.mark.parametrize(
+    "schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.coloured()], ids=lambda s: type(s).__name__
+)
 def test_samples_spread_over_devices_settle_as_they_do_alone(schedule):
     """Inside `shard_map` every device goes on until its own samples are at rest."""
     network = CASES["chain"].network()

@@ -161,9 +161,9 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         moving=moving,
         active=finite,
         steps=steps,
-        # made of `steps`, so that it is as much spread over devices as that
-        residual=jnp.inf + steps.astype(tol.dtype),
-        period=0 * steps,
+        # like `steps`, these are spread over devices inside of `shard_map`
+        residual=jnp.full_like(steps, jnp.inf, dtype=tol.dtype),
+        period=jnp.zeros_like(steps),
     )
     if isinstance(adjoint, Unrolled):
 

@@ -98,5 +98,5 @@ def sweep_units(
         here = moved(targets, own["old"], own["free"])
         return jax.lax.dynamic_update_slice_in_dim(steps, here, first, axis=0), targets
 
-    _, targets = jax.lax.scan(block, jnp.zeros((blocks * size, batch), field.dtype), jnp.arange(blocks) * size)
+    _, targets = jax.lax.scan(block, jnp.zeros_like(given["field"]), jnp.arange(blocks) * size)
     return targets.reshape(-1, batch)[:units]

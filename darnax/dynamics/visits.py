@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from darnax.activations import Glauber, Leaky
 from darnax.couplings.coupling import pick
 from darnax.dynamics.noise import uniform
-from darnax.dynamics.residual import change_of, largest_of, relative
+from darnax.dynamics.residual import change_of, relative, residual_dtype
 from darnax.dynamics.respond import Cells, activate, both, held_out, keep, respond
 from darnax.dynamics.setting import Landings, Setting, drive_landings, moving_arrays
 from darnax.dynamics.sweep import Listing, Sweep
@@ -47,7 +47,10 @@ def run_visits(setting: Setting, state: GraphState, keys, active, scales):
             new[at] = whole.at[rows].set(value, mode="drop").reshape(carry[0][at].shape)
         return (new, residual), None
 
-    residual = largest_of(setting, [], state.batch_size, scales)
+    residual = None
+    if scales is not None:  # like an array that moves, it is spread over devices inside of `shard_map`
+        one = next(iter(moving.values()))
+        residual = jnp.zeros_like(one, shape=(state.batch_size,), dtype=residual_dtype(setting))
     (moving, residual), _ = jax.lax.scan(body, (moving, residual), jnp.arange(len(sweep.branch)))
     return with_arrays(state, moving), residual
 
@@ -80,7 +83,8 @@ def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes
     new, changed = moving_arrays(setting, state), {}
     for at, most in sweep.most:
         spec, old = specs[at], new.pop(at)
-        changed[at] = jnp.full(most, spec.rows), jnp.zeros((most, *spec.item, state.batch_size), old.dtype)
+        nothing = jnp.zeros_like(old, shape=(most, *spec.item, state.batch_size))
+        changed[at] = jnp.full(most, spec.rows), nothing
     for at, (rows, real) in here.items():
         spec, (field, heard) = specs[at], fields[at]
         whole = rows_of(spec, arrays[at])

@@ -6,6 +6,7 @@ added, once.
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax import _text
@@ -95,7 +97,11 @@ def speakers(topology: Topology, silence: tuple, kinds: tuple | None) -> Speaker
 def concrete(array: np.ndarray) -> Array:
     """A JAX array that is safe to keep, even where this runs inside a trace."""
     with jax.ensure_compile_time_eval():
-        return on_device(array)
+        made = on_device(array)
+    if isinstance(made, Tracer):  # `shard_map` without `jit` traces even that, but only in its own thread
+        with ThreadPoolExecutor(1) as elsewhere:
+            made = elsewhere.submit(on_device, array).result()
+    return made
 
 
 class Landing(NamedTuple):
