@@ -6,7 +6,6 @@ with it. Otherwise it raises a `TypeError` or `ValueError` that says what the ar
 
 import functools
 import inspect
-import math
 import operator
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +19,9 @@ from darnax import _text
 
 MOST = 2**31 - 1
 """The largest number that counts passes: the numbers of programs have 32 bits."""
+
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that is finite in the parameters of a network."""
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -80,7 +82,7 @@ def number(
         refuse(argument, holds, value, "give such a number")
     result = float(value)
     small = (least is not None and result < least) or (above is not None and result <= above)
-    if not math.isfinite(result) or small or (most is not None and result > most):
+    if not abs(result) <= LARGEST or small or (most is not None and result > most):
         refuse(argument, holds, value, "give such a number", ValueError)
     return result
 

@@ -119,7 +119,6 @@ def twice_the_mean(units, axis: int):
     return 2 * units.mean(axis)
 
 
-@functools.cache  # one optimiser for all seeds, so that they share one compiled epoch
 def descent(batches: int, forward: float = 0.03) -> optax.GradientTransformation:
     """Plain descent at a falling rate: hidden couplings end early, and the read-out, which decays, follows them."""
     readout = optax.cosine_decay_schedule(1.0, batches, alpha=0.02)

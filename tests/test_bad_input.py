@@ -187,6 +187,11 @@ SLIPS = {
     "a mask of numbers": (lambda: dx.step(NETWORK, STATE, clamp={1: jnp.ones(4)}), "`clamp` takes masks of bool"),
     "a complex drive": (lambda: dx.step(NETWORK, STATE, drive={1: np.ones(4) * 1j}), "is real"),
     "a drive of another shape": (lambda: dx.step(NETWORK, STATE, drive={1: jnp.ones(5)}), r"shape \(4,\) or \(2, 4\)"),
+    "a drive that is infinite in float32": (
+        lambda: dx.step(NETWORK, STATE, drive={1: np.full(4, 1e39)}),
+        "infinite as float32",
+    ),
+    "a gain that is infinite in float32": (lambda: dx.dense(1e39), "`gain` is a finite number"),
     "temperatures": (lambda: dx.glauber(jnp.ones(3)), "`temperature` is a finite number"),
     "a matrix that no memory holds": (
         lambda: dx.dense()((500, 500), (500_000, 50), KEY),

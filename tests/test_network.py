@@ -527,3 +527,26 @@ def test_a_raw_key_is_taken_and_something_else_is_not():
 def test_weights_of_the_helpers_are_coarse():
     for leaf in jax.tree.leaves(coarse(CASES["hub"].network()).couplings):
         assert (leaf * 64 == jnp.round(leaf * 64)).all()
+
+
+def test_biases_of_kinds_that_share_cells_add_up_and_learn_apart():
+    """A cell that nodes of two kinds cover hears the biases of both."""
+    graph = nx.DiGraph(arrays={"line": 5})
+    graph.add_node("left", array="line", index=slice(0, 3), kind="one")
+    graph.add_node("right", array="line", index=slice(2, 5), kind="two")
+    graph.add_edge("left", "left")
+    graph.add_edge("right", "right")
+    topology = dx.Topology(graph)
+    biases = {"one": dx.bias(1.0), "two": dx.bias(10.0)}
+    network = dx.Network(topology, {"edge": dx.scale(0.0)}, dx.tanh, biases=biases, key=jax.random.key(0))
+    state = dx.GraphState(topology).init({"left": jnp.full((1, 3), 0.5)})
+    field = network.local_field(state)
+    assert field["left"][0].tolist() == [1, 1, 11]
+    assert field["right"][0].tolist() == [11, 10, 10]
+    for schedule in (dx.synchronous(), dx.node_by_node(), dx.unit_by_unit()):
+        moved = dx.step(network, state, schedule=schedule)
+        np.testing.assert_allclose(moved["left"][0], np.tanh([1, 1, 11]), atol=1e-6)
+        np.testing.assert_allclose(moved["right"][0], np.tanh([11, 10, 10]), atol=1e-6)
+    updates = dx.local_updates(network, moved, {"edge": dx.hebbian()}).biases
+    np.testing.assert_allclose(updates["one"]["line"], -np.tanh([1, 1, 11, 0, 0]), atol=1e-6)
+    np.testing.assert_allclose(updates["two"]["line"], -np.tanh([0, 0, 11, 10, 10]), atol=1e-6)

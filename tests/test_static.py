@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
+import optax
 import pytest
 from helpers import CASES, random_state
 
@@ -162,3 +163,16 @@ def test_a_user_who_refuses_to_broadcast_ranks_is_served(name):
             jax.grad(lambda n: sum(jnp.sum(a) for a in dx.relax(n, state).state.arrays.values()), allow_int=True)(
                 smooth
             )
+
+
+def test_training_where_the_user_refuses_to_broadcast_ranks():
+    topology = network().topology
+    with jax.numpy_rank_promotion("raise"):
+        made, learning = network(), dx.DynamicalLearning({"forward": dx.perceptron(0.5)})
+        x, y = np.ones((4, 3), np.float32), np.ones((4, 3), np.float32)
+        trained, _ = dx.fit(made, learning, optax.sgd(0.1), x, y, epochs=1, key=KEY, progress=False)
+        dx.evaluate(trained, learning, x, y)
+        dx.predict(trained, learning, x)
+        lattice = dx.GraphState(dx.Topology(dx.topologies.lattice((3, 3))), 2)
+        lattice.from_graphs_tuple("lateral", lattice.graphs_tuple("lateral"))
+        dx.GraphState(topology).init(x, y).replace_val(1, y)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, Key
 
 from darnax import _text, checks
+from darnax._arrays import on_device
 from darnax.activations import name, needs
 from darnax.dynamics.schedules import Asynchronous, Schedule, UnitByUnit, block_of
 from darnax.dynamics.sweep import InTurn, Sweep, in_turn, sweep
@@ -17,7 +18,7 @@ from darnax.dynamics.units import can_step
 from darnax.network.build import as_key, check_activations
 from darnax.network.messages import SILENT, SOME, Speakers, concrete, field_dtype, speakers
 from darnax.network.network import Network, check_state
-from darnax.states.values import as_array
+from darnax.states.values import as_array, cast
 from darnax.topologies.memory import remembered
 from darnax.topologies.topology import Topology
 
@@ -144,9 +145,8 @@ def _clamps(topology: Topology, batch: int, clamp: Any) -> tuple[tuple[int, ...]
             if mask:
                 held[at] = None
             continue
-        masks[at] = batched(
-            f"`clamp` for node {topology.nodes[at]!r}", mask, topology.node_class(at).shape, batch, "mask"
-        )
+        what, shape = f"`clamp` for node {topology.nodes[at]!r}", topology.node_class(at).shape
+        masks[at] = on_device(batched(what, mask, shape, batch, "mask"))
     wrong = [topology.nodes[at] for at, mask in masks.items() if mask.dtype != bool]
     if wrong:
         raise TypeError(
@@ -164,26 +164,25 @@ def _drives(topology: Topology, batch: int, drive: Any) -> dict[int, Any]:
         what = f"`drive` for node {topology.nodes[at]!r}"
         if not callable(value):
             value = batched(what, value, topology.node_class(at).shape, batch, "field")
-            value = value.astype(drive_dtype(what, value, topology, at))
+            value = on_device(cast(what, value, drive_dtype(what, value, topology, at)))
         result[at] = value
     return result
 
 
-def drive_dtype(what: str, value: Array, topology: Topology, at: int) -> Any:
+def drive_dtype(what: str, value: Any, topology: Topology, at: int) -> Any:
     """The dtype of the field that a drive of node `at` adds to; drives are real."""
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
         raise TypeError(f"{what} is real, but got {value.dtype}; take its real part")
     return field_dtype(topology.array_of(at))
 
 
-def batched(what: str, given: Any, shape: tuple[int, ...], batch: int, noun: str) -> Array:
+def batched(what: str, given: Any, shape: tuple[int, ...], batch: int, noun: str) -> Any:
     """What was given as an array of shape `(1, *shape)` or `(batch, *shape)`."""
     value = as_array(what, given)
     if value.dtype.kind not in "biufcV":  # V: bfloat16 and its like
         raise TypeError(
             f"{what} is a {noun} of shape {shape} or {(batch, *shape)}, but got {checks.came(given)}; give one"
         )
-    value = jnp.asarray(value)
     if value.shape == shape:
         return value[None]
     if value.shape != (batch, *shape):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Real
 
 from darnax import _text, checks
+from darnax._arrays import any_rank
 from darnax.dynamics import Solution
 from darnax.learning.data import Data, in_order
 from darnax.learning.phases import Targets
@@ -19,6 +20,7 @@ from darnax.network.build import as_key
 from darnax.network.network import Network
 
 
+@any_rank
 def evaluate(
     network: Any, learning: Any, x: Any, y: Any, *, batch_size: Any = 256, key: Any = None
 ) -> dict[str, float]:
@@ -41,6 +43,7 @@ def evaluate(
     return mean_scores(network, learning, data, min(len(data), size), key)
 
 
+@any_rank
 def predict(network: Any, learning: Any, x: Any, *, batch_size: Any = 256, key: Any = None) -> Any:
     """What inference answers: the read-out for all of `x`, an array `(n, *shape)` or a mapping for several outputs.
 

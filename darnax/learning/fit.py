@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from darnax import checks, files
+from darnax._arrays import any_rank
 from darnax.learning.callbacks import Callback, EarlyStopping, as_callbacks, ask
 from darnax.learning.data import Data, batches_of, is_batches, pair, shuffled
 from darnax.learning.evaluate import (
@@ -29,6 +30,7 @@ from darnax.learning.updates import check_rules
 from darnax.network.network import Network, partition
 
 
+@any_rank
 def fit(
     network: Any,
     learning: Any,

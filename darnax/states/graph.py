@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Shaped
 
 from darnax import _text, checks
+from darnax._arrays import any_rank
 from darnax._lazy import Lazy
 from darnax.states import cells
 from darnax.states.state import State, check_width
@@ -158,6 +159,7 @@ class GraphState(State):
         what = f"`value` for node {self.topology.nodes[at]!r}"
         return _write(self, _all_checked(self.topology, [(what, at, value)], self.batch_size))
 
+    @any_rank
     def graphs_tuple(self, edge_kind: Any) -> "jraph.GraphsTuple":
         """The edges of one kind as a batch of B jraph graphs, one a sample.
 
@@ -187,6 +189,7 @@ class GraphState(State):
             n_edge=jnp.full(batch, len(graph.senders), jnp.int32),
         )
 
+    @any_rank
     def from_graphs_tuple(self, edge_kind: Any, graphs: Any) -> "GraphState":
         """The state with the `nodes` of `graphs`, which came from `graphs_tuple(edge_kind)`, written back.
 
