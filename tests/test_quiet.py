@@ -51,13 +51,16 @@ g = nx.DiGraph()
 g.add_node("image", shape=(28, 28, 1))
 g.add_node("map", shape=(28, 28, 32), kind="h")
 g.add_node("deep", shape=256, kind="h")
-g.add_edges_from([("image", "map", {"kind": "conv"}), ("map", "deep", {"kind": "full"})])
+g.add_edge("image", "map", kind="conv")
+g.add_edge("map", "map", kind="lateral")
+g.add_edge("map", "deep", kind="full")
 t = dx.Topology(g, inputs=["image"])
-n = dx.Network(t, {"conv": dx.conv(3), "full": dx.dense()}, dx.sign, key=jax.random.key(0))
+n = dx.Network(t, {"conv": dx.conv(3), "lateral": dx.conv(3), "full": dx.dense()}, dx.sign, key=jax.random.key(0))
 start = lambda: dx.GraphState(t).init(jnp.ones((64, 28, 28, 1)))
 rules = {"conv": dx.hebbian()}
 for program in (
     lambda: dx.relax(n, start()).settled,
+    lambda: dx.step(n, start()).arrays,
     lambda: dx.rollout(n, start(), 3, schedule=dx.node_by_node())[0].arrays,
     lambda: jax.tree.leaves(dx.local_updates(n, start(), rules)),
 ):
