@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from darnax._arrays import on_device
+
 
 class Static(eqx.Module):
     """A leaf that is part of the structure; called, it is what it holds."""
@@ -47,7 +49,7 @@ def sealed(tree: Any) -> Any:
 
     def seal(leaf: Any) -> Any:
         if isinstance(leaf, (np.ndarray, np.generic)):
-            return jnp.asarray(leaf)
+            return on_device(leaf)
         return leaf if eqx.is_array(leaf) else Static(leaf)
 
     return jax.tree.map(seal, tree)

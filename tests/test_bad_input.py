@@ -192,6 +192,7 @@ SLIPS = {
         "infinite as float32",
     ),
     "a gain that is infinite in float32": (lambda: dx.dense(1e39), "`gain` is a finite number"),
+    "a factory called without a key": (lambda: dx.dense()((3,), (4,)), "`key` is missing: this coupling draws"),
     "temperatures": (lambda: dx.glauber(jnp.ones(3)), "`temperature` is a finite number"),
     "a matrix that no memory holds": (
         lambda: dx.dense()((500, 500), (500_000, 50), KEY),

@@ -101,6 +101,8 @@ class Draws:
 
     def normal(self, shape: Sequence[int], scale: float, stream: int = 0) -> Any:
         """Normal numbers of standard deviation `scale`, `(*lead, *shape)`; streams are independent of each other."""
+        if self.words is None:
+            raise TypeError("`key` is missing: this coupling draws its weights; give a key, as from jax.random.key(0)")
         size, count = math.prod(shape), math.prod(self.lead)
         check_size((*self.lead, *shape), self.dtype)
         xp, half = self.xp, -(-size // 2)
