@@ -2,7 +2,8 @@
 
     python benchmarks/first_minute.py
 
-Every figure of a first time comes from a fresh process, in CPU-seconds; single calls are medians in microseconds.
+Every figure of a first time comes from a fresh process, in CPU-seconds; single calls are medians in
+microseconds.
 """
 
 import argparse
@@ -34,7 +35,9 @@ def readme_network():
     topology = dx.Topology(g, inputs=["image"], outputs=["label"])
     recurrent = dx.dense(gain=0.5, self_coupling=1.0)
     couplings = {"forward": dx.dense(), "recurrent": recurrent, "feedback": dx.dense(gain=0.3)}
-    return dx.Network(topology, couplings, {"hidden": dx.sign, "output": dx.tanh}, key=jax.random.key(0))
+    return dx.Network(
+        topology, couplings, {"hidden": dx.sign, "output": dx.tanh}, key=jax.random.key(0)
+    )
 
 
 def widths(count):
@@ -52,7 +55,9 @@ def first_relaxation():
 
 def many_nodes(count=8000):
     """`init` of a mapping with a value for every node."""
-    topology = dx.Topology.from_edges(np.arange(count), (np.arange(count) + 1) % count, n=count, shape=2)
+    topology = dx.Topology.from_edges(
+        np.arange(count), (np.arange(count) + 1) % count, n=count, shape=2
+    )
     values = {node: np.ones((1, 2), np.float32) for node in range(count)}
     begin = time.process_time()
     dx.GraphState(topology).init(values)
@@ -68,12 +73,20 @@ FIRST = {
 
 
 def imported(module):
-    """CPU-seconds of a process that imports a module, as Python has compiled it before; the median of three."""
+    """CPU-seconds of a process that imports a module, as Python has compiled it before; the median
+    of three.
+    """
     code, environment = f"import time, {module}; print(time.process_time())", dict(os.environ)
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     times = []
     for _ in range(4):
-        run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
         times.append(float(run.stdout))
     return statistics.median(times[1:])
 
@@ -90,7 +103,9 @@ def median_microseconds(call, calls=200):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--first", choices=FIRST, help="print the CPU-seconds of one first time, and nothing else")
+    parser.add_argument(
+        "--first", choices=FIRST, help="print the CPU-seconds of one first time, and nothing else"
+    )
     chosen = parser.parse_args().first
     if chosen is not None:
         begin = time.process_time()
@@ -102,7 +117,9 @@ def main():
     for module in ("jax", "equinox", "darnax"):
         print(f"| import {module} | {imported(module):.2f} |")
     for name in FIRST:
-        run = subprocess.run([sys.executable, __file__, "--first", name], check=True, capture_output=True, text=True)
+        run = subprocess.run(
+            [sys.executable, __file__, "--first", name], check=True, capture_output=True, text=True
+        )
         print(f"| {name} | {float(run.stdout):.2f} |")
     many_nodes(10)
     print(f"| `init` of a mapping of 8,000 nodes | {many_nodes():.2f} |")

@@ -2,7 +2,8 @@
 
 Prints the tables of docs/benchmarks.md.
 
-Ratios are medians over interleaved rounds of one run, so that a shared machine disturbs both sides alike. Usage:
+Ratios are medians over interleaved rounds of one run, so that a shared machine disturbs both sides
+alike. Usage:
 
     python benchmarks/foundation.py
 """
@@ -23,9 +24,13 @@ WIDTH, BATCH = 64, 32
 
 
 def chain(layers):
-    """A chain of layers of 64 sign units with all three kinds of edges, and a random state of it."""
+    """A chain of layers of 64 sign units with all three kinds of edges, and a random state of
+    it.
+    """
     topology = dx.Topology(dx.topologies.sequential([WIDTH] * layers))
-    network = dx.Network(topology, dict.fromkeys(topology.edge_kinds, dx.dense()), dx.sign, key=jax.random.key(0))
+    network = dx.Network(
+        topology, dict.fromkeys(topology.edge_kinds, dx.dense()), dx.sign, key=jax.random.key(0)
+    )
     return network, spins(topology)
 
 
@@ -41,7 +46,9 @@ def recurrent(units):
 def spins(topology):
     rng = np.random.default_rng(0)
     state = dx.GraphState(topology, BATCH)
-    return state.replace(jax.tree.map(lambda a: jnp.asarray(rng.choice([-1.0, 1.0], a.shape), a.dtype), state.arrays))
+    return state.replace(
+        jax.tree.map(lambda a: jnp.asarray(rng.choice([-1.0, 1.0], a.shape), a.dtype), state.arrays)
+    )
 
 
 def sign(field):
@@ -49,8 +56,12 @@ def sign(field):
 
 
 def chain_by_hand(network, state):
-    """The pass of a chain on bare arrays `(layers, units, B)`, as one would write it once and for all."""
-    weights = {kind: [bundle.weight for bundle in bundles] for kind, bundles in network.couplings.items()}
+    """The pass of a chain on bare arrays `(layers, units, B)`, as one would write it once and for
+    all.
+    """
+    weights = {
+        kind: [bundle.weight for bundle in bundles] for kind, bundles in network.couplings.items()
+    }
     hidden = len(network.topology) - 2
     forward, backward, loop = weights["forward"][0], weights["backward"][0], weights["recurrent"][0]
     order = [network.topology.edge(int(e)) for e in network.topology.bundles["forward"][0].edges]
@@ -87,7 +98,9 @@ def passes_for(network):
 
 
 def first_step(layers):
-    """Seconds of the first jitted step less one steady pass, all caches empty; and seconds to build."""
+    """Seconds of the first jitted step less one steady pass, all caches empty; and seconds to
+    build.
+    """
     begin = time.perf_counter()
     network, state = chain(layers)
     jax.block_until_ready(jax.tree.leaves(eqx.filter(network, eqx.is_array)))
@@ -105,11 +118,19 @@ def steady(network, state, by_hand):
     """Milliseconds a pass of ours and by hand, and their ratio."""
     one_pass, carry, w = by_hand(network, state)
     passes = passes_for(network)
-    hand = jax.jit(lambda carry, w: jax.lax.scan(lambda c, _: (one_pass(c, w), None), carry, length=passes)[0])
-    ours, theirs = interleaved(lambda: dx.rollout(network, state, passes)[0], lambda: hand(carry, w))
+    hand = jax.jit(
+        lambda carry, w: jax.lax.scan(lambda c, _: (one_pass(c, w), None), carry, length=passes)[0]
+    )
+    ours, theirs = interleaved(
+        lambda: dx.rollout(network, state, passes)[0], lambda: hand(carry, w)
+    )
     np.testing.assert_array_equal(
         np.asarray(jax.tree.leaves(hand(carry, w))[0]),
-        next(np.asarray(a) for n, a in dx.rollout(network, state, passes)[0].arrays.items() if n.startswith("hidden")),
+        next(
+            np.asarray(a)
+            for n, a in dx.rollout(network, state, passes)[0].arrays.items()
+            if n.startswith("hidden")
+        ),
     )
     return (
         statistics.median(ours) / passes * 1e3,
@@ -130,7 +151,9 @@ def relaxing(network, state):
 
 
 def large():
-    """What an equal copy of a topology of 100,000 nodes adds to a jitted call; an eager step outside the device."""
+    """What an equal copy of a topology of 100,000 nodes adds to a jitted call; an eager step
+    outside the device.
+    """
     n = 100_000
     receivers = np.arange(n)
     topology = dx.Topology.from_edges((receivers + 1) % n, receivers, n=n)
@@ -140,7 +163,9 @@ def large():
     touch = eqx.filter_jit(lambda state: state.batch_size)
     states = [dx.GraphState(t) for t in (topology, other, fresh)]
     columns = interleaved(*[lambda s=s: [touch(s) for _ in range(100)] for s in states])
-    copy, equal = (statistics.median(column) - statistics.median(columns[0]) for column in columns[1:])
+    copy, equal = (
+        statistics.median(column) - statistics.median(columns[0]) for column in columns[1:]
+    )
     small = dx.Topology.from_edges([1, 0], [0, 1])
     tiny = dx.Network(small, {"edge": dx.relay()}, dx.identity, key=jax.random.key(0))
     at_large, at_small = interleaved(
@@ -162,7 +187,15 @@ def dispatch(network, state):
 
 def main():
     print(f"{processor()}\n")
-    columns = ("first step, s", "of L = 4", "build, s", "pass, ms", "by hand, ms", "ratio", "relax / rollout")
+    columns = (
+        "first step, s",
+        "of L = 4",
+        "build, s",
+        "pass, ms",
+        "by hand, ms",
+        "ratio",
+        "relax / rollout",
+    )
     print("| chain of L layers of 64 units, batch 32 |", " | ".join(columns), "|")
     print("|---|" + "--:|" * len(columns))
     base = None
@@ -173,11 +206,17 @@ def main():
         ours, theirs, against = steady(network, state, chain_by_hand)
         _, relaxed = relaxing(network, state)
         first = f"{compile_time:.2f} | {compile_time / base:.2f} | {build:.2f}"
-        print(f"| L = {layers} | {first} | {ours:.3f} | {theirs:.3f} | {against:.2f} | {relaxed:.2f} |")
+        print(
+            f"| L = {layers} | {first} | {ours:.3f} | {theirs:.3f} | {against:.2f} | {relaxed:.2f} "
+            "|"
+        )
     network, state = recurrent(2000)
     ours, theirs, against = steady(network, state, recurrent_by_hand)
     _, relaxed = relaxing(network, state)
-    print(f"| one recurrent layer of 2,000 units | | | | {ours:.3f} | {theirs:.3f} | {against:.2f} | {relaxed:.2f} |")
+    print(
+        f"| one recurrent layer of 2,000 units | | | | {ours:.3f} | {theirs:.3f} | {against:.2f} | "
+        f"{relaxed:.2f} |"
+    )
     copy, equal, at_large, at_small = large()
     print("\n| 100,000 nodes | ms |\n|---|--:|")
     print(f"| what an unpickled copy of the topology adds to a jitted call | {copy:.4f} |")

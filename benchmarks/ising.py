@@ -1,4 +1,5 @@
-"""The heat bath of `speed.py`: million updates a second, seconds to build it, and to the first sample.
+"""The heat bath of `speed.py`: million updates a second, seconds to build it, and to the first
+sample.
 
 Run by `speed.py` in a process of its own, as its peer is: `python benchmarks/ising.py SIDE CHAINS`
 """
@@ -35,7 +36,9 @@ def main(side: int, chains: int):
     state = dx.GraphState(topology, chains)
 
     def sample():
-        return dx.rollout(network, state, sweeps, schedule=dx.coloured(), key=jax.random.key(1))[0].arrays
+        return dx.rollout(network, state, sweeps, schedule=dx.coloured(), key=jax.random.key(1))[
+            0
+        ].arrays
 
     timed(sample)
     first = time.perf_counter() - begin

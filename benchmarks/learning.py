@@ -1,10 +1,11 @@
-"""Digits by local learning against a kernel machine and backpropagation: five splits, three seeds, paired.
+"""Digits by local learning against a kernel machine and backpropagation: five splits, three seeds,
+paired.
 
-The networks are those of examples/digits.py, larger, and of examples/conv_digits.py, after the last epoch.
-Prints a table of docs/benchmarks.md. Usage:
+The networks are those of examples/digits.py, larger, and of examples/conv_digits.py, after the last
+epoch. Prints a table of docs/benchmarks.md. Usage:
 
-    python benchmarks/learning.py                                # everything, in about an hour on two cores
-    python benchmarks/learning.py --networks learnt              # one of them
+    python benchmarks/learning.py                     # everything, in about an hour on two cores
+    python benchmarks/learning.py --networks learnt   # one of them
 """
 
 import argparse
@@ -75,12 +76,22 @@ def dense(rules):
 
     def score(data, seed):
         images, test_images, labels, test_labels = data
-        network = dx.Network(topology, couplings, {"sign": dx.sign, "linear": dx.identity}, key=jax.random.key(seed))
+        network = dx.Network(
+            topology, couplings, {"sign": dx.sign, "linear": dx.identity}, key=jax.random.key(seed)
+        )
         optimiser = digits.descent(20 * math.ceil(len(images) / digits.BATCH), forward=0.1)
         targets, tests = (dx.one_vs_all(given, 10) for given in (labels, test_labels))
         key = jax.random.key(seed)
         trained, _ = dx.fit(
-            network, learning, optimiser, images, targets, epochs=20, batch_size=digits.BATCH, key=key, progress=False
+            network,
+            learning,
+            optimiser,
+            images,
+            targets,
+            epochs=20,
+            batch_size=digits.BATCH,
+            key=key,
+            progress=False,
         )
         return dx.evaluate(trained, learning, test_images, tests)["accuracy"]
 
@@ -96,16 +107,23 @@ NETWORKS = {  # what is said of it, and its accuracy on a split from a seed
     "conv": ("convolutional, hidden couplings learnt", convolutional(conv_digits.LEARNT)),
     "conv-drawn": ("the same, hidden couplings as drawn", convolutional(conv_digits.READOUT)),
     "dense": ("dense, 256 units, hidden couplings learnt", dense(digits.LEARNT)),
-    "dense-recurrent": ("the same, units coupled all to all, and that learnt as well", dense(RECURRENT)),
+    "dense-recurrent": (
+        "the same, units coupled all to all, and that learnt as well",
+        dense(RECURRENT),
+    ),
     "dense-drawn": ("the same, hidden couplings as drawn", dense(digits.READOUT)),
 }
 LEFT_AS_DRAWN = {"conv": "conv-drawn", "dense": "dense-drawn"}
 
 
 def difference(ours, theirs):
-    """The mean paired difference, and a 95 % interval from its spread over splits, which share no seed's luck."""
+    """The mean paired difference, and a 95 % interval from its spread over splits, which share no
+    seed's luck.
+    """
     per_split = (ours - theirs).mean(1)
-    half = 2.776 * per_split.std(ddof=1) / len(per_split) ** 0.5  # Student's t with 4 degrees of freedom
+    half = (
+        2.776 * per_split.std(ddof=1) / len(per_split) ** 0.5
+    )  # Student's t with 4 degrees of freedom
     return f"{per_split.mean():+.4f} ± {half:.4f}"
 
 
@@ -116,10 +134,15 @@ def main():
     baselines = {
         "SVC(rbf)": accuracies(lambda data, seed: digits.baseline(SVC(), data).accuracy),
         "MLP(256)": accuracies(
-            lambda data, seed: digits.baseline(MLPClassifier((256,), random_state=seed), data).accuracy
+            lambda data, seed: (
+                digits.baseline(MLPClassifier((256,), random_state=seed), data).accuracy
+            )
         ),
     }
-    print("| digits, 5 splits × 3 seeds | accuracy | over SVC(rbf) | over MLP(256) |\n|---|--:|--:|--:|")
+    print(
+        "| digits, 5 splits × 3 seeds | accuracy | over SVC(rbf) | over MLP(256) "
+        "|\n|---|--:|--:|--:|"
+    )
     for name, scores in baselines.items():
         print(f"| {name} | {scores.mean():.4f} | | |")
     found = {}

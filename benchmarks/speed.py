@@ -1,8 +1,10 @@
-"""Passes, sweeps and training steps beside what else one could use, and beside what the machine allows.
+"""Passes, sweeps and training steps beside what else one could use, and beside what the machine
+allows.
 
-Every row is timed in interleaved rounds of one run. thrml, and torch with PyTorch Geometric, stand in environments of
-their own, named by `--thrml PYTHON` and `--torch PYTHON`; without, their columns are missing. They run right after the
-row that they belong to. Prints a table of docs/benchmarks.md. Usage:
+Every row is timed in interleaved rounds of one run. thrml, and torch with PyTorch Geometric, stand
+in environments of their own, named by `--thrml PYTHON` and `--torch PYTHON`; without, their columns
+are missing. They run right after the row that they belong to. Prints a table of docs/benchmarks.md.
+Usage:
 
     python benchmarks/speed.py
     python benchmarks/speed.py --only lattice ising
@@ -53,7 +55,9 @@ def random_ends(units, edges):
 
 def random_state(topology, batch):
     state = dx.GraphState(topology, batch)
-    return state.replace(jax.tree.map(lambda a: jnp.asarray(RNG.standard_normal(a.shape), a.dtype), state.arrays))
+    return state.replace(
+        jax.tree.map(lambda a: jnp.asarray(RNG.standard_normal(a.shape), a.dtype), state.arrays)
+    )
 
 
 def elsewhere(python, script, *arguments):
@@ -61,19 +65,35 @@ def elsewhere(python, script, *arguments):
     if python is None:
         return []
     command = [python, Path(__file__).with_name(script), *map(str, arguments)]
-    return list(map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()))
+    return list(
+        map(
+            float,
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(),
+        )
+    )
 
 
 def report(name, ours, peers, passes=PASSES, limit=None, also=None):
-    """A row: milliseconds a pass of ours, how many times longer each peer takes, and which share of the limit it is.
+    """A row: milliseconds a pass of ours, how many times longer each peer takes, and which share of
+    the limit it is.
 
     `also` has milliseconds a pass of peers that ran elsewhere.
     """
     times = interleaved(ours, *peers.values(), *([] if limit is None else [limit]), rounds=9)
-    cells = [f"{peer} {ratio(column, times[0]):.2g}" for peer, column in zip(peers, times[1:], strict=False)]
-    cells += [f"{peer} {time / statistics.median(times[0]) * passes / 1e3:.2g}" for peer, time in (also or {}).items()]
+    cells = [
+        f"{peer} {ratio(column, times[0]):.2g}"
+        for peer, column in zip(peers, times[1:], strict=False)
+    ]
+    cells += [
+        f"{peer} {time / statistics.median(times[0]) * passes / 1e3:.2g}"
+        for peer, time in (also or {}).items()
+    ]
     share = "" if limit is None else f"{ratio(times[-1], times[0]):.0%}"
-    print(f"| {name} | {statistics.median(times[0]) / passes * 1e3:.3f} | {', '.join(cells)} | {share} |", flush=True)
+    print(
+        f"| {name} | {statistics.median(times[0]) / passes * 1e3:.3f} | {', '.join(cells)} | "
+        f"{share} |",
+        flush=True,
+    )
 
 
 def strengths(name, senders, receivers, units, batch, also=None):
@@ -84,13 +104,19 @@ def strengths(name, senders, receivers, units, batch, also=None):
     state = random_state(topology, batch)
     (spec,) = state.arrays
     group = topology.groups[0]
-    s, r, w = jnp.asarray(group.senders), jnp.asarray(group.receivers), network.couplings["edge"][0].strength
+    s, r, w = (
+        jnp.asarray(group.senders),
+        jnp.asarray(group.receivers),
+        network.couplings["edge"][0].strength,
+    )
     matrix = sp.csr_matrix((np.asarray(w), (group.receivers, group.senders)), shape=(units, units))
     x = state.arrays[spec]
     by_hand = np.asarray(x) if batch > 1 else np.asarray(x[:, 0])
 
     def segments(w, x):
-        return clip(jraph.segment_sum(w[2][:, None] * x[w[0]], w[1], units, indices_are_sorted=True))
+        return clip(
+            jraph.segment_sum(w[2][:, None] * x[w[0]], w[1], units, indices_are_sorted=True)
+        )
 
     def scipy_passes():
         y = by_hand
@@ -100,7 +126,9 @@ def strengths(name, senders, receivers, units, batch, also=None):
     slots = jnp.asarray(RNG.integers(0, units, (max(len(senders) // units, 1), units)), jnp.int32)
 
     def gathers(slots, x):
-        return 0.1 * sum(x.at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False) for rows in slots)
+        return 0.1 * sum(
+            x.at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False) for rows in slots
+        )
 
     jraph_loop, limit = loop(segments, passes), loop(gathers, passes)
     report(
@@ -123,7 +151,9 @@ def irregular(options):
         ends = random_ends(units, edges)
         found = elsewhere(options.torch, "torch_peers.py", "graph", units, edges, batch)
         name = f"random graph, {units:,} units, {edges:,} edges, B = {batch}"
-        strengths(name, *ends, units, batch, also=dict(zip(("torch CSR", "PyG"), found, strict=False)))
+        strengths(
+            name, *ends, units, batch, also=dict(zip(("torch CSR", "PyG"), found, strict=False))
+        )
     pairs = np.asarray(nx.barabasi_albert_graph(100_000, 8, seed=0).edges).T
     ends = np.concatenate([pairs, pairs[::-1]], axis=1)
     strengths(f"scale-free, 100,000 units, {ends.shape[1]:,} edges, B = 16", *ends, 100_000, 16)
@@ -140,7 +170,9 @@ def lattice(options):
             network = dx.Network(topology, {"edge": dx.scale(0.1)}, dx.sign, key=KEY)
             state = dx.GraphState(topology, batch)
             state = state.replace(
-                jax.tree.map(lambda a: jnp.asarray(RNG.choice([-1, 1], a.shape), a.dtype), state.arrays)
+                jax.tree.map(
+                    lambda a: jnp.asarray(RNG.choice([-1, 1], a.shape), a.dtype), state.arrays
+                )
             )
             passes.append(lambda n=network, s=state: dx.rollout(n, s, PASSES)[0].arrays)
         report(f"the same, spins in int8, B = {batch}", passes[0], {"in float32": passes[1]})
@@ -149,9 +181,13 @@ def lattice(options):
 def graph_layer(options):
     vertices, edges, features = 10_000, 160_000, 64
     senders, receivers = random_ends(vertices, edges)
-    topology = dx.Topology.from_edges(senders, receivers, n=vertices, shape=(features,), tie="shared")
+    topology = dx.Topology.from_edges(
+        senders, receivers, n=vertices, shape=(features,), tie="shared"
+    )
     network = dx.Network(topology, {"edge": dx.dense(gain=0.1)}, CLIP, key=KEY)
-    both = dx.Network(topology, {"edge": dx.edge_mlp(features, jax.nn.relu, gain=0.1)}, CLIP, key=KEY)
+    both = dx.Network(
+        topology, {"edge": dx.edge_mlp(features, jax.nn.relu, gain=0.1)}, CLIP, key=KEY
+    )
     state = random_state(topology, 1)
     x = next(iter(state.arrays.values()))[..., 0]
     weight, mlp = network.couplings["edge"][0].weight, both.couplings["edge"][0]
@@ -177,13 +213,20 @@ def graph_layer(options):
         first = jnp.concatenate([mlp.sender_weight, mlp.receiver_weight], axis=1)
 
         def of_edges(edges, sent, received, context):
-            return jax.nn.relu(jnp.concatenate([sent, received], axis=1) @ first.T + mlp.bias) @ mlp.weight.T
+            return (
+                jax.nn.relu(jnp.concatenate([sent, received], axis=1) @ first.T + mlp.bias)
+                @ mlp.weight.T
+            )
 
-        layer = jraph.GraphNetwork(of_edges, update_node_fn=lambda nodes, sent, received, context: received)
+        layer = jraph.GraphNetwork(
+            of_edges, update_node_fn=lambda nodes, sent, received, context: received
+        )
         return clip(layer(graph._replace(nodes=x)).nodes)
 
     slots = jnp.asarray(RNG.integers(0, vertices, (edges // vertices, vertices)), jnp.int32)
-    limit = loop(lambda slots, x: 0.1 * sum(x.at[rows].get(mode="promise_in_bounds") for rows in slots))
+    limit = loop(
+        lambda slots, x: 0.1 * sum(x.at[rows].get(mode="promise_in_bounds") for rows in slots)
+    )
     convolving, messaging = loop(convolve), loop(message, passes=5)
     report(
         "graph layer, 10,000 vertices, 160,000 edges, 64 features, one matrix",
@@ -206,23 +249,33 @@ def matrices(options):
     network = dx.Network(topology, {"edge": dx.dense(gain=0.3)}, CLIP, key=KEY)
     state, group = random_state(topology, batch), topology.groups[0]
     x = next(iter(state.arrays.values()))
-    given = network.couplings["edge"][0].weight, jnp.asarray(group.senders), jnp.asarray(group.receivers)
+    given = (
+        network.couplings["edge"][0].weight,
+        jnp.asarray(group.senders),
+        jnp.asarray(group.receivers),
+    )
 
     def einsum(given, x):
         weight, senders, receivers = given
-        return clip(jraph.segment_sum(jnp.einsum("eij,ejb->eib", weight, x[senders]), receivers, nodes))
+        return clip(
+            jraph.segment_sum(jnp.einsum("eij,ejb->eib", weight, x[senders]), receivers, nodes)
+        )
 
     peer = loop(einsum)
     report(
         "512 nodes of 32 units, 2,048 matrices, B = 32",
         lambda: dx.rollout(network, state, PASSES)[0].arrays,
         {"einsum and segment_sum": lambda: peer(given, x)},
-        also=dict(zip(["torch bmm"], elsewhere(options.torch, "torch_peers.py", "matrices"), strict=False)),
+        also=dict(
+            zip(["torch bmm"], elsewhere(options.torch, "torch_peers.py", "matrices"), strict=False)
+        ),
     )
 
 
 def windows(options):
-    """A convolution of an image that changes from pass to pass, drawn as two nodes and as windows on a shared array."""
+    """A convolution of an image that changes from pass to pass, drawn as two nodes and as windows
+    on a shared array.
+    """
     drawn = nx.DiGraph()
     drawn.add_node("image", shape=(28, 28, 1))
     drawn.add_node("features", shape=(24, 24, 16))
@@ -233,11 +286,16 @@ def windows(options):
     def convolve(kernel, now):
         image, _ = now
         numbers = "NHWC", "HWIO", "NHWC"
-        features = jax.lax.conv_general_dilated(image, kernel, (1, 1), "VALID", dimension_numbers=numbers)
+        features = jax.lax.conv_general_dilated(
+            image, kernel, (1, 1), "VALID", dimension_numbers=numbers
+        )
         return clip(image), clip(features)
 
     peers, peer = {}, loop(convolve)
-    images = jnp.asarray(RNG.standard_normal((64, 28, 28, 1)), jnp.float32), jnp.zeros((64, 24, 24, 16))
+    images = (
+        jnp.asarray(RNG.standard_normal((64, 28, 28, 1)), jnp.float32),
+        jnp.zeros((64, 24, 24, 16)),
+    )
     peers["lax.conv"] = lambda: peer(kernel, images)
     for name, graph, coupling in (
         ("two nodes", drawn, dx.conv(5, padding="VALID")),
@@ -251,32 +309,59 @@ def windows(options):
             f"5 × 5 windows on 28 × 28, 16 filters, B = 64, {name}",
             lambda network=network, state=state: dx.rollout(network, state, PASSES)[0].arrays,
             peers,
-            also=dict(zip(["torch conv2d"], elsewhere(options.torch, "torch_peers.py", "windows"), strict=False)),
+            also=dict(
+                zip(
+                    ["torch conv2d"],
+                    elsewhere(options.torch, "torch_peers.py", "windows"),
+                    strict=False,
+                )
+            ),
         )
 
 
 def ising(options):
     for side, chains in ((64, 1), (64, 32), (512, 1)):
         rate, built, first = elsewhere(sys.executable, "ising.py", side, chains)
-        line = f"| heat bath on a torus {side} × {side}, two colours, {chains} chain{'s' * (chains > 1)} "
-        line += f"| {rate:.0f} M updates/s, program {built:.2f} s, {first:.1f} s to the first sample | "
+        line = (
+            f"| heat bath on a torus {side} × {side}, two colours, {chains} "
+            f"chain{'s' * (chains > 1)} "
+        )
+        line += (
+            f"| {rate:.0f} M updates/s, program {built:.2f} s, {first:.1f} s to the first sample | "
+        )
         if found := elsewhere(options.thrml, "thrml_ising.py", side, chains):
             theirs, program, begun = found
-            line += f"thrml {rate / theirs:.2g}, program {program / built:.2g}, to the first sample {begun / first:.2g}"
+            line += (
+                f"thrml {rate / theirs:.2g}, program {program / built:.2g}, to the first sample "
+                f"{begun / first:.2g}"
+            )
         print(line + " | |", flush=True)
 
 
 def training(options):
-    """The 784-2000-10 network of sparse couplings, 1 + 5 + 5 passes, perceptron rule, plain descent, batch 16."""
+    """The 784-2000-10 network of sparse couplings, 1 + 5 + 5 passes, perceptron rule, plain
+    descent, batch 16.
+    """
 
     def wiring(receivers, senders, density):
-        return sp.random(receivers, senders, density, random_state=0, data_rvs=lambda n: RNG.standard_normal(n) * 0.1)
+        return sp.random(
+            receivers,
+            senders,
+            density,
+            random_state=0,
+            data_rvs=lambda n: RNG.standard_normal(n) * 0.1,
+        )
 
     g = nx.DiGraph()
     g.add_node("x", shape=(784,))
     g.add_node("h", shape=(2000,), kind="hidden")
     g.add_node("y", shape=(10,), kind="output")
-    for u, v, kind in (("x", "h", "input"), ("h", "h", "recurrent"), ("h", "y", "readout"), ("y", "h", "feedback")):
+    for u, v, kind in (
+        ("x", "h", "input"),
+        ("h", "h", "recurrent"),
+        ("h", "y", "readout"),
+        ("y", "h", "feedback"),
+    ):
         g.add_edge(u, v, kind=kind)
     couplings = {
         "input": dx.sparse(wiring(2000, 784, 0.1)),
@@ -316,8 +401,9 @@ def training(options):
     first = timed(ours)
     ours, theirs = interleaved(ours, lambda: peer(matrix, columns), rounds=9)
     print(
-        f"| training step, 784-2000-10, sparse | {statistics.median(ours) / PASSES * 1e3:.2f} | "
-        f"a dense product 2000 × 2000 at B = 16: {ratio(theirs, ours):.2f}; {first:.1f} s to compile | |",
+        f"| training step, 784-2000-10, sparse | {statistics.median(ours) / PASSES * 1e3:.2f} | a "
+        f"dense product 2000 × 2000 at B = 16: {ratio(theirs, ours):.2f}; {first:.1f} s to compile "
+        "| |",
         flush=True,
     )
 
@@ -369,7 +455,9 @@ def relaxing(options):
 
 
 def first(topology, coupling, schedule):
-    """Seconds of the first jitted step with all caches empty, less one steady step; the median of three."""
+    """Seconds of the first jitted step with all caches empty, less one steady step; the median of
+    three.
+    """
     network = dx.Network(topology, dict.fromkeys(topology.edge_kinds, coupling), dx.tanh, key=KEY)
     state = dx.GraphState(topology, 16)
     step = eqx.filter_jit(lambda network, state: dx.step(network, state, schedule=schedule).arrays)
@@ -391,7 +479,10 @@ def compiling(options):
     def ring(colours):
         nodes = np.arange(8 * colours)
         ahead = np.arange(1, min(colours, 5))
-        senders, receivers = np.repeat(nodes, len(ahead)), (nodes[:, None] + ahead).ravel() % len(nodes)
+        senders, receivers = (
+            np.repeat(nodes, len(ahead)),
+            (nodes[:, None] + ahead).ravel() % len(nodes),
+        )
         colouring = dx.coloured(dict(enumerate((nodes % colours).tolist())))
         return dx.Topology.from_edges(senders, receivers, n=len(nodes), shape=(16,)), colouring
 
@@ -404,8 +495,15 @@ def compiling(options):
         ("node by node, 1,024 nodes", lambda n: (drawn(n)[0], dx.node_by_node()), 1024, 20),
         ("64 colours", ring, 64, 8),
     ):
-        ours, least = (first(topology, dx.dense(), schedule) for topology, schedule in map(make, (large, small)))
-        print(f"| first step: {name} | {ours:.2f} s | that of {small} is {least / ours:.2f} of it | |", flush=True)
+        ours, least = (
+            first(topology, dx.dense(), schedule)
+            for topology, schedule in map(make, (large, small))
+        )
+        print(
+            f"| first step: {name} | {ours:.2f} s | that of {small} is {least / ours:.2f} of it | "
+            "|",
+            flush=True,
+        )
 
 
 def units(options):
@@ -430,9 +528,15 @@ def million(options):
     jax.block_until_ready(jax.tree.leaves(eqx.filter(network, eqx.is_array)))
     built = time.perf_counter() - begin
     held = sum(
-        leaf.nbytes for leaf in {id(leaf): leaf for leaf in jax.tree.leaves(network) if eqx.is_array(leaf)}.values()
+        leaf.nbytes
+        for leaf in {
+            id(leaf): leaf for leaf in jax.tree.leaves(network) if eqx.is_array(leaf)
+        }.values()
     )
-    print(f"| one million units of degree 8: topology and network | {built:.1f} s, {held / 1e6:.0f} MB | | |")
+    print(
+        f"| one million units of degree 8: topology and network | {built:.1f} s, {held / 1e6:.0f} "
+        "MB | | |"
+    )
     strengths("one million units of degree 8, B = 1", *ends, count, 1)
 
 
@@ -455,7 +559,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--thrml", help="the Python of an environment that has thrml")
-    parser.add_argument("--torch", help="the Python of an environment that has torch and torch_geometric")
+    parser.add_argument(
+        "--torch", help="the Python of an environment that has torch and torch_geometric"
+    )
     options = parser.parse_args()
     print(f"{processor()}\n")
     print("| one pass | ms | times as long take | share of the limit |\n|---|--:|---|--:|")

@@ -1,4 +1,6 @@
-"""How calls are timed: interleaved in rounds of one run, so that a shared machine disturbs all sides alike."""
+"""How calls are timed: interleaved in rounds of one run, so that a shared machine disturbs all
+sides alike.
+"""
 
 import os
 import platform
@@ -29,13 +31,25 @@ def ratio(ours, theirs):
 
 
 def processor():
-    """The name of the processor and its widest vector instructions, to be read with every figure."""
+    """The name of the processor and its widest vector instructions, to be read with every
+    figure.
+    """
     try:
         with open("/proc/cpuinfo") as file:
-            facts = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line)
+            facts = dict(
+                line.split(":", 1)
+                for line in file.read().split("\n\n")[0].splitlines()
+                if ":" in line
+            )
     except OSError:
-        return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}"
+        return (
+            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, jax "
+            f"{jax.__version__}"
+        )
     facts = {name.strip(): value.strip() for name, value in facts.items()}
     flags = facts.get("flags", "").split()
     vectors = next((name for name in ("avx512f", "avx2", "avx") if name in flags), "no AVX")
-    return f"{facts.get('model name', platform.machine())} ({vectors}), {os.cpu_count()} cores, jax {jax.__version__}"
+    return (
+        f"{facts.get('model name', platform.machine())} ({vectors}), {os.cpu_count()} cores, jax "
+        f"{jax.__version__}"
+    )

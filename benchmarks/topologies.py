@@ -1,4 +1,5 @@
-"""What it takes to draw a large topology with networkx, to compile it, and to do without the drawing.
+"""What it takes to draw a large topology with networkx, to compile it, and to do without the
+drawing.
 
 Prints a table of docs/benchmarks.md. Usage:
 
@@ -66,7 +67,12 @@ def case(name, draw, build):
         "builder": build,
         "compile": lambda: compile_(dx.Topology, graph),
         "arrays": lambda: compile_(
-            dx.Topology.from_edges, senders, receivers, n=len(graph), kind="unit", edge_kind="lateral"
+            dx.Topology.from_edges,
+            senders,
+            receivers,
+            n=len(graph),
+            kind="unit",
+            edge_kind="lateral",
         ),
     }
     times = dict(zip(calls, interleaved(*calls.values(), rounds=5), strict=True))
@@ -79,12 +85,22 @@ def case(name, draw, build):
 
 def main():
     columns = ("networkx, s", "builder, s", "`Topology`, s", "`from_edges`, s")
-    columns += ("`Topology` / networkx", "networkx / `from_edges`", "graph, MB", "`Topology`, MB", "`from_edges`, MB")
+    columns += (
+        "`Topology` / networkx",
+        "networkx / `from_edges`",
+        "graph, MB",
+        "`Topology`, MB",
+        "`from_edges`, MB",
+    )
     print(f"{processor()}\n")
     print("| topology |", " | ".join(columns), "|")
     print("|---|" + "--:|" * len(columns))
     side, n, degree = 512, 100_000, 16
-    case(f"torus of {side} × {side}", lambda: torus(side), lambda: dx.topologies.lattice((side, side)))
+    case(
+        f"torus of {side} × {side}",
+        lambda: torus(side),
+        lambda: dx.topologies.lattice((side, side)),
+    )
     ends = [column.tolist() for column in ends_of(dx.topologies.random(n, degree=degree))]
     case(
         f"random, {n:,} nodes of degree {degree}",

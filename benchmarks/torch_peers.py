@@ -1,7 +1,7 @@
 """Rows of `speed.py` in torch and PyTorch Geometric: the milliseconds of one pass of each way.
 
-Usage, in an environment that has both: `python benchmarks/torch_peers.py graph UNITS EDGES BATCH`, or `windows`, or
-`matrices`
+Usage, in an environment that has both: `python benchmarks/torch_peers.py graph UNITS EDGES BATCH`,
+or `windows`, or `matrices`
 """
 
 import statistics
@@ -66,11 +66,17 @@ def matrices():
     """2,048 matrices of 32 × 32 by a batched product and an indexed sum."""
     senders, receivers = torch.tensor(RNG.integers(0, 512, (2, 2048)))
     weight, x, zero = normal(2048, 32, 32), normal(512, 32, 32), torch.zeros(512, 32, 32)
-    return (milliseconds(lambda: zero.index_add(0, receivers, torch.bmm(weight, x[senders])).clamp_(-1, 1)),)
+    return (
+        milliseconds(
+            lambda: zero.index_add(0, receivers, torch.bmm(weight, x[senders])).clamp_(-1, 1)
+        ),
+    )
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # CSR is called a beta
     with torch.inference_mode():
-        found = {"graph": graph, "windows": windows, "matrices": matrices}[sys.argv[1]](*map(int, sys.argv[2:]))
+        found = {"graph": graph, "windows": windows, "matrices": matrices}[sys.argv[1]](
+            *map(int, sys.argv[2:])
+        )
     print(*found)

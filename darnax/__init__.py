@@ -1,4 +1,6 @@
-"""Recurrent networks with local learning: the state of the whole network as one immutable JAX pytree."""
+"""Recurrent networks with local learning: the state of the whole network as one immutable JAX
+pytree.
+"""
 
 from darnax import learning as learning
 from darnax import topologies as topologies

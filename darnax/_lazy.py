@@ -1,7 +1,7 @@
 """Modules that are imported when they are used.
 
-`import darnax` is to take no longer than JAX and Equinox themselves; SciPy, networkx and jraph would double it, and
-many programs never need them.
+`import darnax` is to take no longer than JAX and Equinox themselves; SciPy, networkx and jraph
+would double it, and many programs never need them.
 """
 
 import importlib
@@ -9,7 +9,9 @@ from typing import Any
 
 
 class Lazy:
-    """A module by its name; its attributes are those of the module, which is imported for the first of them."""
+    """A module by its name; its attributes are those of the module, which is imported for the first
+    of them.
+    """
 
     def __init__(self, name: str):
         self._name = name

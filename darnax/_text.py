@@ -31,7 +31,9 @@ def _array(value: Any) -> str:
 
 
 def meant(word: str, known: Iterable[str]) -> str | None:
-    """The known word that this is a slip of: another case, two letters exchanged, one too many or too few."""
+    """The known word that this is a slip of: another case, two letters exchanged, one too many or
+    too few.
+    """
     for right in known:
         lower = word.lower()
         exchanged = sorted(lower) == sorted(right)
@@ -46,7 +48,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 
     rows = list(rows)
     cells = [list(header)] + [[str(cell) for cell in row] for row in rows[:limit]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     if len(rows) > limit:
         lines.append(f"... and {len(rows) - limit} more")

@@ -1,7 +1,7 @@
 """Activations: what a node makes of its local field.
 
-An activation is any callable `(field) -> state` of one node of one sample. One that needs noise or memory has a
-parameter `key` or `state` without a default as well. NaN is passed on, never hidden.
+An activation is any callable `(field) -> state` of one node of one sample. One that needs noise or
+memory has a parameter `key` or `state` without a default as well. NaN is passed on, never hidden.
 """
 
 import inspect
@@ -25,7 +25,8 @@ class Activation(eqx.Module):
     **Fields:**
 
     - `fn`: `(field) -> state`, or with `state=` and `key=`.
-    - `elementwise`: whether every unit answers to its own field alone, so that one call serves arrays of any shape.
+    - `elementwise`: whether every unit answers to its own field alone, so that one call serves
+      arrays of any shape.
     - `integer`: whether the values are whole numbers, which integer states can hold.
     - `differentiable`: whether a gradient through it means anything.
     - `bounded`: whether its values lie between -1 and 1.
@@ -47,7 +48,9 @@ class Activation(eqx.Module):
 
 
 def needs(activation: Callable[..., Any]) -> frozenset[str]:
-    """Which of `key` and `state` an activation asks for: parameters of these names that have no default."""
+    """Which of `key` and `state` an activation asks for: parameters of these names that have no
+    default.
+    """
     if hasattr(activation, "needs"):
         return activation.needs  # pyright: ignore[reportFunctionMemberAccess]
     try:
@@ -55,7 +58,9 @@ def needs(activation: Callable[..., Any]) -> frozenset[str]:
     except ValueError:  # built-in functions show no signature
         return frozenset()
     return frozenset(
-        word for word in ("key", "state") if word in parameters and parameters[word].default is inspect.Parameter.empty
+        word
+        for word in ("key", "state")
+        if word in parameters and parameters[word].default is inspect.Parameter.empty
     )
 
 
@@ -88,12 +93,18 @@ def elementwise(fn: Callable[..., Any]) -> Activation:
         activations = dx.elementwise(lambda field: jnp.clip(field, -1, 1))
         ```
     """
-    return Activation(checks.function("fn", fn, "a function of the field", "give one"), elementwise=True)
+    return Activation(
+        checks.function("fn", fn, "a function of the field", "give one"), elementwise=True
+    )
 
 
 def known(activation: Callable[..., Any]) -> Callable[..., Any]:
     """An activation as networks keep it: a pytree whose only leaves are arrays."""
-    return activation if isinstance(activation, (Activation, Glauber, Leaky)) else described(activation)
+    return (
+        activation
+        if isinstance(activation, (Activation, Glauber, Leaky))
+        else described(activation)
+    )
 
 
 def _sign(field: Field) -> Field:
@@ -151,10 +162,12 @@ class Glauber(eqx.Module):
 
 @checks.by_hand
 def glauber(temperature: float | int | Array) -> Glauber:
-    """±1 units of a heat bath: `P(+1) = 1 / (1 + exp(-2 field / temperature))`; at temperature 0 the sign.
+    """±1 units of a heat bath: `P(+1) = 1 / (1 + exp(-2 field / temperature))`; at temperature 0
+    the sign.
 
-    The temperature is a leaf of the network, to be swept and annealed without recompiling; nothing trains it.
-    Source: R. J. Glauber, J. Math. Phys. 4, 294 (1963). Raises `ValueError` for a negative temperature.
+    The temperature is a leaf of the network, to be swept and annealed without recompiling; nothing
+    trains it. Source: R. J. Glauber, J. Math. Phys. 4, 294 (1963). Raises `ValueError` for a
+    negative temperature.
 
     !!! example
 
@@ -190,7 +203,9 @@ class Leaky(eqx.Module):
         return self.leak(self.target(field, state=state, **needed), state)
 
     def target(self, field: Field, **needed: Any) -> Array:
-        """Where the units are going: the unleaked map, whose fixed points are those of the leaky one."""
+        """Where the units are going: the unleaked map, whose fixed points are those of the leaky
+        one.
+        """
         return self.fn(field, **{word: needed[word] for word in needs(self.fn)})
 
     def leak(self, target: Array, state: Array) -> Array:
@@ -200,10 +215,11 @@ class Leaky(eqx.Module):
 
 @checks.by_hand
 def leaky(rate: float | int | Array, fn: Callable[..., Any]) -> Leaky:
-    """Units with memory, `state + rate * (fn(field) - state)`: an Euler step of `τ ds/dt = fn(field) - s`, rate = dt/τ.
+    """Units with memory, `state + rate * (fn(field) - state)`: an Euler step of
+    `τ ds/dt = fn(field) - s`, rate = dt/τ.
 
-    They rest exactly where `fn` alone would; `relax` measures how far they are from that. The rate is a leaf of the
-    network that nothing trains. Raises `ValueError` for a rate outside (0, 1].
+    They rest exactly where `fn` alone would; `relax` measures how far they are from that. The rate
+    is a leaf of the network that nothing trains. Raises `ValueError` for a rate outside (0, 1].
 
     !!! example
 

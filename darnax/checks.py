@@ -1,7 +1,8 @@
 """One place for parsing and refusing arguments.
 
-Every parser takes the name of the argument and what came, and gives the value in the form in which the library works
-with it. Otherwise it raises a `TypeError` or `ValueError` that says what the argument is, what came, and what to do.
+Every parser takes the name of the argument and what came, and gives the value in the form in which
+the library works with it. Otherwise it raises a `TypeError` or `ValueError` that says what the
+argument is, what came, and what to do.
 """
 
 import functools
@@ -45,8 +46,12 @@ def came(value: Any) -> str:
     return words if plain else f"an object of type {type(value).__name__}"
 
 
-def refuse(argument: str, holds: str, value: Any, advice: str, error: type[Exception] = TypeError) -> NoReturn:
-    """Raise the error in the form that all have: the argument, what holds, what came, what to do."""
+def refuse(
+    argument: str, holds: str, value: Any, advice: str, error: type[Exception] = TypeError
+) -> NoReturn:
+    """Raise the error in the form that all have: the argument, what holds, what came, what to
+    do.
+    """
     raise error(f"`{argument}` is {holds}, but got {came(value)}; {advice}")
 
 
@@ -106,7 +111,11 @@ def _is_real(value: Any) -> bool:
         return False
     if isinstance(value, (int, float, np.integer, np.floating)):
         return True
-    return isinstance(value, (np.ndarray, jax.Array)) and value.shape == () and value.dtype.kind in "iuf"
+    return (
+        isinstance(value, (np.ndarray, jax.Array))
+        and value.shape == ()
+        and value.dtype.kind in "iuf"
+    )
 
 
 def probability(argument: str, value: Any) -> float:
@@ -147,14 +156,20 @@ def per_axis(argument: str, value: Any, axes: int, each: str = "") -> tuple[int,
         values = [value] * axes
     else:
         refuse(argument, holds, value, "give such numbers")
-    good = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1 for v in values)
+    good = all(
+        isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1 for v in values
+    )
     if len(values) != axes or not axes or not good:
         refuse(argument, holds, value, "give such numbers", ValueError)
     return tuple(int(v) for v in values)
 
 
-def instance(argument: str, value: Any, kind: type[T] | tuple[type, ...], holds: str, advice: str) -> T:
-    """An object of a class, or of one of several; a factory of ours that was not called is told so."""
+def instance(
+    argument: str, value: Any, kind: type[T] | tuple[type, ...], holds: str, advice: str
+) -> T:
+    """An object of a class, or of one of several; a factory of ours that was not called is told
+    so.
+    """
     if not isinstance(value, kind):
         called(argument, value)
         refuse(argument, holds, value, advice)
@@ -170,15 +185,22 @@ def function(argument: str, value: Any, holds: str, advice: str) -> Callable[...
 
 
 def called(argument: str, value: Any):
-    """Refuse a public function of ours where what it makes is wanted: `dx.dense` for `dx.dense()`."""
+    """Refuse a public function of ours where what it makes is wanted: `dx.dense` for
+    `dx.dense()`.
+    """
     ours = inspect.isfunction(value) and (value.__module__ or "").partition(".")[0] == "darnax"
     if ours and value.__qualname__ == value.__name__ and not value.__name__.startswith("_"):
         name = f"dx.{value.__name__}"
-        raise TypeError(f"`{argument}` is {name} itself, which makes what is wanted here; call it, as in {name}(...)")
+        raise TypeError(
+            f"`{argument}` is {name} itself, which makes what is wanted here; call it, as in "
+            f"{name}(...)"
+        )
 
 
 def several(argument: str, value: Any, holds: str) -> tuple:
-    """A tuple of several things, so that equal arguments made anew are equal; a bare str is refused."""
+    """A tuple of several things, so that equal arguments made anew are equal; a bare str is
+    refused.
+    """
     if isinstance(value, str) or not isinstance(value, Iterable):
         given = f"[{came(value)}]" if value is not None else "() for none"
         refuse(argument, holds, value, f"write {given}")
@@ -209,14 +231,19 @@ def mapping(argument: str, value: Any, holds: str) -> Mapping[Any, Any]:
     return value
 
 
-def by_kind(argument: str, given: Any, known: Sequence[str], needed: Iterable[str], advice: str) -> dict[str, Any]:
+def by_kind(
+    argument: str, given: Any, known: Sequence[str], needed: Iterable[str], advice: str
+) -> dict[str, Any]:
     """A mapping from kinds, complete and without strangers."""
     if not isinstance(given, Mapping):
-        raise TypeError(f"`{argument}` maps kinds to {advice}, but got {came(given)}; give a dict of them")
+        raise TypeError(
+            f"`{argument}` maps kinds to {advice}, but got {came(given)}; give a dict of them"
+        )
     unknown = [kind for kind in given if kind not in known]
     if unknown:
         raise ValueError(
-            f"`{argument}` names {_text.names(unknown)}, which nothing has; the kinds are {_text.names(known)}"
+            f"`{argument}` names {_text.names(unknown)}, which nothing has; the kinds are "
+            f"{_text.names(known)}"
         )
     missing = sorted(set(needed) - set(given))
     if missing:
@@ -227,14 +254,17 @@ def by_kind(argument: str, given: Any, known: Sequence[str], needed: Iterable[st
 def by_hand(function: F) -> F:
     """A decorator for functions that parse their arguments themselves.
 
-    Tests check annotations at run time; here they stay out, so that what users are told is what is tested.
+    Tests check annotations at run time; here they stay out, so that what users are told is what is
+    tested.
     """
     function.__no_type_check__ = True  # pyright: ignore[reportFunctionMemberAccess]
     return function
 
 
 def slips(**meant: str) -> Callable[[F], F]:
-    """A decorator by which a function says what was meant by a word that is not one of its arguments."""
+    """A decorator by which a function says what was meant by a word that is not one of its
+    arguments.
+    """
 
     def with_hints(function: F) -> F:
         @functools.wraps(function)
@@ -242,7 +272,9 @@ def slips(**meant: str) -> Callable[[F], F]:
             for word in named:
                 if word in meant:
                     name = f"dx.{function.__name__}"
-                    raise TypeError(f"`{name}` has no argument `{word}`; write `{meant[word]}` instead")
+                    raise TypeError(
+                        f"`{name}` has no argument `{word}`; write `{meant[word]}` instead"
+                    )
             return function(*args, **named)
 
         return wrapper  # pyright: ignore[reportReturnType]
@@ -256,7 +288,9 @@ def _public_name(value: Any) -> str:
 
 
 def entries(argument: str, value: Any, holds: str, advice: str) -> list[Any]:
-    """The entries of a list or of anything else that has an order, but not the letters of a text."""
+    """The entries of a list or of anything else that has an order, but not the letters of a
+    text.
+    """
     try:
         if not isinstance(value, (str, bytes, set, frozenset)):
             return list(value)

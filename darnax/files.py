@@ -1,8 +1,9 @@
-"""Arrays of a pytree in a file, and back. Nothing in a file is run, and an interrupted save loses no older one.
+"""Arrays of a pytree in a file, and back. Nothing in a file is run, and an interrupted save loses
+no older one.
 
-A file is one of safetensors whose metadata hold a digest of every other byte in it, so that no change goes unnoticed.
-It is written under a name of its own beside the path and then takes its place at once: readers see the old file or the
-new one, and two writers never mix.
+A file is one of safetensors whose metadata hold a digest of every other byte in it, so that no
+change goes unnoticed. It is written under a name of its own beside the path and then takes its
+place at once: readers see the old file or the new one, and two writers never mix.
 """
 
 import contextlib
@@ -47,7 +48,10 @@ class Saved(NamedTuple):
         self._check(wanted)
         arrays, rest = eqx.partition(like, eqx.is_array)
         leaves, structure = jax.tree.flatten(arrays)
-        fresh = [_like(jnp.asarray(self.arrays[name]), leaf) for name, leaf in zip(wanted, leaves, strict=True)]
+        fresh = [
+            _like(jnp.asarray(self.arrays[name]), leaf)
+            for name, leaf in zip(wanted, leaves, strict=True)
+        ]
         return eqx.combine(jax.tree.unflatten(structure, fresh), rest)
 
     def _check(self, wanted: dict[str, np.ndarray]):
@@ -56,18 +60,25 @@ class Saved(NamedTuple):
         for name, here in wanted.items():
             there = self.arrays.get(name, here)
             if (there.shape, there.dtype) != (here.shape, here.dtype):
-                wrong.append(f"{name} is {there.dtype}{there.shape} in the file and {here.dtype}{here.shape} here")
+                wrong.append(
+                    f"{name} is {there.dtype}{there.shape} in the file and "
+                    f"{here.dtype}{here.shape} here"
+                )
         if wrong:
             listed = _text.listing(wrong)
-            raise ValueError(f"`path` {str(self.path)!r} does not fit: {listed}; load it into what was saved")
+            raise ValueError(
+                f"`path` {str(self.path)!r} does not fit: {listed}; load it into what was saved"
+            )
 
 
 def save_arrays(path: Any, tree: Any, facts: Any = None):
-    """Write the array leaves of a pytree, by their place in it, and `facts`, whatever JSON can say, to one file.
+    """Write the array leaves of a pytree, by their place in it, and `facts`, whatever JSON can say,
+    to one file.
 
-    The file is written beside `path` first and then takes its place at once. A file that is there keeps its mode, and a
-    symbolic link stays one. Parts that killed writers left behind are removed. Raises `OSError` that names the path if
-    it cannot be written; what was there before is then as it was. Raises `TypeError` for facts that JSON cannot say.
+    The file is written beside `path` first and then takes its place at once. A file that is there
+    keeps its mode, and a symbolic link stays one. Parts that killed writers left behind are
+    removed. Raises `OSError` that names the path if it cannot be written; what was there before is
+    then as it was. Raises `TypeError` for facts that JSON cannot say.
 
     !!! example
 
@@ -82,7 +93,12 @@ def save_arrays(path: Any, tree: Any, facts: Any = None):
     named = _named(tree)
     arrays = {name: _storable(leaf).copy(order="C") for name, leaf in named.items()}
     dtypes = {name: str(leaf.dtype) for name, leaf in named.items()}
-    metadata = {"format": FORMAT, "seal": BLANK.decode(), "dtypes": json.dumps(dtypes), "facts": _json(facts)}
+    metadata = {
+        "format": FORMAT,
+        "seal": BLANK.decode(),
+        "dtypes": json.dumps(dtypes),
+        "facts": _json(facts),
+    }
     data = _sealed(save(arrays, metadata))
     with _part("path", path) as (file, target):
         file.write(data)
@@ -107,21 +123,25 @@ def load_facts(path: Any) -> Any:
 def load_arrays(path: Any, like: Any) -> Any:
     """The pytree `like` with its array leaves from a file that `save_arrays` wrote.
 
-    Raises `ValueError` for a file that is damaged or of something else, and listing every leaf that is missing, left
-    over, or of another shape or dtype.
+    Raises `ValueError` for a file that is damaged or of something else, and listing every leaf that
+    is missing, left over, or of another shape or dtype.
     """
     return read(path).into(like)
 
 
 def read(path: Any) -> Saved:
-    """All that a file holds. Raises `ValueError` if any byte of it was changed, or if it is not of this format."""
+    """All that a file holds. Raises `ValueError` if any byte of it was changed, or if it is not of
+    this format.
+    """
     from safetensors.numpy import load
 
     path = as_path("path", path)
     try:
         data = path.read_bytes()
     except OSError as error:
-        reason = f"`path` {str(path)!r} cannot be read: {error.strerror}; give a file that was saved"
+        reason = (
+            f"`path` {str(path)!r} cannot be read: {error.strerror}; give a file that was saved"
+        )
         raise OSError(error.errno, reason) from error
     if not _is_whole(data) or _header(data)["format"] != FORMAT:
         raise ValueError(f"`path` {str(path)!r} {_wrong_with(data)}")
@@ -143,9 +163,13 @@ def digest(tree: Any) -> str:
 def as_path(argument: str, value: Any) -> Path:
     """A path from text or another path."""
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
-        checks.refuse(argument, "the path of a file, as text or as a pathlib.Path", value, "give such a path")
+        checks.refuse(
+            argument, "the path of a file, as text or as a pathlib.Path", value, "give such a path"
+        )
     if "\0" in os.fspath(value):
-        checks.refuse(argument, "the path of a file", value, "take out the null character", ValueError)
+        checks.refuse(
+            argument, "the path of a file", value, "take out the null character", ValueError
+        )
     return Path(value)
 
 
@@ -163,7 +187,10 @@ def _seal(data: bytes) -> bytes:
 
 def _is_whole(data: bytes) -> bool:
     found = SEAL.search(data)
-    return found is not None and _seal(data[: found.start(1)] + BLANK + data[found.end(1) :]) == found[1]
+    return (
+        found is not None
+        and _seal(data[: found.start(1)] + BLANK + data[found.end(1) :]) == found[1]
+    )
 
 
 def _wrong_with(data: bytes) -> str:
@@ -174,11 +201,15 @@ def _wrong_with(data: bytes) -> str:
         return "is not a whole file of darnax: it is damaged, or something else; give one it saved"
     if form != FORMAT and form.startswith("darnax "):
         return (
-            f"has the format {form!r} of another version, and this one reads {FORMAT!r}; start anew with another path"
+            f"has the format {form!r} of another version, and this one reads {FORMAT!r}; start "
+            "anew with another path"
         )
     if form != FORMAT:
         return "is not a file of darnax; give one it saved"
-    return "is damaged: it is not as it was saved, some byte was changed; give another one, or start anew"
+    return (
+        "is damaged: it is not as it was saved, some byte was changed; give another one, or start "
+        "anew"
+    )
 
 
 def _header(data: bytes) -> dict[str, str]:
@@ -196,7 +227,8 @@ def _header(data: bytes) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _part(argument: str, path: Any) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file beside that which a path leads to, and the latter; what is left of the new one in the end is removed.
+    """A new file beside that which a path leads to, and the latter; what is left of the new one in
+    the end is removed.
 
     Whatever fails on the way raises `OSError` that names the path.
     """
@@ -213,19 +245,25 @@ def _part(argument: str, path: Any) -> Iterator[tuple[BinaryIO, Path]]:
             Path(file.name).unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
-        message = f"`{argument}` {str(path)!r} cannot be written: {reason}; what was there is as it was"
+        message = (
+            f"`{argument}` {str(path)!r} cannot be written: {reason}; what was there is as it was"
+        )
         raise OSError(error.errno or errno.EIO, message) from error
 
 
 def _mode(target: Path) -> int | None:
     """The mode of the file that is to be replaced; None where there is none yet."""
-    if target.is_symlink():  # all links were followed, but for those that lead nowhere but to themselves
+    if (
+        target.is_symlink()
+    ):  # all links were followed, but for those that lead nowhere but to themselves
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if not target.exists():
         return None
     mode = target.stat().st_mode
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder, and a path with the name of a file is needed")
+        raise IsADirectoryError(
+            errno.EISDIR, "it is a folder, and a path with the name of a file is needed"
+        )
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is no plain file")
     # root may write what nobody may write, but a file is marked so in order to keep it
@@ -242,8 +280,10 @@ def _new_part(target: Path, mode: int | None) -> BinaryIO:
         return os.open(name, flags, 0o666 if mode is None else 0o600)
 
     while True:
-        file = open(f"{target}.{os.urandom(8).hex()}.part", "xb", opener=private)  # noqa: SIM115 (closed by the caller)
-        with contextlib.suppress(OSError):  # where nothing can be locked, nobody removes parts either
+        file = open(f"{target}.{os.urandom(8).hex()}.part", "xb", opener=private)  # noqa: SIM115
+        with contextlib.suppress(
+            OSError
+        ):  # where nothing can be locked, nobody removes parts either
             _lock(file, wait=True)
         # another writer may have taken it for a dead one in the moment before it was locked
         if os.path.exists(file.name):
@@ -265,7 +305,9 @@ def _remove_dead_parts(target: Path):
 
 
 def _lock(file: BinaryIO, wait: bool):
-    """Lock a file against other writers; `OSError` if one of them has it, or if nothing can be locked there."""
+    """Lock a file against other writers; `OSError` if one of them has it, or if nothing can be
+    locked there.
+    """
     if fcntl is not None:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -274,7 +316,9 @@ def _json(facts: Any) -> str:
     try:
         return json.dumps(facts)
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"`facts` are what JSON can say, but {error}; give text, numbers, lists and dicts") from error
+        raise TypeError(
+            f"`facts` are what JSON can say, but {error}; give text, numbers, lists and dicts"
+        ) from error
 
 
 # pytrees

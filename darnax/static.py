@@ -1,7 +1,8 @@
 """Functions and other plain objects inside of pytrees.
 
-A leaf that is a function makes a pytree that `jax.jit`, `jax.grad` and `jax.tree.map` refuse. `sealed` moves all that
-is no array into the structure of the tree, where JAX compares it, and `unsealed` brings it back for use.
+A leaf that is a function makes a pytree that `jax.jit`, `jax.grad` and `jax.tree.map` refuse.
+`sealed` moves all that is no array into the structure of the tree, where JAX compares it, and
+`unsealed` brings it back for use.
 """
 
 from typing import Any
@@ -26,7 +27,8 @@ class Static(eqx.Module):
         return self
 
     def __reduce__(self):
-        # functions of JAX are found by their public name: pickle looks for them where they are made, and fails
+        # functions of JAX are found by their public name: pickle looks for them where they are
+        # made, and fails
         name = getattr(self.value, "__name__", None)
         for space in (jnp, jax.nn, jax.lax):
             if isinstance(name, str) and getattr(space, name, None) is self.value:

@@ -1,19 +1,22 @@
-"""A convolution that learns from the label, without a gradient: image-shaped sign units on handwritten digits.
+"""A convolution that learns from the label, without a gradient: image-shaped sign units on
+handwritten digits.
 
-    python examples/conv_digits.py            # a table and conv_digits.png, in about a minute and a half
-    python examples/conv_digits.py --small    # fewer channels and epochs, in seconds
+    python examples/conv_digits.py           # a table and conv_digits.png, in a minute and a half
+    python examples/conv_digits.py --small   # fewer channels and epochs, in seconds
 
-An 8 by 8 digit drives `v1` through a random 5 by 5 convolution that stays as drawn; means over 2 by 2 units of it
-(`pooled`) drive `v2`, 2 by 2 places of 128 channels, through a 3 by 3 convolution that learns; a dense read-out of `v2`
-names the digit. Units of `v2` hear themselves, so that they can hold what they are told, and the label, through random
-couplings.
+An 8 by 8 digit drives `v1` through a random 5 by 5 convolution that stays as drawn; means over 2 by
+2 units of it (`pooled`) drive `v2`, 2 by 2 places of 128 channels, through a 3 by 3 convolution
+that learns; a dense read-out of `v2` names the digit. Units of `v2` hear themselves, so that they
+can hold what they are told, and the label, through random couplings.
 
-Every batch comes to rest *free*, with the label silent; then with the label *clamped*; then *released*, the label
-silent again. Where a unit of `v2` has changed sides and could hold that, its coupling from the window of `pooled` that
-it sees learns by the perceptron rule to put it there at once. All places share one kernel, which learns from each.
+Every batch comes to rest *free*, with the label silent; then with the label *clamped*; then
+*released*, the label silent again. Where a unit of `v2` has changed sides and could hold that, its
+coupling from the window of `pooled` that it sees learns by the perceptron rule to put it there at
+once. All places share one kernel, which learns from each.
 
-The table compares `v2` with its kernel as drawn and learnt. The picture shows what changes: how alike the states of
-`v2` are for any two test images. Rates were chosen on parts of the training images.
+The table compares `v2` with its kernel as drawn and learnt. The picture shows what changes: how
+alike the states of `v2` are for any two test images. Rates were chosen on parts of the training
+images.
 """
 
 import argparse
@@ -48,7 +51,9 @@ def digits(split: int = 0):
     """Training images, test images `(n, 8, 8, 1)` in [-1, 1], and their labels."""
     data = load_digits()
     images = (data.images[..., None] / 8 - 1).astype(np.float32)
-    return train_test_split(images, data.target, test_size=0.2, stratify=data.target, random_state=split)
+    return train_test_split(
+        images, data.target, test_size=0.2, stratify=data.target, random_state=split
+    )
 
 
 def build(seed: int = 0, visual: int = 256, hidden: int = 128) -> dx.Network:
@@ -103,7 +108,9 @@ def descent(batches: int) -> optax.GradientTransformation:
     return optax.multi_transform(rates, lambda params: params.labels())
 
 
-def train(network: dx.Network, rules, data, epochs: int, seed: int = 0) -> tuple[dx.Network, dx.History]:
+def train(
+    network: dx.Network, rules, data, epochs: int, seed: int = 0
+) -> tuple[dx.Network, dx.History]:
     """Learn by `rules`, and look at the test images after every epoch."""
     images, test_images, labels, test_labels = data
     return dx.fit(
@@ -132,18 +139,24 @@ def apart(overlaps: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return float(overlaps[same & other].mean()), float(overlaps[~same].mean())
 
 
-def picture(overlaps: dict[str, np.ndarray], histories: dict[str, dx.History], labels: np.ndarray) -> plt.Figure:
+def picture(
+    overlaps: dict[str, np.ndarray], histories: dict[str, dx.History], labels: np.ndarray
+) -> plt.Figure:
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.4), layout="constrained")
     order = np.argsort(labels, kind="stable")
     middles = [np.flatnonzero(labels[order] == digit).mean() for digit in range(10)]
     image = None
     for ax, (name, overlap) in zip(axes, overlaps.items(), strict=False):
-        image = ax.imshow(overlap[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        image = ax.imshow(
+            overlap[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest"
+        )
         ax.set(title=f"overlap of v2, {name}", xticks=middles, yticks=middles)
         ax.set_xticklabels(range(10)), ax.set_yticklabels(range(10))
     figure.colorbar(image, ax=axes[1], shrink=0.8)
     for (name, history), colour in zip(histories.items(), ("0.6", "C1"), strict=True):
-        axes[2].plot(np.arange(1, len(history) + 1), history["validation accuracy"], color=colour, label=name)
+        axes[2].plot(
+            np.arange(1, len(history) + 1), history["validation accuracy"], color=colour, label=name
+        )
     axes[2].set(title="accuracy on the test images", xlabel="epoch")
     axes[2].spines[["top", "right"]].set_visible(False)
     axes[2].legend(frameon=False, loc="lower right")
@@ -160,10 +173,16 @@ def main(arguments: list[str] | None = None):
     rules = {"as drawn": READOUT, "learnt": LEARNT}
     runs = {name: train(drawn, rule, data, epochs) for name, rule in rules.items()}
     overlaps = {name: alike(network, jnp.asarray(data[1])) for name, (network, _) in runs.items()}
-    print(f"{'kernel of v2':<14}{'accuracy':>9}{'settled':>9}{'overlap, one digit':>20}{'two digits':>12}")
+    print(
+        f"{'kernel of v2':<14}{'accuracy':>9}{'settled':>9}"
+        f"{'overlap, one digit':>20}{'two digits':>12}"
+    )
     for name, (_, history) in runs.items():
         scores = [history[f"validation {score}"][-1] for score in ("accuracy", "settled")]
-        print(f"{name:<14}" + "{:>9.3f}{:>9.3f}{:>20.3f}{:>12.3f}".format(*scores, *apart(overlaps[name], data[3])))
+        print(
+            f"{name:<14}"
+            + "{:>9.3f}{:>9.3f}{:>20.3f}{:>12.3f}".format(*scores, *apart(overlaps[name], data[3]))
+        )
     histories = {name: history for name, (_, history) in runs.items()}
     picture(overlaps, histories, data[3]).savefig("conv_digits.png", dpi=150)
     print("drawn in conv_digits.png")

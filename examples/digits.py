@@ -1,24 +1,28 @@
-"""Handwritten digits by local learning: a recurrent network of sign units that settles on its answer.
+"""Handwritten digits by local learning: a recurrent network of sign units that settles on its
+answer.
 
     python examples/digits.py              # a progress bar, a table and digits.png
     python examples/digits.py --json       # one line of numbers, nothing else on stdout
 
-The image drives a random convolution to `v1`, means over windows of that (`pooled`) drive a hidden layer `deep`, and
-that the `label`. The units of `deep` also hear themselves and the label. Every batch comes to rest three times:
+The image drives a random convolution to `v1`, means over windows of that (`pooled`) drive a hidden
+layer `deep`, and that the `label`. The units of `deep` also hear themselves and the label. Every
+batch comes to rest three times:
 
 - *free*: the label is silent. This is inference, and what is learnt is learnt where inference ends.
-- *clamped*: the label is held at the right answer and speaks; `deep` moves to a state that suits image and answer.
+- *clamped*: the label is held at the right answer and speaks; `deep` moves to a state that suits
+  image and answer.
 - *released*: the label falls silent again, and `deep` keeps what it can hold by itself.
 
-In the last two `v1` and `pooled` are held as well: they hear the image alone, and are already as they will be.
+In the last two `v1` and `pooled` are held as well: they hear the image alone, and are already as
+they will be.
 
-Units that are not on the side of the released state by a margin, judged by their free field, learn by the perceptron
-rule, so that the image alone leads there next time. The read-out learns the label by the same rule. No gradient crosses
-a node.
+Units that are not on the side of the released state by a margin, judged by their free field, learn
+by the perceptron rule, so that the image alone leads there next time. The read-out learns the label
+by the same rule. No gradient crosses a node.
 
-What does learning add? `deep` has 512 units. Left as drawn, they lose much of what the 4,096 units of `pooled` say of
-the image; learnt, they say nearly as much of the digit as a read-out on all of `pooled`. The table has both. Rates and
-margins were chosen on parts of the training images.
+What does learning add? `deep` has 512 units. Left as drawn, they lose much of what the 4,096 units
+of `pooled` say of the image; learnt, they say nearly as much of the digit as a read-out on all of
+`pooled`. The table has both. Rates and margins were chosen on parts of the training images.
 """
 
 import argparse
@@ -55,7 +59,14 @@ PHASES = [
     dx.Phase("clamped", steps=30, clamp=["v1", "pooled", "label"]),
     dx.Phase("released", steps=30, clamp=["v1", "pooled"], silence=["label"]),
 ]
-COLOURS = {"conv": "C0", "pool": "C5", "forward": "C1", "recurrent": "C2", "readout": "C3", "feedback": "C4"}
+COLOURS = {
+    "conv": "C0",
+    "pool": "C5",
+    "forward": "C1",
+    "recurrent": "C2",
+    "readout": "C3",
+    "feedback": "C4",
+}
 
 
 class Report(NamedTuple):
@@ -71,7 +82,9 @@ def digits(split: int = 0):
     """Training images, test images `(n, 8, 8, 1)` in [-1, 1], and their labels."""
     data = load_digits()
     images = (data.images[..., None] / 8 - 1).astype(np.float32)
-    return train_test_split(images, data.target, test_size=0.2, stratify=data.target, random_state=split)
+    return train_test_split(
+        images, data.target, test_size=0.2, stratify=data.target, random_state=split
+    )
 
 
 def draw(reads: str = "deep", channels: int = CHANNELS, units: int = UNITS) -> dx.Topology:
@@ -92,7 +105,9 @@ def draw(reads: str = "deep", channels: int = CHANNELS, units: int = UNITS) -> d
 
 
 def build(topology: dx.Topology, seed: int, images) -> dx.Network:
-    """The network as drawn at random, every channel of `v1` about as often on as off over the images."""
+    """The network as drawn at random, every channel of `v1` about as often on as off over the
+    images.
+    """
     key = jax.random.key(seed)
     network = dx.Network(
         topology,
@@ -104,7 +119,12 @@ def build(topology: dx.Topology, seed: int, images) -> dx.Network:
             "readout": dx.dense(gain=0.0),
             "feedback": dx.dense(gain=9.5),
         },
-        activations={"visual": dx.sign, "mean": dx.identity, "hidden": dx.sign, "output": dx.identity},
+        activations={
+            "visual": dx.sign,
+            "mean": dx.identity,
+            "hidden": dx.sign,
+            "output": dx.identity,
+        },
         biases={"visual": dx.bias()},
         key=key,
     )
@@ -120,7 +140,9 @@ def twice_the_mean(units, axis: int):
 
 
 def descent(batches: int, forward: float = 0.03) -> optax.GradientTransformation:
-    """Plain descent at a falling rate: hidden couplings end early, and the read-out, which decays, follows them."""
+    """Plain descent at a falling rate: hidden couplings end early, and the read-out, which decays,
+    follows them.
+    """
     readout = optax.cosine_decay_schedule(1.0, batches, alpha=0.02)
     hidden = optax.cosine_decay_schedule(forward, math.ceil(0.8 * batches))
     rates = {
@@ -192,7 +214,9 @@ def show_topology(ax, topology: dx.Topology):
     graph = topology.to_networkx()
     place = {node: (i, 0) for i, node in enumerate(graph)}
     names = {node: f"{node}\n{'×'.join(map(str, topology.shape(node)))}" for node in graph}
-    nx.draw_networkx_nodes(graph, place, ax=ax, node_size=4000, node_color="#f3f1ec", edgecolors="#333333")
+    nx.draw_networkx_nodes(
+        graph, place, ax=ax, node_size=4000, node_color="#f3f1ec", edgecolors="#333333"
+    )
     nx.draw_networkx_labels(graph, place, names, ax=ax, font_size=11)
     for u, v, kind in graph.edges(data="kind"):
         start, end, height, shrink, colour = place[u][0], place[v][0], 0.0, 33, COLOURS[kind]
@@ -200,19 +224,30 @@ def show_topology(ax, topology: dx.Topology):
         if u == v:  # from one shoulder of the node to the other
             start, end, height, shrink, bend, text = start - 0.08, end + 0.08, 0.32, 0, -2.2, 0.87
         width, weight = (4, "bold") if kind in LEARNT else (1.5, "normal")
-        arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.6", "connectionstyle": f"arc3,rad={bend}"}
+        arrow = {
+            "arrowstyle": "-|>,head_width=0.3,head_length=0.6",
+            "connectionstyle": f"arc3,rad={bend}",
+        }
         arrow |= {"shrinkA": shrink, "shrinkB": shrink, "color": colour, "linewidth": width}
         ax.annotate("", (end, height), (start, height), arrowprops=arrow)
-        ax.text((start + end) / 2, text, kind, color=colour, weight=weight, ha="center", va="center")
+        ax.text(
+            (start + end) / 2, text, kind, color=colour, weight=weight, ha="center", va="center"
+        )
     ax.set(xlim=(-0.4, len(graph) - 0.6), ylim=(-0.75, 1.0))
     ax.set_title("the topology: bold couplings learn, the others stay as drawn", fontsize=11)
     ax.axis("off")
 
 
-def picture(topology: dx.Topology, curves: dict[str, Report], lines: dict[str, Report]) -> plt.Figure:
-    """The topology above; below, over epochs, the accuracy of `curves` and `lines` and the settling of `curves`."""
+def picture(
+    topology: dx.Topology, curves: dict[str, Report], lines: dict[str, Report]
+) -> plt.Figure:
+    """The topology above; below, over epochs, the accuracy of `curves` and `lines` and the settling
+    of `curves`.
+    """
     rooms = [["topology", "topology"], ["accuracy", "settled"]]
-    figure, axes = plt.subplot_mosaic(rooms, figsize=(11, 7), height_ratios=(1, 1.5), layout="constrained")
+    figure, axes = plt.subplot_mosaic(
+        rooms, figsize=(11, 7), height_ratios=(1, 1.5), layout="constrained"
+    )
     show_topology(axes["topology"], topology)
     steps = axes["settled"].twinx()
     for (name, report), colour, width in zip(curves.items(), ("0.6", "C1"), (4, 2), strict=True):
@@ -221,10 +256,14 @@ def picture(topology: dx.Topology, curves: dict[str, Report], lines: dict[str, R
         axes["settled"].plot(epochs, report.settled, color=colour, linewidth=width)
         steps.plot(epochs, report.steps, ":", color=colour, linewidth=width)
     for (name, report), style in zip(lines.items(), ("--", "-.", ":"), strict=True):
-        axes["accuracy"].axhline(report.accuracy, color="C0", linestyle=style, linewidth=1, label=name)
+        axes["accuracy"].axhline(
+            report.accuracy, color="C0", linestyle=style, linewidth=1, label=name
+        )
     axes["accuracy"].set(title="accuracy on the test images", xlabel="epoch")
     axes["accuracy"].legend(loc="lower right", frameon=False)
-    axes["settled"].set(title="share of settled images (solid), mean steps (dotted)", xlabel="epoch", ylim=(0, 1.05))
+    axes["settled"].set(
+        title="share of settled images (solid), mean steps (dotted)", xlabel="epoch", ylim=(0, 1.05)
+    )
     steps.set(ylim=(0, 10))
     for ax in (axes["accuracy"], axes["settled"], steps):
         ax.spines["top"].set_visible(False)
@@ -235,14 +274,18 @@ def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=1, help="how many networks to average over")
-    parser.add_argument("--json", action="store_true", help="train only the network itself and print one line")
+    parser.add_argument(
+        "--json", action="store_true", help="train only the network itself and print one line"
+    )
     options = parser.parse_args(arguments)
 
     data = digits()
     run = functools.partial(over_seeds, data=data, epochs=options.epochs, seeds=options.seeds)
     learnt = run(draw(), LEARNT)
     if options.json:
-        print(json.dumps({field: round(value, 4) for field, value in last(learnt)._asdict().items()}))
+        print(
+            json.dumps({field: round(value, 4) for field, value in last(learnt)._asdict().items()})
+        )
         return
     drawn, skipped = run(draw(), READOUT), run(draw(reads="pooled"), READOUT)
     baselines = {
@@ -256,7 +299,9 @@ def main(arguments: list[str] | None = None):
         "  the same, read-out on all of pooled": last(skipped),
     }
     print(table(networks | baselines))
-    picture(draw(), {"hidden left as drawn": drawn, "learnt": learnt}, baselines).savefig("digits.png", dpi=150)
+    picture(draw(), {"hidden left as drawn": drawn, "learnt": learnt}, baselines).savefig(
+        "digits.png", dpi=150
+    )
     print("drawn in digits.png")
 
 

@@ -1,15 +1,17 @@
-"""How much a Hopfield network remembers: patterns are stored by the Hebbian rule and called back from noise.
+"""How much a Hopfield network remembers: patterns are stored by the Hebbian rule and called back
+from noise.
 
     python examples/hopfield.py            # a table and hopfield.png, in about half a minute
     python examples/hopfield.py --small    # one small network at three loads, in seconds
 
-A network of n units stores p random patterns of ±1 in the couplings W = XᵀX / n, with a diagonal of zero. It starts
-from a pattern in which a tenth of the units is flipped, an overlap of 0.8, and updates unit by unit until it rests.
-While the load p/n is small it rests on the pattern; beyond 0.138 a large network no longer has a state of rest nearby,
-and recall breaks down. In small networks the fall is less steep.
+A network of n units stores p random patterns of ±1 in the couplings W = XᵀX / n, with a diagonal of
+zero. It starts from a pattern in which a tenth of the units is flipped, an overlap of 0.8, and
+updates unit by unit until it rests. While the load p/n is small it rests on the pattern; beyond
+0.138 a large network no longer has a state of rest nearby, and recall breaks down. In small
+networks the fall is less steep.
 
-Sources: J. J. Hopfield, Proc. Natl. Acad. Sci. 79, 2554 (1982), the network; D. J. Amit, H. Gutfreund and
-H. Sompolinsky, Phys. Rev. Lett. 55, 1530 (1985), its capacity.
+Sources: J. J. Hopfield, Proc. Natl. Acad. Sci. 79, 2554 (1982), the network; D. J. Amit, H.
+Gutfreund and H. Sompolinsky, Phys. Rev. Lett. 55, 1530 (1985), its capacity.
 """
 
 import argparse
@@ -27,13 +29,19 @@ import matplotlib.pyplot as plt
 
 CAPACITY = 0.138
 FLIPPED = 0.1
-RECALLED = 16  # so many starts whatever the load, so that all loads of a network share one compiled relaxation
+# so many starts whatever the load, so that all loads of a network share one compiled relaxation
+RECALLED = 16
 
 
 def blank(n: int) -> dx.Network:
     """A network that stores nothing yet."""
     topology = dx.Topology(dx.topologies.hopfield(n))
-    return dx.Network(topology, {"recurrent": dx.dense(gain=0.0, self_coupling=0.0)}, dx.sign, key=jax.random.key(0))
+    return dx.Network(
+        topology,
+        {"recurrent": dx.dense(gain=0.0, self_coupling=0.0)},
+        dx.sign,
+        key=jax.random.key(0),
+    )
 
 
 def store(network: dx.Network, patterns: np.ndarray) -> dx.Network:
@@ -49,7 +57,9 @@ def recall(network: dx.Network, load: float, seed: int) -> float:
     (n,) = network.topology.shape("units")
     patterns = rng.choice(np.float32([-1, 1]), (round(load * n), n))
     wanted = patterns[np.arange(RECALLED) % len(patterns)]
-    noisy = wanted * rng.permuted(np.where(np.arange(n) < FLIPPED * n, -1, 1)[None].repeat(RECALLED, 0), axis=1)
+    noisy = wanted * rng.permuted(
+        np.where(np.arange(n) < FLIPPED * n, -1, 1)[None].repeat(RECALLED, 0), axis=1
+    )
     start = dx.GraphState(network.topology).init({"units": noisy.astype(np.float32)})
     solution = dx.relax(store(network, patterns), start, schedule=dx.unit_by_unit())
     return float((solution.state["units"] * wanted).mean())
@@ -68,10 +78,25 @@ def picture(loads: list[float], overlaps: dict[int, np.ndarray]) -> plt.Figure:
     for (n, row), shade in zip(overlaps.items(), shades, strict=True):
         ax.plot(loads, row, "o-", color=shade, markersize=5, label=f"n = {n}")
     ax.axvline(CAPACITY, color="0.3", linestyle="--", linewidth=1)
-    ax.annotate(f"capacity of a large network, {CAPACITY}", (CAPACITY, 0.06), (6, 0), textcoords="offset points")
+    ax.annotate(
+        f"capacity of a large network, {CAPACITY}",
+        (CAPACITY, 0.06),
+        (6, 0),
+        textcoords="offset points",
+    )
     ax.axhline(1 - 2 * FLIPPED, color="0.6", linestyle=":", linewidth=1)
-    ax.annotate("at the start", (max(loads), 1 - 2 * FLIPPED), (0, 4), textcoords="offset points", ha="right")
-    ax.set(xlabel="load: patterns per unit, p/n", ylabel="overlap with the stored pattern", ylim=(0, 1.03))
+    ax.annotate(
+        "at the start",
+        (max(loads), 1 - 2 * FLIPPED),
+        (0, 4),
+        textcoords="offset points",
+        ha="right",
+    )
+    ax.set(
+        xlabel="load: patterns per unit, p/n",
+        ylabel="overlap with the stored pattern",
+        ylim=(0, 1.03),
+    )
     ax.set_title("recall from starts with a tenth of the units flipped", fontsize=11)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="lower left", frameon=False)
@@ -83,12 +108,20 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--small", action="store_true", help="one small network at three loads")
     small = parser.parse_args(arguments).small
 
-    sizes, units = ([200], 400) if small else ([100, 200, 400], 2000)  # a small network is drawn more often
-    loads = [0.05, 0.14, 0.25] if small else [0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.25, 0.3]
+    sizes, units = (
+        ([200], 400) if small else ([100, 200, 400], 2000)
+    )  # a small network is drawn more often
+    loads = (
+        [0.05, 0.14, 0.25]
+        if small
+        else [0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.25, 0.3]
+    )
     overlaps = {}
     for n in sizes:
         network = blank(n)
-        overlaps[n] = np.array([np.mean([recall(network, load, seed) for seed in range(units // n)]) for load in loads])
+        overlaps[n] = np.array(
+            [np.mean([recall(network, load, seed) for seed in range(units // n)]) for load in loads]
+        )
     print(table(loads, overlaps))
     picture(loads, overlaps).savefig("hopfield.png", dpi=150)
     print("drawn in hopfield.png")

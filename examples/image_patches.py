@@ -1,22 +1,27 @@
-"""Completing an image through overlapping windows: local messages add up on shared pixels and pass on what is known.
+"""Completing an image through overlapping windows: local messages add up on shared pixels and pass
+on what is known.
 
-    python examples/image_patches.py            # a table and image_patches.png, in about half a minute
-    python examples/image_patches.py --small    # few images and epochs, in seconds
+    python examples/image_patches.py           # a table and image_patches.png, in half a minute
+    python examples/image_patches.py --small   # few images and epochs, in seconds
 
-A digit of 8 by 8 pixels is one shared array. Every 5 by 5 window of it is a node, a view of that array; it sends to 64
-sign units of its own, its features, and they send back. Half of the image is held, the pixels of the other half start
-at zero and move. No window sees far. But a pixel belongs to up to 16 of them, whose messages add up on it; what one
-window writes the next one reads, and in a few passes what is seen reaches the far edge. Windows that do not overlap
-have no such way, and can only give a mean digit.
+A digit of 8 by 8 pixels is one shared array. Every 5 by 5 window of it is a node, a view of that
+array; it sends to 64 sign units of its own, its features, and they send back. Half of the image is
+held, the pixels of the other half start at zero and move. No window sees far. But a pixel belongs
+to up to 16 of them, whose messages add up on it; what one window writes the next one reads, and in
+a few passes what is seen reaches the far edge. Windows that do not overlap have no such way, and
+can only give a mean digit.
 
-Both couplings learn from the state to which half an image leads. The features learn by the perceptron rule to be what
-they would be if they saw the whole image, the pixels by the delta rule to be the image. Which half is seen changes from
-image to image. The table is of test digits, black and white: among the unseen pixels the share of wrong ones, and of
-digits the share that settles. For comparison: the mean of the training digits, the training digit nearest in the seen
-half, and ridge regression from each seen half to the other. The regression is a little better than the network, but it
-is one model for each half; the network is a single one for all. Its settings were chosen on these test digits.
+Both couplings learn from the state to which half an image leads. The features learn by the
+perceptron rule to be what they would be if they saw the whole image, the pixels by the delta rule
+to be the image. Which half is seen changes from image to image. The table is of test digits, black
+and white: among the unseen pixels the share of wrong ones, and of digits the share that settles.
+For comparison: the mean of the training digits, the training digit nearest in the seen half, and
+ridge regression from each seen half to the other. The regression is a little better than the
+network, but it is one model for each half; the network is a single one for all. Its settings were
+chosen on these test digits.
 
-Source: the idea of recall from a part is that of J. J. Hopfield, Proc. Natl. Acad. Sci. 79, 2554 (1982).
+Source: the idea of recall from a part is that of J. J. Hopfield, Proc. Natl. Acad. Sci. 79, 2554
+(1982).
 """
 
 import argparse
@@ -45,7 +50,9 @@ HALVES = np.stack([UPPER, ~UPPER, LEFT, ~LEFT])  # where the image is seen
 
 
 class Score(NamedTuple):
-    """Share of wrong pixels among the unseen ones; share of settled digits and their mean passes."""
+    """Share of wrong pixels among the unseen ones; share of settled digits and their mean
+    passes.
+    """
 
     wrong: float
     settled: float = np.nan
@@ -68,9 +75,13 @@ def digits() -> list[np.ndarray]:
 
 
 def build(window: int, stride: int) -> dx.Network:
-    """Features of every window, and the way back; slow pixels, for fast ones would often end in cycles."""
+    """Features of every window, and the way back; slow pixels, for fast ones would often end in
+    cycles.
+    """
     views = {"window": window, "stride": stride, "features": 64}
-    topology = dx.Topology(dx.topologies.convolutional((8, 8, 1), **views, backward=True, tied=False))
+    topology = dx.Topology(
+        dx.topologies.convolutional((8, 8, 1), **views, backward=True, tied=False)
+    )
     return dx.Network(
         topology,
         couplings={"forward": dx.dense(), "backward": dx.dense(gain=0.1)},
@@ -86,29 +97,44 @@ def half(network: dx.Network, images, seen) -> dx.GraphState:
 
 
 def complete(network: dx.Network, images, seen) -> dx.Solution:
-    return dx.relax(network, half(network, images, seen), clamp={"image": jnp.asarray(seen)}, max_steps=100)
+    return dx.relax(
+        network, half(network, images, seen), clamp={"image": jnp.asarray(seen)}, max_steps=100
+    )
 
 
 def updates(network: dx.Network, images, seen):
-    """What each coupling learns where half of the images led, given what all of them would have led to."""
+    """What each coupling learns where half of the images led, given what all of them would have led
+    to.
+    """
     reached, _ = dx.rollout(network, half(network, images, seen), PASSES, clamp={"image": seen})
     whole = dx.step(network, dx.GraphState(network.topology).init(images))
     return dx.local_updates(
-        network, reached, RULES, target=whole, normalise=lambda batch, fan_in: (batch * fan_in) ** 0.5
+        network,
+        reached,
+        RULES,
+        target=whole,
+        normalise=lambda batch, fan_in: (batch * fan_in) ** 0.5,
     )
 
 
 def train(network: dx.Network, images: np.ndarray, epochs: int) -> dx.Network:
     batches = len(images) // BATCH
     params, rest = dx.partition(network, RULES)
-    falling = {kind: optax.cosine_decay_schedule(rate, epochs * batches, alpha=0.02) for kind, rate in RATES.items()}
-    optimiser = optax.multi_transform({kind: optax.sgd(rate) for kind, rate in falling.items()}, params.labels())
+    falling = {
+        kind: optax.cosine_decay_schedule(rate, epochs * batches, alpha=0.02)
+        for kind, rate in RATES.items()
+    }
+    optimiser = optax.multi_transform(
+        {kind: optax.sgd(rate) for kind, rate in falling.items()}, params.labels()
+    )
 
     @eqx.filter_jit
     def one_epoch(params, memory, rest, images, seen):
         def learn(now, batch):
             params, memory = now
-            steps, memory = optimiser.update(updates(eqx.combine(params, rest), *batch), memory, params)
+            steps, memory = optimiser.update(
+                updates(eqx.combine(params, rest), *batch), memory, params
+            )
             return (optax.apply_updates(params, steps), memory), None
 
         return jax.lax.scan(learn, (params, memory), (images, seen))[0]
@@ -116,7 +142,9 @@ def train(network: dx.Network, images: np.ndarray, epochs: int) -> dx.Network:
     memory, rng = optimiser.init(params), np.random.default_rng(0)
     for _ in range(epochs):
         order = rng.permutation(len(images))[: batches * BATCH].reshape(batches, BATCH)
-        params, memory = one_epoch(params, memory, rest, images[order], HALVES[rng.integers(0, 4, order.shape)])
+        params, memory = one_epoch(
+            params, memory, rest, images[order], HALVES[rng.integers(0, 4, order.shape)]
+        )
     return eqx.combine(params, rest)
 
 
@@ -131,7 +159,13 @@ def score(network: dx.Network, images: np.ndarray) -> Score:
     for seen in HALVES:
         solution = complete(network, images, seen)
         passes = solution.steps[solution.settled].mean()
-        rows.append((wrong(np.asarray(solution.state["image"]), images, seen), solution.settled.mean(), passes))
+        rows.append(
+            (
+                wrong(np.asarray(solution.state["image"]), images, seen),
+                solution.settled.mean(),
+                passes,
+            )
+        )
     return Score(*np.mean(rows, axis=0))
 
 
@@ -148,7 +182,10 @@ def baselines(train: np.ndarray, test: np.ndarray) -> dict[str, Score]:
 
 def table(rows: dict[str, Score]) -> str:
     lines = [f"{'':<32}{'wrong':>8}{'settled':>9}{'passes':>8}"]
-    lines += ["{:<32}{:>8.3f}{:>9.3f}{:>8.1f}".format(name, *row).replace("nan", "  -") for name, row in rows.items()]
+    lines += [
+        "{:<32}{:>8.3f}{:>9.3f}{:>8.1f}".format(name, *row).replace("nan", "  -")
+        for name, row in rows.items()
+    ]
     return "\n".join(lines)
 
 
@@ -158,7 +195,9 @@ def picture(network: dx.Network, images: np.ndarray) -> plt.Figure:
     start, held = half(network, images, seen), {"image": jnp.asarray(seen)}
     _, passed = dx.rollout(network, start, 50, clamp=held, observe=lambda state: state["image"])
     rows = {"seen half": start["image"]}
-    rows |= {f"after {passes} passes": passed[passes - 1] for passes in (2, 4, 8, 50)}  # the first wakes features
+    rows |= {
+        f"after {passes} passes": passed[passes - 1] for passes in (2, 4, 8, 50)
+    }  # the first wakes features
     rows["truth"] = images
     figure, axes = plt.subplots(len(rows), len(images), figsize=(11, 5.9), layout="constrained")
     for line, (name, row) in zip(axes, rows.items(), strict=True):
@@ -166,8 +205,13 @@ def picture(network: dx.Network, images: np.ndarray) -> plt.Figure:
         for ax, image, where in zip(line, np.asarray(row)[..., 0], seen[..., 0], strict=True):
             ax.imshow(image, cmap="gray_r", vmin=-1, vmax=1)
             rows_seen, columns_seen = where.any(1).nonzero()[0], where.any(0).nonzero()[0]
-            corner, size = (columns_seen[0] - 0.5, rows_seen[0] - 0.5), (len(columns_seen), len(rows_seen))
-            ax.add_patch(plt.Rectangle(corner, *size, fill=False, edgecolor="C1", linewidth=2, clip_on=False))
+            corner, size = (
+                (columns_seen[0] - 0.5, rows_seen[0] - 0.5),
+                (len(columns_seen), len(rows_seen)),
+            )
+            ax.add_patch(
+                plt.Rectangle(corner, *size, fill=False, edgecolor="C1", linewidth=2, clip_on=False)
+            )
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_color("0.8")
     figure.suptitle("test digits, completed from the half in the frame, which is held")
@@ -180,7 +224,9 @@ def main(arguments: list[str] | None = None):
     small = parser.parse_args(arguments).small
 
     train_images, test_images = digits()
-    train_images, test_images = (train_images[:640], test_images[:100]) if small else (train_images, test_images)
+    train_images, test_images = (
+        (train_images[:640], test_images[:100]) if small else (train_images, test_images)
+    )
     epochs = 8 if small else 40
     rows = {}
     for name, window, stride in ("side by side, 4 × 4", 4, 4), ("overlapping, 5 × 5", 5, 1):

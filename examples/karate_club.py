@@ -2,15 +2,16 @@
 
     python examples/karate_club.py         # the two factions and karate_club.png, in seconds
 
-After a quarrel a club of 34 broke in two, around its teacher, Mr. Hi, and its president, the Officer. The club is one
-layer of a network, a unit for each member, and these two are clamped at +1 and -1. Every other member is the mean of
-its friends, weighted by in how many places they met. At rest the state of a member is the chance that a walk from
-friend to friend meets Mr. Hi first, less the chance that it meets the Officer first: its sign is the faction.
+After a quarrel a club of 34 broke in two, around its teacher, Mr. Hi, and its president, the
+Officer. The club is one layer of a network, a unit for each member, and these two are clamped at +1
+and -1. Every other member is the mean of its friends, weighted by in how many places they met. At
+rest the state of a member is the chance that a walk from friend to friend meets Mr. Hi first, less
+the chance that it meets the Officer first: its sign is the faction.
 
 The same club as one node, its friendships a jraph model, comes to rest in the same state.
 
-Sources: W. W. Zachary, J. Anthropol. Res. 33, 452 (1977), the club; X. Zhu, Z. Ghahramani and J. Lafferty, Proc. 20th
-Int. Conf. Mach. Learn., 912 (2003), labels that spread as means.
+Sources: W. W. Zachary, J. Anthropol. Res. 33, 452 (1977), the club; X. Zhu, Z. Ghahramani and J.
+Lafferty, Proc. 20th Int. Conf. Mach. Learn., 912 (2003), labels that spread as means.
 """
 
 import argparse
@@ -43,7 +44,9 @@ def relax_members(friends: nx.DiGraph) -> dx.Solution:
     topology = dx.Topology(dx.topologies.graph_layer(friends, features=()))
     friendship = dx.scale(weight="weight", fixed=True)
     network = dx.Network(topology, {"lateral": friendship}, dx.identity, key=jax.random.key(0))
-    start = dx.GraphState(topology).init({member: np.full(1, label, np.float32) for member, label in LABELS.items()})
+    start = dx.GraphState(topology).init(
+        {member: np.full(1, label, np.float32) for member, label in LABELS.items()}
+    )
     return dx.relax(network, start, clamp=list(LABELS))
 
 
@@ -54,31 +57,49 @@ def relax_whole(friends: nx.DiGraph) -> dx.Solution:
         update_edge_fn=lambda weight, sent, received, globals_: weight * sent,
         update_node_fn=lambda nodes, sent, received, globals_: received,
     )
-    network = dx.Network(topology, {"lateral": dx.graph_conv(model, friends)}, dx.identity, key=jax.random.key(0))
+    network = dx.Network(
+        topology, {"lateral": dx.graph_conv(model, friends)}, dx.identity, key=jax.random.key(0)
+    )
     labels = np.zeros((1, len(friends), 1), np.float32)
     labels[0, list(LABELS), 0] = list(LABELS.values())
-    return dx.relax(network, dx.GraphState(topology).init({"layer": labels}), clamp={"layer": labels[0] != 0})
+    return dx.relax(
+        network, dx.GraphState(topology).init({"layer": labels}), clamp={"layer": labels[0] != 0}
+    )
 
 
 def picture(club: nx.Graph, side: np.ndarray, wrong: list[int]) -> plt.Figure:
     """Colour is the state, a square is labelled, a ring is wrong."""
     figure, ax = plt.subplots(figsize=(9, 6), layout="constrained")
-    place = {member: (-y, x) for member, (x, y) in nx.kamada_kawai_layout(club, weight=None).items()}
+    place = {
+        member: (-y, x) for member, (x, y) in nx.kamada_kawai_layout(club, weight=None).items()
+    }
     width = [0.5 * weight for *_, weight in club.edges(data="weight")]
     nx.draw_networkx_edges(club, place, ax=ax, width=width, edge_color="0.8")
     shades = {"cmap": "RdBu", "vmin": -1, "vmax": 1, "edgecolors": "0.3"}
     others = [member for member in club if member not in LABELS]
-    nx.draw_networkx_nodes(club, place, others, ax=ax, node_color=side[others], node_size=320, **shades)
-    labelled = {"node_color": side[list(LABELS)], "node_shape": "s", "node_size": 420, "linewidths": 2.5}
+    nx.draw_networkx_nodes(
+        club, place, others, ax=ax, node_color=side[others], node_size=320, **shades
+    )
+    labelled = {
+        "node_color": side[list(LABELS)],
+        "node_shape": "s",
+        "node_size": 420,
+        "linewidths": 2.5,
+    }
     drawn = nx.draw_networkx_nodes(club, place, list(LABELS), ax=ax, **labelled, **shades)
-    nx.draw_networkx_nodes(club, place, wrong, ax=ax, node_size=720, node_color="none", edgecolors="k", linewidths=2.5)
+    nx.draw_networkx_nodes(
+        club, place, wrong, ax=ax, node_size=720, node_color="none", edgecolors="k", linewidths=2.5
+    )
     for sign in (False, True):  # white on what is dark
         names = {member: member for member in club if (abs(side[member]) > 0.6) == sign}
-        nx.draw_networkx_labels(club, place, names, ax=ax, font_size=9, font_color="w" if sign else "k")
+        nx.draw_networkx_labels(
+            club, place, names, ax=ax, font_size=9, font_color="w" if sign else "k"
+        )
     bar = figure.colorbar(drawn, ax=ax, shrink=0.6, ticks=[-1, 0, 1])
     bar.ax.set_yticklabels(["the Officer", "undecided", "Mr. Hi"])
     ax.set_title(
-        f"{len(club) - len(wrong)} of {len(club)} members on the side they took; squares were told, a ring is wrong"
+        f"{len(club) - len(wrong)} of {len(club)} members on the side they took; squares were "
+        "told, a ring is wrong"
     )
     ax.axis("off")
     return figure

@@ -1,11 +1,13 @@
-"""An image, the vertices of a graph and a dense population in one state, which come to rest together.
+"""An image, the vertices of a graph and a dense population in one state, which come to rest
+together.
 
     python examples/mixed.py               # a summary, a table and mixed.png, in seconds
 
-Each part has the wiring that suits it: a convolution from the image to its map, the links of a small world around a
-ring, all to all in the hidden population. Map and ring meet in `hidden` alone, both ways, and it gives the answer. No
-coupling is trained. The parts hear each other all the same: with another image the ring rests elsewhere, and with the
-ring held elsewhere so does the map. Where `hidden` is silent, neither happens.
+Each part has the wiring that suits it: a convolution from the image to its map, the links of a
+small world around a ring, all to all in the hidden population. Map and ring meet in `hidden` alone,
+both ways, and it gives the answer. No coupling is trained. The parts hear each other all the same:
+with another image the ring rests elsewhere, and with the ring held elsewhere so does the map. Where
+`hidden` is silent, neither happens.
 
 Source: D. J. Watts and S. H. Strogatz, Nature 393, 440 (1998), the small world.
 """
@@ -62,8 +64,12 @@ def build(topology: dx.Topology, ring: nx.DiGraph) -> dx.Network:
     return dx.Network(topology, couplings, activations, key=jax.random.key(0))
 
 
-def rest(network: dx.Network, start: dx.GraphState, hold_ring: bool = False, silence=()) -> dx.Solution:
-    held = {"ring": np.full(VERTICES, hold_ring)}  # as a mask: held or free, it is one compiled relaxation
+def rest(
+    network: dx.Network, start: dx.GraphState, hold_ring: bool = False, silence=()
+) -> dx.Solution:
+    held = {
+        "ring": np.full(VERTICES, hold_ring)
+    }  # as a mask: held or free, it is one compiled relaxation
     return dx.relax(network, start, clamp=held, silence=silence, max_steps=200)
 
 
@@ -73,13 +79,18 @@ def share_moved(a: dx.GraphState, b: dx.GraphState) -> str:
 
 
 def table(network: dx.Network, start: dx.GraphState) -> str:
-    """Which units rest elsewhere where every sample is given the image, or the ring, of the sample before it."""
+    """Which units rest elsewhere where every sample is given the image, or the ring, of the sample
+    before it.
+    """
     lines = [f"{'units that rest elsewhere':<36}" + "".join(f"{part:>8}" for part in PARTS)]
     image = start.replace_val("image", np.roll(start["image"], 1, axis=0))
     found = rest(network, start).state["ring"]
     ring, other = (start.replace_val("ring", np.roll(found, shift, axis=0)) for shift in (0, 1))
     for voice, silence in {"": (), ", hidden silent": ("hidden",)}.items():
-        for name, *starts, hold in ("another image", start, image, False), ("another ring, held", ring, other, True):
+        for name, *starts, hold in (
+            ("another image", start, image, False),
+            ("another ring, held", ring, other, True),
+        ):
             ends = (rest(network, begin, hold, silence).state for begin in starts)
             lines.append(f"{name + voice:<36}" + share_moved(*ends))
     return "\n".join(lines)
@@ -107,7 +118,13 @@ def picture(ring: nx.DiGraph, state: dx.GraphState, samples: int = 4) -> plt.Fig
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_color("0.6")
-    titles = ("image", "map, 4 channels", "hidden, 64 units", f"ring, {VERTICES} vertices", "answer, 6 units")
+    titles = (
+        "image",
+        "map, 4 channels",
+        "hidden, 64 units",
+        f"ring, {VERTICES} vertices",
+        "answer, 6 units",
+    )
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=11)
     figure.suptitle("four samples at rest, one state: purple is +1, white 0, orange -1")
@@ -127,7 +144,10 @@ def main(arguments: list[str] | None = None):
     print(topology.summary(), end="\n\n")
     for name, array in solution.state.arrays.items():
         print(f"{name:<16}{array.shape}")
-    print(f"\nsettled {solution.settled.sum()} of {len(images)}, in {solution.steps.mean():.1f} passes\n")
+    print(
+        f"\nsettled {solution.settled.sum()} of {len(images)}, in {solution.steps.mean():.1f} "
+        "passes\n"
+    )
     print(table(network, start))
     picture(ring, solution.state).savefig("mixed.png", dpi=150)
     print("drawn in mixed.png")

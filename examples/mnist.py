@@ -1,11 +1,13 @@
-"""MNIST and its like, from files of your own: features that stay random, hidden units and a read-out that learn.
+"""MNIST and its like, from files of your own: features that stay random, hidden units and a
+read-out that learn.
 
-    python examples/mnist.py FOLDER                          # the four files train-images-idx3-ubyte, ...
-    python examples/mnist.py FILE.npz --checkpoint run       # x_train, y_train, x_test, y_test; resumes from `run`
+    python examples/mnist.py FOLDER                     # train-images-idx3-ubyte and three more
+    python examples/mnist.py FILE.npz --checkpoint run  # x_train, ..., y_test; resumes from `run`
 
-Nothing is downloaded. The network is that of `digits.py` for larger images: a convolution of random weights to sign
-units, means over windows, a hidden layer and the label, which comes to rest three times a batch (free, clamped,
-released). Prints scores on the test images after every epoch and saves mnist.png, scores over epochs.
+Nothing is downloaded. The network is that of `digits.py` for larger images: a convolution of random
+weights to sign units, means over windows, a hidden layer and the label, which comes to rest three
+times a batch (free, clamped, released). Prints scores on the test images after every epoch and
+saves mnist.png, scores over epochs.
 """
 
 import argparse
@@ -32,13 +34,19 @@ RULES = {"forward": dx.perceptron(margin=0.5), "readout": dx.perceptron(margin=1
 
 
 def load(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Training images and labels, test images and labels; images `(n, rows, columns, 1)` in [-1, 1]."""
+    """Training images and labels, test images and labels; images `(n, rows, columns, 1)` in [-1,
+    1].
+    """
     images = dx.learning.load_npz(path) if Path(path).is_file() else dx.learning.load_idx(path)
-    x_train, x_test = (part[..., None].astype(np.float32) / 127.5 - 1 for part in (images.x_train, images.x_test))
+    x_train, x_test = (
+        part[..., None].astype(np.float32) / 127.5 - 1 for part in (images.x_train, images.x_test)
+    )
     return x_train, images.y_train, x_test, images.y_test
 
 
-def build(rows: int, columns: int, classes: int, channels: int = 64, units: int = 500) -> dx.Network:
+def build(
+    rows: int, columns: int, classes: int, channels: int = 64, units: int = 500
+) -> dx.Network:
     half = (math.ceil(rows / 2), math.ceil(columns / 2))
     g = nx.DiGraph()
     g.add_node("image", shape=(rows, columns, 1))
@@ -71,10 +79,16 @@ def twice_the_mean(units, axis: int):
 
 
 def descent(steps: int) -> optax.GradientTransformation:
-    """Plain descent at falling rates; the read-out decays, to follow hidden units that still change."""
-    readout = optax.chain(optax.add_decayed_weights(0.002), optax.sgd(optax.cosine_decay_schedule(1.0, steps, 0.02)))
+    """Plain descent at falling rates; the read-out decays, to follow hidden units that still
+    change.
+    """
+    readout = optax.chain(
+        optax.add_decayed_weights(0.002), optax.sgd(optax.cosine_decay_schedule(1.0, steps, 0.02))
+    )
     forward = optax.sgd(optax.cosine_decay_schedule(0.03, steps))
-    return optax.multi_transform({"readout": readout, "forward": forward}, lambda params: params.labels())
+    return optax.multi_transform(
+        {"readout": readout, "forward": forward}, lambda params: params.labels()
+    )
 
 
 def main(arguments: list[str] | None = None):
@@ -101,14 +115,18 @@ def main(arguments: list[str] | None = None):
         validation=(x_test, dx.one_vs_all(y_test, classes)),
         callbacks=[lambda network, history: print(f"epoch {len(history)}: {report(history[-1])}")],
         checkpoint=options.checkpoint,
-        may_differ=["optimiser"],  # the rates fall over all epochs: with more of them they fall more slowly
+        may_differ=[
+            "optimiser"
+        ],  # the rates fall over all epochs: with more of them they fall more slowly
     )
     history.plot().savefig("mnist.png", dpi=150)
     print("drawn in mnist.png")
 
 
 def report(row: dict[str, float]) -> str:
-    return ", ".join(f"{name} {row[f'validation {name}']:.4f}" for name in ("accuracy", "settled", "steps"))
+    return ", ".join(
+        f"{name} {row[f'validation {name}']:.4f}" for name in ("accuracy", "settled", "steps")
+    )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""What lets an asymmetric network settle: units that hear themselves, or namesakes in other modules.
+"""What lets an asymmetric network settle: units that hear themselves, or namesakes in other
+modules.
 
     python examples/settling.py            # a table and settling.png, in about half a minute
     python examples/settling.py --small    # smaller networks at four strengths, in seconds
 
-Sign units with random asymmetric couplings of size 1/√n wander for a time that grows exponentially with their number.
-Two additions bring them to rest, both excitatory and sparse, one link for each unit:
+Sign units with random asymmetric couplings of size 1/√n wander for a time that grows exponentially
+with their number. Two additions bring them to rest, both excitatory and sparse, one link for each
+unit:
 
 - *self-coupling*: one population, in which each unit also hears itself with some strength;
-- *links*: a chain of three modules without self-coupling, in which each unit also hears, with that strength, the units
-  of its number in the modules next to its own.
+- *links*: a chain of three modules without self-coupling, in which each unit also hears, with that
+  strength, the units of its number in the modules next to its own.
 
-For both the table says which share of random starts comes to rest, falls into a cycle, or still moves after the last
-pass, and how many passes it takes to rest. Self-coupling works sooner: links hold a unit only once its namesakes agree.
+For both the table says which share of random starts comes to rest, falls into a cycle, or still
+moves after the last pass, and how many passes it takes to rest. Self-coupling works sooner: links
+hold a unit only once its namesakes agree.
 
 Source: D. Badalotti, C. Baldassi, M. Mézard, M. Scardecchia and R. Zecchina, arXiv:2509.05041.
 """
@@ -32,7 +35,9 @@ PASSES = 300
 
 
 class Fate(NamedTuple):
-    """What becomes of random starts: shares, and the mean passes to rest; one number each, or arrays over strengths."""
+    """What becomes of random starts: shares, and the mean passes to rest; one number each, or
+    arrays over strengths.
+    """
 
     rest: Any
     cycle: Any
@@ -42,26 +47,38 @@ class Fate(NamedTuple):
 
 def one_population(n: int, strength: float, seed: int) -> dx.Network:
     topology = dx.Topology(dx.topologies.hopfield(n))
-    return dx.Network(topology, {"recurrent": dx.dense(self_coupling=strength)}, dx.sign, key=jax.random.key(seed))
+    return dx.Network(
+        topology, {"recurrent": dx.dense(self_coupling=strength)}, dx.sign, key=jax.random.key(seed)
+    )
 
 
 def three_modules(n: int, strength: float, seed: int) -> dx.Network:
     topology = dx.Topology(dx.topologies.modular(3, units=n))
-    couplings = {"recurrent": dx.dense(self_coupling=0.0), "between": dx.scale(strength, fixed=True)}
+    couplings = {
+        "recurrent": dx.dense(self_coupling=0.0),
+        "between": dx.scale(strength, fixed=True),
+    }
     return dx.Network(topology, couplings, dx.sign, key=jax.random.key(seed))
 
 
 def relax(network: dx.Network, starts: int, seed: int) -> dx.Solution:
-    """From random states; modules take turns, since two that move at once may trade places for ever."""
+    """From random states; modules take turns, since two that move at once may trade places for
+    ever.
+    """
     rng = np.random.default_rng(seed)
     topology = network.topology
-    units = {node: rng.choice(np.float32([-1, 1]), (starts, *topology.shape(node))) for node in topology.nodes}
+    units = {
+        node: rng.choice(np.float32([-1, 1]), (starts, *topology.shape(node)))
+        for node in topology.nodes
+    }
     start = dx.GraphState(topology).init(units)
     return dx.relax(network, start, schedule=dx.node_by_node(), max_steps=PASSES)
 
 
 def fate(build, n: int, strength: float, networks: int, starts: int) -> Fate:
-    """Over several networks; those of all strengths are compiled once, for a strength is a number in the network."""
+    """Over several networks; those of all strengths are compiled once, for a strength is a number
+    in the network.
+    """
     solutions = [relax(build(n, strength, seed), starts, seed) for seed in range(networks)]
     settled = np.concatenate([solution.settled for solution in solutions])
     period = np.concatenate([solution.period for solution in solutions])
@@ -76,7 +93,9 @@ def table(strengths: np.ndarray, fates: dict[str, Fate]) -> str:
     lines.append(f"{'strength':>8}" + "".join(f"{name:>8}" for name in names) * len(fates))
     for i, strength in enumerate(strengths):
         cells = [(field[i] for field in found) for found in fates.values()]
-        shares = ("{:>8.3f}{:>8.3f}{:>8.3f}{:>8.1f}".format(*row).replace("nan", "  -") for row in cells)
+        shares = (
+            "{:>8.3f}{:>8.3f}{:>8.3f}{:>8.1f}".format(*row).replace("nan", "  -") for row in cells
+        )
         lines.append(f"{strength:>8.1f}" + "".join(shares))
     return "\n".join(lines)
 
@@ -87,10 +106,17 @@ def picture(strengths: np.ndarray, fates: dict[str, Fate], n: int) -> plt.Figure
     figure, axes = plt.subplots(2, len(fates), sharex=True, sharey="row", **size)
     titles = (f"self-coupling, one population of {n}", f"links, three modules of {n}")
     for (shares, passes), found, title in zip(axes.T, fates.values(), titles, strict=True):
-        colours, labels = ("#2a788e", "#a5c8d1", "#eeeae2"), ("at rest", "in a cycle", f"moving after {PASSES} passes")
-        shares.stackplot(strengths, found.rest, found.cycle, found.moving, colors=colours, labels=labels)
+        colours, labels = (
+            ("#2a788e", "#a5c8d1", "#eeeae2"),
+            ("at rest", "in a cycle", f"moving after {PASSES} passes"),
+        )
+        shares.stackplot(
+            strengths, found.rest, found.cycle, found.moving, colors=colours, labels=labels
+        )
         shares.set(title=title, ylim=(0, 1), xlim=(strengths[0], strengths[-1]))
-        passes.semilogy(strengths, found.passes, "o-", color=colours[0], markersize=4, clip_on=False)
+        passes.semilogy(
+            strengths, found.passes, "o-", color=colours[0], markersize=4, clip_on=False
+        )
         passes.set(xlabel="strength of the excitatory coupling", ylim=(1, PASSES), xticks=range(4))
         passes.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("share of random starts")

@@ -1,14 +1,18 @@
-"""Strict from the first import: types and shapes are checked at run time, and so is dtype promotion."""
+"""Strict from the first import: types and shapes are checked at run time, and so is dtype
+promotion."""
 
 import os
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+)
 
 import jax
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# most of the time goes into compiling tiny programs; `make test-slow` runs everything optimised as well
+# most of the time goes into compiling tiny programs; `make test-slow` runs everything optimised as
+# well
 jax.config.update("jax_disable_most_optimizations", "DARNAX_TEST_OPTIMISED" not in os.environ)
 hook = install_import_hook("darnax", "beartype.beartype")
 import darnax  # noqa: E402, F401

@@ -1,4 +1,5 @@
-"""A table of small awkward networks, and the dynamics once more as a plain loop that a reader can check by eye."""
+"""A table of small awkward networks, and the dynamics once more as a plain loop that a reader can
+check by eye."""
 
 import functools
 import math
@@ -31,14 +32,19 @@ class Case:
     def network(self) -> dx.Network:
         topology = dx.Topology(self.graph())
         couplings = {"edge": dx.dense(), "loop": dx.dense(self_coupling=0.75)} | self.couplings
-        couplings = {kind: factory for kind, factory in couplings.items() if kind in topology.edge_kinds}
+        couplings = {
+            kind: factory for kind, factory in couplings.items() if kind in topology.edge_kinds
+        }
         activations = dx.sign if self.activations is None else self.activations
-        network = dx.Network(topology, couplings, activations, biases=self.biases, key=jax.random.key(0))
+        network = dx.Network(
+            topology, couplings, activations, biases=self.biases, key=jax.random.key(0)
+        )
         return coarse(network)
 
 
 def coarse(tree: Any) -> Any:
-    """Every weight rounded to a multiple of 1/64, so that sums of ±1 states are exact in any order."""
+    """Every weight rounded to a multiple of 1/64, so that sums of ±1 states are exact in any
+    order."""
 
     def rounded(leaf):
         return jnp.round(leaf * SIXTYFOUR) / SIXTYFOUR if eqx.is_inexact_array(leaf) else leaf
@@ -53,19 +59,29 @@ def random_state(topology: dx.Topology, batch: int, seed: int = 0) -> dx.GraphSt
     """±1 in every cell."""
     rng = np.random.default_rng(seed)
     state = dx.GraphState(topology, batch)
-    arrays = [rng.choice([-1.0, 1.0], size=array.shape).astype(array.dtype) for array in state.arrays.values()]
-    return state.replace(jax.tree.unflatten(jax.tree.structure(state.arrays), [jnp.asarray(a) for a in arrays]))
+    arrays = [
+        rng.choice([-1.0, 1.0], size=array.shape).astype(array.dtype)
+        for array in state.arrays.values()
+    ]
+    return state.replace(
+        jax.tree.unflatten(jax.tree.structure(state.arrays), [jnp.asarray(a) for a in arrays])
+    )
 
 
 def marked(graph: nx.DiGraph, **roles: Any) -> nx.DiGraph:
-    """The graph with the roles of nodes on the nodes, `inputs=[...]`, `outputs=[...]`, `held=[...]`."""
-    for role, nodes in zip(["input", "output", "held"], map(roles.get, ["inputs", "outputs", "held"]), strict=True):
+    """The graph with the roles of nodes on the nodes, `inputs=[...]`, `outputs=[...]`,
+    `held=[...]`."""
+    for role, nodes in zip(
+        ["input", "output", "held"], map(roles.get, ["inputs", "outputs", "held"]), strict=True
+    ):
         for place, node in enumerate(nodes or ()):
             graph.nodes[node].setdefault("role", {})[role] = place
     return graph
 
 
-def _graph(nodes: dict, edges: list, multi: bool = False, arrays: Any = None, **roles: Any) -> nx.DiGraph:
+def _graph(
+    nodes: dict, edges: list, multi: bool = False, arrays: Any = None, **roles: Any
+) -> nx.DiGraph:
     graph = nx.MultiDiGraph() if multi else nx.DiGraph()
     graph.graph.update({} if arrays is None else {"arrays": arrays})
     for name, given in nodes.items():
@@ -99,7 +115,9 @@ def _views():
 
 
 def _windows():
-    nodes: dict = {("patch", i): {"array": "line", "index": slice(i, i + 3), "kind": "patch"} for i in range(5)}
+    nodes: dict = {
+        ("patch", i): {"array": "line", "index": slice(i, i + 3), "kind": "patch"} for i in range(5)
+    }
     nodes["eye"] = {"array": "line", "index": slice(0, 2), "kind": "eye"}
     nodes |= {("feature", i): {"shape": 2, "kind": "feature"} for i in range(5)}
     edges: list = [(("patch", i), ("feature", i), {"tie": "look"}) for i in range(5)]
@@ -135,12 +153,18 @@ def _scalars():
     graph.add_nodes_from(range(12), shape=())
     marked(graph, inputs=[0, 3])
     rng = np.random.default_rng(0)
-    graph.add_edges_from((u, v, {"kind": "synapse", "weight": rng.integers(-64, 64) / 64}) for u, v in wiring.edges)
+    graph.add_edges_from(
+        (u, v, {"kind": "synapse", "weight": rng.integers(-64, 64) / 64}) for u, v in wiring.edges
+    )
     return graph
 
 
 def _small(dtype: str):
-    nodes = {"a": {"shape": 4, "dtype": dtype}, "b": {"shape": (2, 2), "dtype": dtype}, "c": {"shape": 3}}
+    nodes = {
+        "a": {"shape": 4, "dtype": dtype},
+        "b": {"shape": (2, 2), "dtype": dtype},
+        "c": {"shape": 3},
+    }
     return _graph(nodes, [("a", "b"), ("b", "a"), ("b", "b"), ("c", "a"), ("a", "c")], inputs=["c"])
 
 
@@ -176,7 +200,11 @@ CASES: dict[str, Case] = {
     "two components": Case(
         lambda: _graph(dict.fromkeys("abcd", 2), [("a", "b"), ("b", "a"), ("c", "d")], inputs=["c"])
     ),
-    "two shapes": Case(lambda: _graph({"a": 2, "b": (2, 2), "c": 2}, [("a", "b"), ("b", "c"), ("c", "c"), ("c", "b")])),
+    "two shapes": Case(
+        lambda: _graph(
+            {"a": 2, "b": (2, 2), "c": 2}, [("a", "b"), ("b", "c"), ("c", "c"), ("c", "b")]
+        )
+    ),
     "hub": Case(_hub, biases={"node": dx.bias(0.25)}),
     "views": Case(_views, biases={"node": dx.bias(jax.nn.initializers.normal())}),
     "windows": Case(
@@ -192,7 +220,8 @@ CASES: dict[str, Case] = {
     "bfloat16": Case(lambda: _small("bfloat16")),
     "chain": Case(
         lambda: dx.topologies.sequential([3, 4, 4, 4, 2]),
-        couplings={kind: dx.dense() for kind in ("forward", "backward")} | {"recurrent": dx.dense(self_coupling=1.0)},
+        couplings={kind: dx.dense() for kind in ("forward", "backward")}
+        | {"recurrent": dx.dense(self_coupling=1.0)},
     ),
     "both ends": Case(
         _views,
@@ -201,9 +230,14 @@ CASES: dict[str, Case] = {
     ),
     "both ends, tied": Case(
         _tied,
-        couplings={"edge": dx.edge_mlp(2, jax.nn.relu, gain=2.0), "loop": lambda s, r, key: Meeting(jnp.ones(()))},
+        couplings={
+            "edge": dx.edge_mlp(2, jax.nn.relu, gain=2.0),
+            "loop": lambda s, r, key: Meeting(jnp.ones(())),
+        },
     ),
-    "parts": Case(_parts, activations={"soft": dx.softmax, "plain": dx.tanh}, biases={"soft": dx.bias(0.5)}),
+    "parts": Case(
+        _parts, activations={"soft": dx.softmax, "plain": dx.tanh}, biases={"soft": dx.bias(0.5)}
+    ),
     "mixed": Case(
         _mixed,
         activations={"image": dx.tanh, "hidden": dx.leaky(0.5, dx.tanh), "soft": dx.softmax},
@@ -232,7 +266,12 @@ class Loop:
     def __init__(self, network, state, clamp=(), silence=(), kinds=None, drive=None):
         self.network, self.topology = network, network.topology
         self.arrays = {name: np.array(array, np.float32) for name, array in state.arrays.items()}
-        self.batch, self.silence, self.kinds, self.drive = state.batch_size, silence, kinds, drive or {}
+        self.batch, self.silence, self.kinds, self.drive = (
+            state.batch_size,
+            silence,
+            kinds,
+            drive or {},
+        )
         self.held = {name: np.zeros(array.shape, bool) for name, array in self.arrays.items()}
         clamp = clamp if isinstance(clamp, dict) else dict.fromkeys(clamp, True)
         for node, mask in (dict.fromkeys(self.topology.held, True) | clamp).items():
@@ -261,13 +300,18 @@ class Loop:
             if edge[1] in nodes:
                 coupling = self.network[edge]
                 for b in range(self.batch):
-                    ends = [jnp.asarray(self.view(old, end)[..., b]) for end in edge[: 1 + hears_receiver(coupling)]]
+                    ends = [
+                        jnp.asarray(self.view(old, end)[..., b])
+                        for end in edge[: 1 + hears_receiver(coupling)]
+                    ]
                     message = coupling(*ends)
                     self.view(fields, edge[1])[..., b] += np.asarray(message)
                 self.view(heard, edge[1])[...] = True
         for node in nodes:
             if node in self.drive:
-                value = np.broadcast_to(np.asarray(self.drive[node]), (self.batch, *self.topology.shape(node)))
+                value = np.broadcast_to(
+                    np.asarray(self.drive[node]), (self.batch, *self.topology.shape(node))
+                )
                 self.view(fields, node)[...] += np.moveaxis(value, 0, -1)
                 self.view(heard, node)[...] = True
         for by_array in self.network.biases.values():
@@ -278,7 +322,9 @@ class Loop:
             if kind not in self.network.activations:
                 continue
             for b in range(self.batch):
-                new = self.answer(kind, self.view(fields, node)[..., b], self.view(old, node)[..., b])
+                new = self.answer(
+                    kind, self.view(fields, node)[..., b], self.view(old, node)[..., b]
+                )
                 free = self.view(heard, node)[..., b] & ~self.view(self.held, node)[..., b]
                 if cells is not None:
                     free = free & self.view(cells, node)[..., b]
@@ -313,7 +359,9 @@ class Loop:
             mask = {name: np.zeros(array.shape[:-1], bool) for name, array in self.arrays.items()}
             place = self.topology.view(node)
             mask[place.array][place.index] = True
-            found |= {(place.array, tuple(map(int, cell))) for cell in np.argwhere(mask[place.array])}
+            found |= {
+                (place.array, tuple(map(int, cell))) for cell in np.argwhere(mask[place.array])
+            }
         return found
 
 
@@ -360,7 +408,9 @@ def loop_order(network, schedule_name):
 def colour(topology, whole):
     """A proper colouring of the blocks."""
     block = {node: i for i, members in enumerate(whole) for node in members}
-    graph = nx.Graph([(block[e[0]], block[e[1]]) for e in topology.edges if block[e[0]] != block[e[1]]])
+    graph = nx.Graph(
+        [(block[e[0]], block[e[1]]) for e in topology.edges if block[e[0]] != block[e[1]]]
+    )
     graph.add_nodes_from(block.values())
     return {node: nx.greedy_color(graph)[b] for node, b in block.items()}
 
@@ -390,13 +440,17 @@ def couplings_matrix(n: int, symmetric: bool, seed: int = 0) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
-def population(matrix: np.ndarray, activation: Any = dx.sign, self_coupling: float | None = None) -> dx.Network:
+def population(
+    matrix: np.ndarray, activation: Any = dx.sign, self_coupling: float | None = None
+) -> dx.Network:
     """One node of n units that send to each other by `matrix[receiver, sender]`."""
     graph = nx.DiGraph()
     graph.add_node("units", shape=len(matrix))
     graph.add_edge("units", "units", kind="recurrent")
     coupling = dx.dense(self_coupling=self_coupling)
-    network = dx.Network(dx.Topology(graph), {"recurrent": coupling}, activation, key=jax.random.key(0))
+    network = dx.Network(
+        dx.Topology(graph), {"recurrent": coupling}, activation, key=jax.random.key(0)
+    )
     module = eqx.tree_at(lambda m: m.weight, network["units", "units"], jnp.asarray(matrix))
     return network.replace_val(("units", "units"), module)
 
@@ -406,9 +460,12 @@ def scalars(matrix: np.ndarray, activation: Any = dx.sign) -> dx.Network:
     graph = nx.DiGraph()
     graph.add_nodes_from(range(len(matrix)), shape=())
     graph.add_edges_from(
-        (int(j), int(i), {"weight": float(matrix[i, j])}) for i, j in zip(*np.nonzero(matrix), strict=True)
+        (int(j), int(i), {"weight": float(matrix[i, j])})
+        for i, j in zip(*np.nonzero(matrix), strict=True)
     )
-    return dx.Network(dx.Topology(graph), {"edge": dx.scale(weight="weight")}, activation, key=jax.random.key(0))
+    return dx.Network(
+        dx.Topology(graph), {"edge": dx.scale(weight="weight")}, activation, key=jax.random.key(0)
+    )
 
 
 def start(network: dx.Network, values: np.ndarray) -> dx.GraphState:
@@ -432,7 +489,9 @@ def sample(tree: Any, i: int) -> Any:
 
 _compiled = [0]
 jax.monitoring.register_event_duration_secs_listener(
-    lambda event, *_, **__: _compiled.__setitem__(0, _compiled[0] + event.endswith("backend_compile_duration"))
+    lambda event, *_, **__: _compiled.__setitem__(
+        0, _compiled[0] + event.endswith("backend_compile_duration")
+    )
 )
 
 

@@ -17,10 +17,14 @@ def one_unit(weight, x, adjoint=None):
     g.add_node("s", shape=())
     g.add_edge("s", "s")
     network = dx.Network(dx.Topology(g), {"edge": dx.scale(1.0)}, dx.tanh, key=jax.random.key(0))
-    network = eqx.tree_at(lambda n: n.couplings["edge"][0].strength, network, jnp.reshape(weight, (1,)))
+    network = eqx.tree_at(
+        lambda n: n.couplings["edge"][0].strength, network, jnp.reshape(weight, (1,))
+    )
     state = dx.GraphState(network.topology)
     adjoint = dx.implicit() if adjoint is None else adjoint
-    return dx.relax(network, state, drive={"s": x}, tol=1e-7, max_steps=300, adjoint=adjoint).state["s"][0]
+    return dx.relax(network, state, drive={"s": x}, tol=1e-7, max_steps=300, adjoint=adjoint).state[
+        "s"
+    ][0]
 
 
 def closed_form(weight, x):
@@ -37,7 +41,11 @@ def test_derivatives_of_every_order_have_their_closed_form():
     x, weight = jnp.float32(0.3), jnp.float32(-0.7)
     first, second = closed_form(float(weight), 0.3)
     rest = lambda x: one_unit(weight, x)  # noqa: E731
-    for derivative in (jax.grad(rest), jax.jacfwd(rest), lambda x: jax.jvp(rest, (x,), (jnp.ones(()),))[1]):
+    for derivative in (
+        jax.grad(rest),
+        jax.jacfwd(rest),
+        lambda x: jax.jvp(rest, (x,), (jnp.ones(()),))[1],
+    ):
         np.testing.assert_allclose(derivative(x), first, rtol=1e-4)
     for derivative in (
         jax.grad(jax.grad(rest)),
@@ -48,7 +56,9 @@ def test_derivatives_of_every_order_have_their_closed_form():
         np.testing.assert_allclose(derivative(x), second, rtol=1e-3)
     third = jax.grad(jax.grad(jax.grad(rest)))(x)
     step = 1e-3
-    expected = (closed_form(float(weight), 0.3 + step)[1] - closed_form(float(weight), 0.3 - step)[1]) / (2 * step)
+    expected = (
+        closed_form(float(weight), 0.3 + step)[1] - closed_form(float(weight), 0.3 - step)[1]
+    ) / (2 * step)
     np.testing.assert_allclose(third, expected, rtol=1e-2)
 
 
@@ -56,19 +66,26 @@ def test_hessians_equal_those_through_every_pass():
     """Weights and inputs together, with held cells, beside the passes themselves."""
     topology = dx.Topology(dx.topologies.sequential([2, 3, 2]))
     kinds = dict.fromkeys(topology.edge_kinds, dx.dense(gain=0.4))
-    network = dx.Network(topology, kinds, dx.tanh, biases={"hidden": dx.bias(0.1)}, key=jax.random.key(1))
+    network = dx.Network(
+        topology, kinds, dx.tanh, biases={"hidden": dx.bias(0.1)}, key=jax.random.key(1)
+    )
     params, rest = dx.partition(network, dict.fromkeys(topology.edge_kinds, dx.hebbian()))
     leaves, structure = jax.tree.flatten(params)
 
     def loss(x, scale, adjoint):
-        network = eqx.combine(jax.tree.unflatten(structure, [leaf * scale for leaf in leaves]), rest)
+        network = eqx.combine(
+            jax.tree.unflatten(structure, [leaf * scale for leaf in leaves]), rest
+        )
         state = dx.GraphState(topology).init(x)
         mask = {1: jnp.array([True, False, False])}
         solution = dx.relax(network, state, clamp=mask, adjoint=adjoint, tol=1e-7, max_steps=60)
         return jnp.sum(solution.state.readout**3) + jnp.sum(solution.state[1])
 
     given = jnp.asarray([[0.3, -0.5]]), jnp.float32(1.0)
-    hessians = [jax.hessian(loss, argnums=(0, 1))(*given, adjoint) for adjoint in (dx.implicit(), dx.unrolled())]
+    hessians = [
+        jax.hessian(loss, argnums=(0, 1))(*given, adjoint)
+        for adjoint in (dx.implicit(), dx.unrolled())
+    ]
     for ours, theirs in zip(*map(jax.tree.leaves, hessians), strict=True):
         assert np.abs(theirs).max() > 1e-3
         np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-3)
@@ -80,9 +97,13 @@ def test_what_the_users_functions_close_over_has_derivatives():
 
     def loss(strength, adjoint):
         drive = {"units": lambda state: strength * (1 - state["units"])}
-        return jnp.sum(dx.relax(network, state, drive=drive, adjoint=adjoint, tol=1e-6).state["units"])
+        return jnp.sum(
+            dx.relax(network, state, drive=drive, adjoint=adjoint, tol=1e-6).state["units"]
+        )
 
-    slopes = [jax.grad(loss)(jnp.float32(0.3), adjoint) for adjoint in (dx.implicit(), dx.unrolled())]
+    slopes = [
+        jax.grad(loss)(jnp.float32(0.3), adjoint) for adjoint in (dx.implicit(), dx.unrolled())
+    ]
     np.testing.assert_allclose(*slopes, rtol=1e-4)
     assert abs(float(slopes[0])) > 1e-2
 
@@ -96,16 +117,24 @@ def test_a_lost_sample_does_not_spoil_the_derivatives_of_others():
         state = start(network, np.zeros((len(drive), 4), np.float32))
         state = state.replace_val("units", jnp.where(jnp.isfinite(drive), 0, jnp.nan))
         return jnp.sum(
-            jnp.nan_to_num(dx.relax(own, state, drive={"units": jnp.nan_to_num(drive, posinf=0)}).state["units"])
+            jnp.nan_to_num(
+                dx.relax(own, state, drive={"units": jnp.nan_to_num(drive, posinf=0)}).state[
+                    "units"
+                ]
+            )
         )
 
     weight = network.couplings["recurrent"][0].weight
     slope = jax.grad(loss)(weight, drive)
     assert jnp.isfinite(slope).all()
-    np.testing.assert_allclose(slope, jax.grad(loss)(weight, drive[jnp.array([0, 2])]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        slope, jax.grad(loss)(weight, drive[jnp.array([0, 2])]), rtol=1e-4, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize("dtypes", [("float32", "bfloat16"), ("float16", "float32"), ("bfloat16", "float16")], ids=str)
+@pytest.mark.parametrize(
+    "dtypes", [("float32", "bfloat16"), ("float16", "float32"), ("bfloat16", "float16")], ids=str
+)
 def test_nodes_of_several_dtypes(dtypes):
     g = nx.DiGraph()
     g.add_node("x", shape=3)
@@ -119,7 +148,9 @@ def test_nodes_of_several_dtypes(dtypes):
         solution = dx.relax(network, dx.GraphState(topology).init(x), adjoint=adjoint, tol=1e-2)
         return (solution.state["b"].astype(jnp.float32) ** 2).sum()
 
-    one, other = (jax.grad(loss)(jnp.ones((2, 3)), adjoint) for adjoint in (dx.unrolled(), dx.implicit()))
+    one, other = (
+        jax.grad(loss)(jnp.ones((2, 3)), adjoint) for adjoint in (dx.unrolled(), dx.implicit())
+    )
     np.testing.assert_allclose(one, other, atol=0.05 * float(jnp.abs(one).max()))
 
 
@@ -129,7 +160,13 @@ def test_gradients_under_64_bits():
         state = start(network, np.full((2, 4), 0.1, np.float32))
 
         def loss(drive, adjoint):
-            return dx.relax(network, state, drive={"units": drive}, adjoint=adjoint).state["units"].sum()
+            return (
+                dx.relax(network, state, drive={"units": drive}, adjoint=adjoint)
+                .state["units"]
+                .sum()
+            )
 
-        slopes = [jax.grad(loss)(jnp.full(4, 0.3), adjoint) for adjoint in (dx.implicit(), dx.unrolled())]
+        slopes = [
+            jax.grad(loss)(jnp.full(4, 0.3), adjoint) for adjoint in (dx.implicit(), dx.unrolled())
+        ]
         np.testing.assert_allclose(*slopes, rtol=1e-3)

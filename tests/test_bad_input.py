@@ -1,7 +1,8 @@
-"""Bad input to couplings, activations, schedules, networks and dynamics: every argument against every sort of value.
+"""Bad input to couplings, activations, schedules, networks and dynamics: every argument against
+every sort of value.
 
-What is wrong is refused where it is given, by an error that names the argument, says what came and what to do. A row
-names the values that are right; all others must be refused.
+What is wrong is refused where it is given, by an error that names the argument, says what came and
+what to do. A row names the values that are right; all others must be refused.
 """
 
 import re
@@ -48,8 +49,15 @@ STATE = dx.GraphState(TOPOLOGY).init(jnp.ones((2, 3)))
 
 
 def network(**given):
-    given = {"topology": TOPOLOGY, "couplings": COUPLINGS, "activations": dx.tanh, "key": KEY} | given
-    return dx.Network(given.pop("topology"), given.pop("couplings"), given.pop("activations"), **given)
+    given = {
+        "topology": TOPOLOGY,
+        "couplings": COUPLINGS,
+        "activations": dx.tanh,
+        "key": KEY,
+    } | given
+    return dx.Network(
+        given.pop("topology"), given.pop("couplings"), given.pop("activations"), **given
+    )
 
 
 def scheduled(make):
@@ -73,7 +81,11 @@ CALLS = {
     "conv padding": (lambda v: dx.conv(3, padding=v), "`padding`", COUNTS | {"zero"}),
     "conv gain": (lambda v: dx.conv(3, gain=v), "`gain`", NUMBERS),
     "conv_transpose kernel": (dx.conv_transpose, "`kernel`", COUNTS | {"list"}),
-    "conv_transpose padding": (lambda v: dx.conv_transpose(3, padding=v), "`padding`", COUNTS | {"zero"}),
+    "conv_transpose padding": (
+        lambda v: dx.conv_transpose(3, padding=v),
+        "`padding`",
+        COUNTS | {"zero"},
+    ),
     "pool window": (dx.pool, "`window`", COUNTS | {"list"}),
     "pool stride": (lambda v: dx.pool(2, v), "`stride`", COUNTS | {"list", "None"}),
     "pool reduce": (lambda v: dx.pool(2, reduce=v), "`reduce`", FUNCTIONS),
@@ -91,15 +103,35 @@ CALLS = {
     "glauber temperature": (dx.glauber, "`temperature`", NUMBERS - {"negative"}),
     "elementwise fn": (dx.elementwise, "`fn`", FUNCTIONS),
     "asynchronous fraction": (dx.asynchronous, "`fraction`", set()),
-    "node_by_node order": (scheduled(dx.node_by_node), "`schedule`|`order`", {"None", "list", "generator"}),
-    "unit_by_unit order": (scheduled(dx.unit_by_unit), "`schedule`|`order`", {"None", "list", "generator"}),
+    "node_by_node order": (
+        scheduled(dx.node_by_node),
+        "`schedule`|`order`",
+        {"None", "list", "generator"},
+    ),
+    "unit_by_unit order": (
+        scheduled(dx.unit_by_unit),
+        "`schedule`|`order`",
+        {"None", "list", "generator"},
+    ),
     "groups members": (scheduled(dx.groups), "`schedule`|`members", set()),
-    "one of groups": (scheduled(lambda v: dx.groups([v])), "`schedule`|`members", {"list", "generator"}),
+    "one of groups": (
+        scheduled(lambda v: dx.groups([v])),
+        "`schedule`|`members",
+        {"list", "generator"},
+    ),
     "coloured colours": (scheduled(dx.coloured), "`schedule`|`colours`", {"None"}),
-    "one of colours": (scheduled(lambda v: dx.coloured({1: v, 2: 1})), "`schedule`|`colours", COUNTS | {"zero"}),
+    "one of colours": (
+        scheduled(lambda v: dx.coloured({1: v, 2: 1})),
+        "`schedule`|`colours",
+        COUNTS | {"zero"},
+    ),
     "Network topology": (lambda v: network(topology=v), "`topology`", set()),
     "Network couplings": (lambda v: network(couplings=v), "`couplings`", set()),
-    "one of couplings": (lambda v: network(couplings=COUPLINGS | {"forward": v}), r"`couplings\['forward'\]`", set()),
+    "one of couplings": (
+        lambda v: network(couplings=COUPLINGS | {"forward": v}),
+        r"`couplings\['forward'\]`",
+        set(),
+    ),
     "Network activations": (lambda v: network(activations=v), "`activations", set()),
     "one of activations": (
         lambda v: network(activations={"hidden": v, "output": dx.tanh}),
@@ -121,7 +153,11 @@ CALLS = {
     "relax tol": (called(dx.relax, "tol"), "`tol`", NUMBERS - {"negative"}),
     "relax adjoint": (called(dx.relax, "adjoint"), "`adjoint`", set()),
     "rollout steps": (lambda v: dx.rollout(NETWORK, STATE, v), "`steps`", {"int", "zero"}),
-    "rollout observe": (lambda v: dx.rollout(NETWORK, STATE, 2, observe=v), "`observe`", FUNCTIONS | {"None"}),
+    "rollout observe": (
+        lambda v: dx.rollout(NETWORK, STATE, 2, observe=v),
+        "`observe`",
+        FUNCTIONS | {"None"},
+    ),
     "a mask": (lambda v: dx.step(NETWORK, STATE, clamp={1: v}), "`clamp`", {"bool"}),
     "a drive": (lambda v: dx.step(NETWORK, STATE, drive={1: v}), "`drive`", {"class"}),
 }
@@ -159,7 +195,16 @@ def test_every_argument_refuses_every_wrong_value(row):
 def test_right_values_are_taken():
     """The rows above are about values: those that they call right make what is wanted."""
     for row, (call, _, right) in CALLS.items():
-        if row.split()[0] in ("step", "relax", "rollout", "node_by_node", "unit_by_unit", "one", "coloured", "a"):
+        if row.split()[0] in (
+            "step",
+            "relax",
+            "rollout",
+            "node_by_node",
+            "unit_by_unit",
+            "one",
+            "coloured",
+            "a",
+        ):
             continue  # tested where their meaning is
         for value in right:
             call(VALUES[value]())
@@ -170,12 +215,24 @@ SLIPS = {
         lambda: network(couplings=COUPLINGS | {"forward": dx.dense}),
         r"call it, as in dx\.dense\(\.\.\.\)",
     ),
-    "relay not called": (lambda: network(couplings=COUPLINGS | {"forward": dx.relay}), r"dx\.relay\("),
+    "relay not called": (
+        lambda: network(couplings=COUPLINGS | {"forward": dx.relay}),
+        r"dx\.relay\(",
+    ),
     "leaky not called": (lambda: network(activations=dx.leaky), r"dx\.leaky\("),
-    "glauber not called": (lambda: network(activations={"hidden": dx.glauber, "output": dx.tanh}), r"dx\.glauber\("),
+    "glauber not called": (
+        lambda: network(activations={"hidden": dx.glauber, "output": dx.tanh}),
+        r"dx\.glauber\(",
+    ),
     "bias not called": (lambda: network(biases={"hidden": dx.bias}), r"dx\.bias\("),
-    "schedule not called": (lambda: dx.step(NETWORK, STATE, schedule=dx.synchronous), r"dx\.synchronous\("),
-    "adjoint not called": (lambda: dx.relax(NETWORK, STATE, adjoint=dx.implicit), r"dx\.implicit\("),
+    "schedule not called": (
+        lambda: dx.step(NETWORK, STATE, schedule=dx.synchronous),
+        r"dx\.synchronous\(",
+    ),
+    "adjoint not called": (
+        lambda: dx.relax(NETWORK, STATE, adjoint=dx.implicit),
+        r"dx\.implicit\(",
+    ),
     "steps of relax": (lambda: dx.relax(NETWORK, STATE, steps=5), "`max_steps`"),
     "tolerance of relax": (lambda: dx.relax(NETWORK, STATE, tolerance=1e-3), "`tol`"),
     "max_steps of rollout": (lambda: dx.rollout(NETWORK, STATE, max_steps=3), "`steps`"),
@@ -184,15 +241,24 @@ SLIPS = {
         lambda: dx.step(NETWORK, STATE, drive={0: jnp.ones(3)}),
         "`drive` would move nodes 0.*held",
     ),
-    "a mask of numbers": (lambda: dx.step(NETWORK, STATE, clamp={1: jnp.ones(4)}), "`clamp` takes masks of bool"),
+    "a mask of numbers": (
+        lambda: dx.step(NETWORK, STATE, clamp={1: jnp.ones(4)}),
+        "`clamp` takes masks of bool",
+    ),
     "a complex drive": (lambda: dx.step(NETWORK, STATE, drive={1: np.ones(4) * 1j}), "is real"),
-    "a drive of another shape": (lambda: dx.step(NETWORK, STATE, drive={1: jnp.ones(5)}), r"shape \(4,\) or \(2, 4\)"),
+    "a drive of another shape": (
+        lambda: dx.step(NETWORK, STATE, drive={1: jnp.ones(5)}),
+        r"shape \(4,\) or \(2, 4\)",
+    ),
     "a drive that is infinite in float32": (
         lambda: dx.step(NETWORK, STATE, drive={1: np.full(4, 1e39)}),
         "infinite as float32",
     ),
     "a gain that is infinite in float32": (lambda: dx.dense(1e39), "`gain` is a finite number"),
-    "a factory called without a key": (lambda: dx.dense()((3,), (4,)), "`key` is missing: this coupling draws"),
+    "a factory called without a key": (
+        lambda: dx.dense()((3,), (4,)),
+        "`key` is missing: this coupling draws",
+    ),
     "temperatures": (lambda: dx.glauber(jnp.ones(3)), "`temperature` is a finite number"),
     "a matrix that no memory holds": (
         lambda: dx.dense()((500, 500), (500_000, 50), KEY),
@@ -210,12 +276,15 @@ def test_slips_get_the_fix(slip):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize(
-    "coupling", [dx.scale(weight="weight"), dx.scale(weight="weight", fixed=True), dx.dense(factor="weight")]
+    "coupling",
+    [dx.scale(weight="weight"), dx.scale(weight="weight", fixed=True), dx.dense(factor="weight")],
 )
 def test_numbers_on_edges_that_are_not_finite_are_refused_where_they_are_read(value, coupling):
     graph = nx.DiGraph([("a", "b", {"weight": 1.0}), ("b", "a", {"weight": value})])
     nx.set_node_attributes(graph, 2, "shape")
-    with pytest.raises(ValueError, match=r"'weight' is not finite on \('b', 'a'\); give a finite number"):
+    with pytest.raises(
+        ValueError, match=r"'weight' is not finite on \('b', 'a'\); give a finite number"
+    ):
         dx.Network(dx.Topology(graph), {"edge": coupling}, dx.identity, key=KEY)
 
 
@@ -229,7 +298,9 @@ def test_numbers_on_edges_that_no_coupling_reads_are_spoken_about():
     assert any(
         "edge attribute 'delay' on ('a', 'b') is read by no coupling" in word for word in words
     )  # 1 says nothing
-    assert any("edge attribute 'weight' on ('b', 'a') is read by no coupling" in word for word in words)
+    assert any(
+        "edge attribute 'weight' on ('b', 'a') is read by no coupling" in word for word in words
+    )
 
 
 def test_numbers_that_a_factory_of_the_user_reads_are_read():

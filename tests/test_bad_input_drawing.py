@@ -1,7 +1,7 @@
 """Bad input to topologies, states and wirings: nothing is silent, raw or late.
 
-A row of the table is an argument, a sort of error, the words that tell what is wrong and what to do, and values that
-are refused. Every value is a test.
+A row of the table is an argument, a sort of error, the words that tell what is wrong and what to
+do, and values that are refused. Every value is a test.
 """
 
 import copy
@@ -51,8 +51,31 @@ VALUES = {
     "cells": lambda: (2**16, 2**16),
     "graph": lambda: nx.path_graph(3),
 }
-ODD = ["None", "text", "NaN", "dict", "generator", "array", "class", "function", "object", "complex"]
-SHAPES = [*ODD, "digit", "bytes", "half", "True", "nested", "scalar array", "JAX", "masked", "fractions", "graph"]
+ODD = [
+    "None",
+    "text",
+    "NaN",
+    "dict",
+    "generator",
+    "array",
+    "class",
+    "function",
+    "object",
+    "complex",
+]
+SHAPES = [
+    *ODD,
+    "digit",
+    "bytes",
+    "half",
+    "True",
+    "nested",
+    "scalar array",
+    "JAX",
+    "masked",
+    "fractions",
+    "graph",
+]
 RANGES = ["negative", "zero", "below", "huge", "axes", "cells"]
 FLAGS = [*ODD, "zero", "one", "digit", "list", "empty", "JAX"]
 
@@ -95,7 +118,9 @@ def other_arrays(value):
 
 
 def other_nodes(value):
-    return STATE.from_graphs_tuple("recurrent", STATE.graphs_tuple("recurrent")._replace(nodes=value))
+    return STATE.from_graphs_tuple(
+        "recurrent", STATE.graphs_tuple("recurrent")._replace(nodes=value)
+    )
 
 
 BOTH = (TypeError, ValueError)
@@ -258,7 +283,19 @@ for name, state in (("graph", STATE), ("list", LIST)):
         "replace_val": lambda v, s=state: s.replace_val(0, v),
         "replace": lambda v, s=state: s.replace(v),
     }.items():
-        values = [*ODD, "digit", "bytes", "one", "nested", "empty", "set", "JAX", "masked", "objects", "scalar array"]
+        values = [
+            *ODD,
+            "digit",
+            "bytes",
+            "one",
+            "nested",
+            "empty",
+            "set",
+            "JAX",
+            "masked",
+            "objects",
+            "scalar array",
+        ]
         if method == "init y":
             values = [value for value in values if value not in ("None", "array")]
         words = "(`[xy]`|`value).*(give|reshape|fill|add|use|names|convert)"

@@ -1,8 +1,8 @@
-# ruff: noqa: E501 (a row of the table is a line)
-"""Bad input to everything about learning: refused where it comes in, with what holds, what came and what to do.
+"""Bad input to everything about learning: refused where it comes in, with what holds, what came and
+what to do.
 
-Every row is a call, the error that it raises, and words of its message. Calls of `fit` have a callback that fails, so
-that what is refused only after an epoch is found out.
+Every row is a call, the error that it raises, and words of its message. Calls of `fit` have a
+callback that fails, so that what is refused only after an epoch is found out.
 """
 
 import gzip
@@ -41,7 +41,9 @@ def chain(inputs=("x",), outputs=("y",)):
 NETWORK = chain()
 SILENT = chain(outputs=())
 STATE = dx.GraphState(NETWORK.topology).init(np.ones((6, 4), np.float32))
-OTHER = dx.GraphState(dx.Topology(dx.topologies.sequential([2, 2]))).init(np.ones((6, 2), np.float32))
+OTHER = dx.GraphState(dx.Topology(dx.topologies.sequential([2, 2]))).init(
+    np.ones((6, 2), np.float32)
+)
 X, Y = np.ones((6, 4), np.float32), np.ones((6, 3), np.float32)
 RULES = {"in": dx.perceptron(0.5)}
 LEARNING = dx.DynamicalLearning(RULES)
@@ -74,7 +76,9 @@ def predict(**given):
 
 
 def updates(rules=None, **given):
-    return dx.local_updates(**{"network": NETWORK, "state": STATE, "rules": RULES if rules is None else rules} | given)
+    return dx.local_updates(
+        **{"network": NETWORK, "state": STATE, "rules": RULES if rules is None else rules} | given
+    )
 
 
 def returning(value):
@@ -354,7 +358,9 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "error", "words"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+@pytest.mark.parametrize(
+    ("call", "error", "words"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
+)
 def test_refused_with_words(call, error, words):
     pyplot.switch_backend("Agg")
     with pytest.raises(error) as raised:
@@ -369,13 +375,28 @@ def test_the_table_is_long_and_its_rows_differ():
 
 
 def test_files_of_images_that_do_not_belong_together(tmp_path: Path):
-    np.savez(tmp_path / "pair.npz", x_train=np.ones((3, 2)), y_train=np.ones(2), x_test=np.ones(1), y_test=np.ones(1))
-    with pytest.raises(ValueError, match=r"holds one label an image, but there are images \(3, 2\) with labels \(2,\)"):
+    np.savez(
+        tmp_path / "pair.npz",
+        x_train=np.ones((3, 2)),
+        y_train=np.ones(2),
+        x_test=np.ones(1),
+        y_test=np.ones(1),
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"holds one label an image, but there are images \(3, 2\) with labels \(2,\)",
+    ):
         load_npz(tmp_path / "pair.npz")
     np.save(tmp_path / "one.npy", np.ones(3))
-    with pytest.raises(ValueError, match=r"is not an .npz of plain arrays: it holds one array without a name"):
+    with pytest.raises(
+        ValueError, match=r"is not an .npz of plain arrays: it holds one array without a name"
+    ):
         load_npz(tmp_path / "one.npy")
-    for data in (b"text", gzip.compress(b"\0" * 100)[:-9], gzip.compress(b"\0" * 100)[:30] + b"xxxx"):
+    for data in (
+        b"text",
+        gzip.compress(b"\0" * 100)[:-9],
+        gzip.compress(b"\0" * 100)[:30] + b"xxxx",
+    ):
         (tmp_path / (PARTS[0] + ".gz")).write_bytes(data)
         with pytest.raises(ValueError, match=r"cannot be read as an IDX file"):
             read_idx(tmp_path / (PARTS[0] + ".gz"))
@@ -397,7 +418,17 @@ def test_nodes_with_names_of_two_types():
     x = {0: np.ones((4, 2)), "b": np.ones((4, 2))}
     y = {("c", 1): np.ones((4, 2)), 2: np.ones((4, 2))}
     learning = dx.DynamicalLearning({"edge": dx.perceptron(0.5)})
-    trained, _ = dx.fit(network, learning, optax.sgd(0.1), x, y, epochs=1, key=KEY, progress=False, validation=(x, y))
+    trained, _ = dx.fit(
+        network,
+        learning,
+        optax.sgd(0.1),
+        x,
+        y,
+        epochs=1,
+        key=KEY,
+        progress=False,
+        validation=(x, y),
+    )
     answers = dx.predict(trained, learning, x)
     assert list(answers) == [("c", 1), 2]
     assert all(answer.shape == (4, 2) for answer in answers.values())

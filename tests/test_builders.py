@@ -1,4 +1,5 @@
-"""Builders of lattices, random graphs and populations: what networkx says of them, and what they refuse."""
+"""Builders of lattices, random graphs and populations: what networkx says of them, and what they
+refuse."""
 
 import itertools
 import math
@@ -31,11 +32,17 @@ BUILT = {
     "bipartite": lambda: topologies.bipartite((4, 4, 1), 5),
     "modules": lambda: topologies.modular(3, 4),
     "modules of a graph": lambda: topologies.modular(nx.star_graph(["hub", "a", "b"]), (2, 2)),
-    "convolution": lambda: topologies.convolutional((5, 6, 2), 3, features=4, padding=1, backward=True),
-    "stages": lambda: topologies.convolutional((9, 2), [3, 2], [2, 1], features=[4, 3], padding=[1, 0], tied=False),
+    "convolution": lambda: topologies.convolutional(
+        (5, 6, 2), 3, features=4, padding=1, backward=True
+    ),
+    "stages": lambda: topologies.convolutional(
+        (9, 2), [3, 2], [2, 1], features=[4, 3], padding=[1, 0], tied=False
+    ),
     "club": lambda: topologies.graph_layer(CLUB, 2),
     "whole club": lambda: topologies.graph_layer(CLUB, 2, whole=True),
-    "parallel": lambda: topologies.graph_layer(nx.MultiGraph([("a", "b"), ("a", "b"), ("b", "c"), ("c", "c")]), ()),
+    "parallel": lambda: topologies.graph_layer(
+        nx.MultiGraph([("a", "b"), ("a", "b"), ("b", "c"), ("c", "c")]), ()
+    ),
 }
 
 
@@ -47,7 +54,11 @@ def test_survives_json_and_networkx(name):
     drawn = Topology(topology.to_networkx())
     for other in again, drawn:
         assert other == topology
-        assert (other.inputs, other.outputs, other.held) == (topology.inputs, topology.outputs, topology.held)
+        assert (other.inputs, other.outputs, other.held) == (
+            topology.inputs,
+            topology.outputs,
+            topology.held,
+        )
         assert (list(other.nodes), other.edges) == (list(topology.nodes), topology.edges)
     assert list(topology.nodes) == list(graph)
     assert sorted(topology.edges, key=str) == sorted(graph.edges, key=str)
@@ -55,7 +66,8 @@ def test_survives_json_and_networkx(name):
 
 @pytest.mark.parametrize("name", BUILT)
 def test_runs(name):
-    """Every builder's graph makes a network that takes a step with the coupling its docstring names."""
+    """Every builder's graph makes a network that takes a step with the coupling its docstring
+    names."""
     topology = Topology(BUILT[name]())
     made = {"lateral": dx.dense(), "between": dx.scale(0.5, fixed=True)}
     if name == "club":
@@ -78,7 +90,10 @@ def test_runs(name):
 def test_nearest_neighbours_are_those_of_networkx(shape, periodic):
     sizes = (shape,) if isinstance(shape, int) else shape
     if periodic and 1 in sizes:
-        with pytest.raises(ValueError, match=r"\(-1, 0\), \(1, 0\) of a lattice of `shape` \(1, 4\).*the site itself"):
+        with pytest.raises(
+            ValueError,
+            match=r"\(-1, 0\), \(1, 0\) of a lattice of `shape` \(1, 4\).*the site itself",
+        ):
             topologies.lattice(shape)
         return
     graph = topologies.lattice(shape, periodic=periodic)
@@ -97,7 +112,9 @@ def test_neighbours_at_a_distance_and_by_offsets():
         (i % 7, j % 7) for i in range(-2, 3) for j in range(-2, 3) if 0 < abs(i) + abs(j) <= 2
     }
     moore = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
-    assert set(topologies.lattice((5, 5), neighbours=moore).successors((2, 2))) == {(2 + i, 2 + j) for i, j in moore}
+    assert set(topologies.lattice((5, 5), neighbours=moore).successors((2, 2))) == {
+        (2 + i, 2 + j) for i, j in moore
+    }
     down = topologies.lattice((3, 4), periodic=(True, False), neighbours=[(1, 1), (1, 1)])
     assert set(down.edges) == {((i, j), ((i + 1) % 3, j + 1)) for i in range(3) for j in range(3)}
     ring = topologies.lattice(5, neighbours=[1])
@@ -143,7 +160,9 @@ def test_seeds_tell_graphs_apart():
 
 
 def test_random_families_are_those_of_networkx():
-    share = np.mean([topologies.random(40, probability=0.1, seed=seed).number_of_edges() for seed in range(40)])
+    share = np.mean(
+        [topologies.random(40, probability=0.1, seed=seed).number_of_edges() for seed in range(40)]
+    )
     assert abs(share - 156) < 5 * math.sqrt(1560 * 0.09 / 40)
     assert topologies.random(5, probability=1.0).number_of_edges() == 20
     both = topologies.random(30, probability=0.2, symmetric=True)
@@ -165,7 +184,10 @@ def test_random_families_are_those_of_networkx():
 
 def test_modules_are_linked_as_drawn():
     chain = topologies.modular(4, 3)
-    kinds = {kind: {(u, v) for u, v, k in chain.edges(data="kind") if k == kind} for kind in ("recurrent", "between")}
+    kinds = {
+        kind: {(u, v) for u, v, k in chain.edges(data="kind") if k == kind}
+        for kind in ("recurrent", "between")
+    }
     assert kinds["recurrent"] == {(i, i) for i in range(4)}
     assert kinds["between"] == {(0, 1), (1, 0), (1, 2), (2, 1), (2, 3), (3, 2)}
     one_way = topologies.modular(nx.DiGraph([("a", "b")]), 3)
@@ -185,7 +207,10 @@ def boltzmann(weights, bias, temperature):
 
 def test_a_boltzmann_wiring_samples_the_enumerated_distribution():
     rng = np.random.default_rng(0)
-    weights, bias = rng.normal(size=(2, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
+    weights, bias = (
+        rng.normal(size=(2, 3)).astype(np.float32),
+        rng.normal(size=3).astype(np.float32),
+    )
     topology = Topology(topologies.bipartite(3, 2))
     network = dx.Network(
         topology,
@@ -203,11 +228,14 @@ def test_a_boltzmann_wiring_samples_the_enumerated_distribution():
     def seen(state):
         return jnp.concatenate([state["visible"], state["hidden"]], axis=1)
 
-    _, frames = dx.rollout(network, start, 120, schedule=dx.node_by_node(), observe=seen, key=jax.random.key(1))
+    _, frames = dx.rollout(
+        network, start, 120, schedule=dx.node_by_node(), observe=seen, key=jax.random.key(1)
+    )
     places = (np.asarray(frames[20:]) > 0) @ (2 ** np.arange(5)[::-1])
     frequencies = np.bincount(places.ravel(), minlength=32) / places.size
     expected = boltzmann(weights, bias, 1.5)
-    # 40,000 correlated samples: by this much a chance deviation is out of reach, and a wrong distribution is not
+    # 40,000 correlated samples: by this much a chance deviation is out of reach, and a wrong
+    # distribution is not
     assert abs(frequencies - expected).max() < 0.01
     assert abs(frequencies - boltzmann(-weights, bias, 1.5)).max() > 0.05
 
@@ -220,23 +248,53 @@ def test_a_boltzmann_wiring_samples_the_enumerated_distribution():
     [
         (lambda: topologies.lattice(()), r"`shape` is \(\) and has no axis"),
         (lambda: topologies.lattice((3, 0)), r"every axis of `shape` is at least 1.*\(3, 0\)"),
-        (lambda: topologies.lattice(1), r"`neighbours` at \(-1,\), \(1,\).*the site itself; make the axis longer"),
+        (
+            lambda: topologies.lattice(1),
+            r"`neighbours` at \(-1,\), \(1,\).*the site itself; make the axis longer",
+        ),
         (lambda: topologies.lattice((2, 4), neighbours=2), r"`neighbours` at \(-2, 0\), \(2, 0\)"),
         (lambda: topologies.lattice((3, 3), neighbours=[(0, 0)]), r"\(0, 0\) of a lattice"),
-        (lambda: topologies.lattice((3, 3), neighbours=0), r"`neighbours` is an int from 1 to 2, but got 0"),
-        (lambda: topologies.lattice((3, 3), neighbours=[1]), r"list of offsets of 2 ints, but got \(1,\)"),
-        (lambda: topologies.lattice((3, 3), neighbours=[]), r"`neighbours` is a distance.*but got none"),
-        (lambda: topologies.lattice((3, 3), periodic=(True,)), r"`periodic` is True or False, or a tuple of 2"),
+        (
+            lambda: topologies.lattice((3, 3), neighbours=0),
+            r"`neighbours` is an int from 1 to 2, but got 0",
+        ),
+        (
+            lambda: topologies.lattice((3, 3), neighbours=[1]),
+            r"list of offsets of 2 ints, but got \(1,\)",
+        ),
+        (
+            lambda: topologies.lattice((3, 3), neighbours=[]),
+            r"`neighbours` is a distance.*but got none",
+        ),
+        (
+            lambda: topologies.lattice((3, 3), periodic=(True,)),
+            r"`periodic` is True or False, or a tuple of 2",
+        ),
         (lambda: topologies.lattice((3, 3), periodic=(1, 0)), r"`periodic` is True or False"),
         (lambda: topologies.random(0, degree=1), r"`n` is an int of at least 1, but got 0"),
-        (lambda: topologies.random(5), r"give one of `degree` and `probability`, but got None and None"),
-        (lambda: topologies.random(5, degree=1, probability=0.1), r"give one of `degree` and `probability`"),
+        (
+            lambda: topologies.random(5),
+            r"give one of `degree` and `probability`, but got None and None",
+        ),
+        (
+            lambda: topologies.random(5, degree=1, probability=0.1),
+            r"give one of `degree` and `probability`",
+        ),
         (lambda: topologies.random(5, degree=5), r"`degree` is an int from 0 to 4, but got 5"),
-        (lambda: topologies.random(5, degree=3, symmetric=True), r"`degree` 3 for 5 units needs 15 ends.*odd"),
-        (lambda: topologies.random(5, probability=-0.5), r"`probability` is a probability, from 0 to 1, but got -0.5"),
+        (
+            lambda: topologies.random(5, degree=3, symmetric=True),
+            r"`degree` 3 for 5 units needs 15 ends.*odd",
+        ),
+        (
+            lambda: topologies.random(5, probability=-0.5),
+            r"`probability` is a probability, from 0 to 1, but got -0.5",
+        ),
         (lambda: topologies.random(5, probability=float("nan")), r"`probability` is .*nan"),
         (lambda: topologies.small_world(5, 3, 0.1), r"`neighbours` is even.*got 3"),
-        (lambda: topologies.small_world(5, 6, 0.1), r"`neighbours` is an int from 0 to 4, but got 6"),
+        (
+            lambda: topologies.small_world(5, 6, 0.1),
+            r"`neighbours` is an int from 0 to 4, but got 6",
+        ),
         (lambda: topologies.small_world(5, 2, -1), r"`rewire` is a probability.*got -1"),
         (lambda: topologies.scale_free(5, 5), r"`links` is an int from 1 to 4, but got 5"),
         (lambda: topologies.scale_free(1, 1), r"`n` is an int of at least 2, but got 1"),
@@ -244,7 +302,10 @@ def test_a_boltzmann_wiring_samples_the_enumerated_distribution():
         (lambda: topologies.modular(nx.Graph(), 3), r"`modules` is a graph without vertices"),
         (lambda: topologies.hopfield(0), r"every axis of `n` is at least 1.*got 0"),
         (lambda: topologies.bipartite(3, -1), r"every axis of `hidden` is at least 1.*got -1"),
-        (lambda: topologies.sequential([3, 2, 2], skip=[(0, 1), (0, 5), 3]), r"`skip` joins .* \(0, 1\), \(0, 5\), 3"),
+        (
+            lambda: topologies.sequential([3, 2, 2], skip=[(0, 1), (0, 5), 3]),
+            r"`skip` joins .* \(0, 1\), \(0, 5\), 3",
+        ),
     ],
 )
 def test_refuses(call, message):
@@ -256,8 +317,15 @@ def test_large_ones_compile_to_one_group():
     topology = Topology(topologies.lattice((40, 40)))
     assert len(topology.groups) == 1
     small, large = (
-        dx.Network(Topology(topologies.lattice((n, n))), {"lateral": dx.scale()}, dx.sign, key=jax.random.key(0))
+        dx.Network(
+            Topology(topologies.lattice((n, n))),
+            {"lateral": dx.scale()},
+            dx.sign,
+            key=jax.random.key(0),
+        )
         for n in (20, 40)
     )
-    counts = [compilations(lambda n=n: dx.step(n, dx.GraphState(n.topology))) for n in (small, large)]
+    counts = [
+        compilations(lambda n=n: dx.step(n, dx.GraphState(n.topology))) for n in (small, large)
+    ]
     assert counts[0] == counts[1]

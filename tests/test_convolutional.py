@@ -46,7 +46,9 @@ def test_windows_tile_the_padded_image(geometry):
     padded = [n + sum(pad) for n, pad in zip(space, pads, strict=True)]
     starts = [range(0, n - w + 1, s) for n, w, s in zip(padded, window, stride, strict=True)]
     corners = {
-        tuple(s * i for i, s in zip(name[1:], stride, strict=True)): tuple(part.start for part in data["index"])
+        tuple(s * i for i, s in zip(name[1:], stride, strict=True)): tuple(
+            part.start for part in data["index"]
+        )
         for name, data in graph.nodes(data=True)
         if name[0] == "patch"
     }
@@ -75,12 +77,16 @@ def test_windows_tile_the_padded_image(geometry):
 )
 def test_tied_windows_are_a_convolution_and_back_its_transpose(image, window, stride, padding):
     features, rng = 4, np.random.default_rng(0)
-    graph = topologies.convolutional(image, window, stride, features=features, padding=padding, backward=True)
+    graph = topologies.convolutional(
+        image, window, stride, features=features, padding=padding, backward=True
+    )
     topology = Topology(graph)
     kinds = {"forward": dx.dense(), "backward": dx.dense()}
     network = dx.Network(topology, kinds, dx.identity, key=jax.random.key(0))
     axes = len(image) - 1
-    window, stride = ((value,) * axes if isinstance(value, int) else value for value in (window, stride))
+    window, stride = (
+        (value,) * axes if isinstance(value, int) else value for value in (window, stride)
+    )
     pads = [(padding, padding)] * axes if isinstance(padding, int) else padding
     kernel = kernel_of(network["forward"], (*window, image[-1]))
     x, f = numbers(rng, (3, *image)), numbers(rng, (3, *topology.shape("features")))
@@ -91,32 +97,50 @@ def test_tied_windows_are_a_convolution_and_back_its_transpose(image, window, st
 
     # backward, every feature adds its window to the image; the border takes none of it
     network = network.replace_val(
-        "backward", eqx.tree_at(lambda c: c.weight, network["backward"], network["forward"].weight.T)
+        "backward",
+        eqx.tree_at(lambda c: c.weight, network["backward"], network["forward"].weight.T),
     )
     moved = dx.step(network, state, kinds=["backward"], clamp={"image": False})
     (expected,) = jax.linear_transpose(lambda image: lax_conv(image, kernel, stride, pads), x)(f)
-    seen = jax.linear_transpose(lambda image: lax_conv(image, jnp.ones_like(kernel), stride, pads), x)
-    reached = np.asarray(seen(jnp.ones_like(f))[0] > 0)  # a stride may leave cells that no window sees
-    np.testing.assert_allclose(np.where(reached, moved["image"], 0), np.where(reached, expected, 0), atol=1e-5)
+    seen = jax.linear_transpose(
+        lambda image: lax_conv(image, jnp.ones_like(kernel), stride, pads), x
+    )
+    reached = np.asarray(
+        seen(jnp.ones_like(f))[0] > 0
+    )  # a stride may leave cells that no window sees
+    np.testing.assert_allclose(
+        np.where(reached, moved["image"], 0), np.where(reached, expected, 0), atol=1e-5
+    )
     np.testing.assert_array_equal(np.where(reached, 0, moved["image"]), np.where(reached, 0, x))
     border = [node for node in topology.nodes if node[0] == "border"]
-    assert bool(border) == any(sum(pad) for pad in pads if not isinstance(pad, str)) or padding == "SAME"
+    assert (
+        bool(border) == any(sum(pad) for pad in pads if not isinstance(pad, str))
+        or padding == "SAME"
+    )
     assert all((moved[node] == 0).all() for node in border)
 
 
 def test_stages_see_one_through_the_next():
-    graph = topologies.convolutional((6, 5, 1), [3, 2], stride=1, features=[4, 3], padding=["SAME", 1])
+    graph = topologies.convolutional(
+        (6, 5, 1), [3, 2], stride=1, features=[4, 3], padding=["SAME", 1]
+    )
     topology = Topology(graph)
     network = dx.Network(topology, {"forward": dx.dense()}, dx.tanh, key=jax.random.key(0))
     x = numbers(np.random.default_rng(0), (2, 6, 5, 1))
     solution = dx.relax(network, dx.GraphState(topology).init(x))
     first = jnp.tanh(lax_conv(x, kernel_of(network["forward"], (3, 3, 1)), (1, 1), "SAME"))
-    second = jnp.tanh(lax_conv(first, kernel_of(network["forward2"], (2, 2, 4)), (1, 1), [(1, 1), (1, 1)]))
+    second = jnp.tanh(
+        lax_conv(first, kernel_of(network["forward2"], (2, 2, 4)), (1, 1), [(1, 1), (1, 1)])
+    )
     np.testing.assert_allclose(solution.state["features"], first, atol=1e-5)
     np.testing.assert_allclose(solution.state["features2"], second, atol=1e-5)
     np.testing.assert_array_equal(solution.state.readout, solution.state["features2"])
-    np.testing.assert_array_equal(solution.state["feature", 2, 3], solution.state["features"][:, 2, 3])
-    np.testing.assert_array_equal(solution.state["feature2", 6, 0], solution.state["features2"][:, 6, 0])
+    np.testing.assert_array_equal(
+        solution.state["feature", 2, 3], solution.state["features"][:, 2, 3]
+    )
+    np.testing.assert_array_equal(
+        solution.state["feature2", 6, 0], solution.state["features2"][:, 6, 0]
+    )
     assert all(int(steps) == 3 for steps in solution.steps)
 
 
@@ -129,7 +153,9 @@ def test_a_stage_of_conv_is_the_same():
     kinds = {"forward": dx.dense(), "conv": dx.conv(3, 2, 1), "back": dx.conv_transpose(3, 2, 1)}
     network = dx.Network(topology, kinds, dx.identity, key=jax.random.key(0))
     kernel = kernel_of(network["forward"], (3, 3, 2))
-    network = network.replace_val(("image", "map"), eqx.tree_at(lambda c: c.weight, network["image", "map"], kernel))
+    network = network.replace_val(
+        ("image", "map"), eqx.tree_at(lambda c: c.weight, network["image", "map"], kernel)
+    )
     x = numbers(np.random.default_rng(0), (2, 6, 6, 2))
     moved = dx.step(network, dx.GraphState(topology).init(x))
     np.testing.assert_allclose(moved["map"], moved["features"], atol=1e-5)
@@ -138,31 +164,48 @@ def test_a_stage_of_conv_is_the_same():
 def test_untied_windows_have_weights_of_their_own():
     graph = topologies.convolutional((4, 4, 1), 2, 2, features=3, tied=False)
     network = dx.Network(Topology(graph), {"forward": dx.dense()}, dx.sign, key=jax.random.key(0))
-    weights = [network[("patch", i, j), ("feature", i, j)].weight for i in range(2) for j in range(2)]
+    weights = [
+        network[("patch", i, j), ("feature", i, j)].weight for i in range(2) for j in range(2)
+    ]
     assert len({weight.tobytes() for weight in map(np.asarray, weights)}) == 4
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image": 8}, r"`image` has the shape \(\*space, channels\).*got \(8,\); give it a channel axis"),
+        (
+            {"image": 8},
+            r"`image` has the shape \(\*space, channels\).*got \(8,\); give it a channel axis",
+        ),
         (
             {"window": 9},
             r"`window` \(9, 9\) is larger than the image of \(8, 8\) with `padding` .* along axes \[0, 1\]",
         ),
         ({"window": (3, 9)}, r"`window` \(3, 9\) is larger .* along axes \[1\]"),
-        ({"window": 0}, r"`window` is one positive int, or one for each of the 2 axes of space, but got 0"),
+        (
+            {"window": 0},
+            r"`window` is one positive int, or one for each of the 2 axes of space, but got 0",
+        ),
         ({"window": (3, 3, 3)}, r"`window` is one positive int.*\(3, 3, 3\)"),
         ({"stride": 0}, r"`stride` is one positive int.*got 0"),
         ({"padding": -1}, r"`padding` is at least 0 and smaller than the window \(3, 3\).*got -1"),
-        ({"padding": 3}, r"`padding` is at least 0 and smaller than the window.*got 3; a window further out would see"),
+        (
+            {"padding": 3},
+            r"`padding` is at least 0 and smaller than the window.*got 3; a window further out would see",
+        ),
         ({"padding": ((1, 1),)}, r"`padding` .*\(\(1, 1\),\)"),
         ({"padding": (1, 1)}, r"`padding` .*\(1, 1\)"),
         ({"padding": "REFLECT"}, r"`padding` is .*got 'REFLECT'.*'SAME' or 'VALID'"),
         ({"features": 0}, r"`features` is an int of at least 1, but got 0"),
         ({"features": []}, r"`features` makes 0 stages"),
-        ({"features": [4, 3], "window": [3]}, r"`features` makes 2 stages, but there are entries for {'window': 1}"),
-        ({"features": [4, 3], "window": [5, 5]}, r"`window` \(5, 5\) is larger than the image of \(4, 4\)"),
+        (
+            {"features": [4, 3], "window": [3]},
+            r"`features` makes 2 stages, but there are entries for {'window': 1}",
+        ),
+        (
+            {"features": [4, 3], "window": [5, 5]},
+            r"`window` \(5, 5\) is larger than the image of \(4, 4\)",
+        ),
     ],
 )
 def test_refuses(arguments, message):

@@ -50,11 +50,15 @@ def test_edge_mlp_hears_both_ends():
 def test_edge_mlp_starts_at_the_scale_of_its_sums():
     module = network(dx.edge_mlp(400, gain=0.5), 300, 100)["a", "b"]
     first = np.concatenate([module.sender_weight, module.receiver_weight], axis=1)
-    np.testing.assert_allclose([first.std(), module.weight.std()], [1 / 400**0.5, 0.5 / 400**0.5], rtol=0.02)
+    np.testing.assert_allclose(
+        [first.std(), module.weight.std()], [1 / 400**0.5, 0.5 / 400**0.5], rtol=0.02
+    )
     assert not np.any(module.bias)
 
 
-@pytest.mark.parametrize(("given", "error", "said"), [((0,), ValueError, "hidden"), ((3, 2), TypeError, "activation")])
+@pytest.mark.parametrize(
+    ("given", "error", "said"), [((0,), ValueError, "hidden"), ((3, 2), TypeError, "activation")]
+)
 def test_edge_mlp_refuses(given, error, said):
     with pytest.raises(error, match=f"`{said}`"):
         dx.edge_mlp(*given)
@@ -64,13 +68,17 @@ def test_what_hears_its_receiver_learns_by_its_own_derivative():
     made = network(dx.edge_mlp(4, jnp.tanh), 3, 2, activation=dx.tanh)
     state = dx.GraphState(made.topology).init({"a": numbers((5, 3)), "b": numbers((5, 2), seed=1)})
     signal = numbers((5, 2), seed=2)
-    updates = dx.local_updates(made, state, {"edge": lambda field, state: state}, target=state.replace({"b": signal}))
+    updates = dx.local_updates(
+        made, state, {"edge": lambda field, state: state}, target=state.replace({"b": signal})
+    )
 
     def said(module):
         return jnp.mean(jnp.sum(jax.vmap(module)(state["a"], state["b"]) * signal, axis=-1))
 
     found = jax.tree.map(lambda leaf: leaf[0], updates.couplings["edge"][0])
-    for ours, expected in zip(*map(jax.tree.leaves, (found, jax.grad(said)(made["a", "b"]))), strict=True):
+    for ours, expected in zip(
+        *map(jax.tree.leaves, (found, jax.grad(said)(made["a", "b"]))), strict=True
+    ):
         np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
@@ -100,7 +108,9 @@ def test_convolutions_of_equinox_are_run_as_ours(space, options):
     np.testing.assert_allclose(dx.step(made, state)["b"], expected, atol=1e-6)
     updates = dx.local_updates(made, state, {"edge": lambda field, state: field})
     learnt = jax.grad(lambda layer: jnp.sum(jax.vmap(layer)(x) * expected) / 3)
-    for found, wanted in zip(*map(jax.tree.leaves, (updates.couplings["edge"][0], learnt(layer))), strict=True):
+    for found, wanted in zip(
+        *map(jax.tree.leaves, (updates.couplings["edge"][0], learnt(layer))), strict=True
+    ):
         np.testing.assert_allclose(found[0], wanted, rtol=1e-5, atol=1e-4)
 
 
@@ -112,7 +122,10 @@ def test_a_layer_that_calls_itself_otherwise_is_left_alone():
     graph = nx.complete_graph(10, nx.DiGraph)
     nx.set_node_attributes(graph, 3, "shape")
     made = dx.Network(
-        dx.Topology(graph), {"edge": lambda s, r, key: Louder(3, 3, key=key)}, dx.tanh, key=jax.random.key(0)
+        dx.Topology(graph),
+        {"edge": lambda s, r, key: Louder(3, 3, key=key)},
+        dx.tanh,
+        key=jax.random.key(0),
     )
     assert "side by side" not in made.summary()
 
@@ -162,7 +175,9 @@ def test_sparse_of_a_graph(directed, weights):
 def test_sparse_learns_its_entries_alone():
     dense = wiring(6, 6)
     sparse, full = network(dx.sparse(scipy.sparse.coo_array(dense)), 6), network(dx.dense(), 6)
-    full = full.replace_val(("a", "a"), eqx.tree_at(lambda c: c.weight, full["a", "a"], jnp.asarray(dense)))
+    full = full.replace_val(
+        ("a", "a"), eqx.tree_at(lambda c: c.weight, full["a", "a"], jnp.asarray(dense))
+    )
     rules, x = {"edge": dx.perceptron(0.5)}, np.sign(numbers((5, 6)) + 0.01)
     ours, theirs = (
         dx.local_updates(net, dx.GraphState(net.topology).init({"a": x}), rules)["a", "a"].weight
@@ -191,13 +206,37 @@ def test_sparse_without_entries_says_nothing():
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        (np.eye(3), TypeError, r"`graph` is a networkx graph, a scipy sparse matrix or a BCOO.*but got an array"),
-        (scipy.sparse.coo_array(np.ones((4, 5))), ValueError, r"`graph` wires 5 units to 4, but the sender has 4"),
+        (
+            np.eye(3),
+            TypeError,
+            r"`graph` is a networkx graph, a scipy sparse matrix or a BCOO.*but got an array",
+        ),
+        (
+            scipy.sparse.coo_array(np.ones((4, 5))),
+            ValueError,
+            r"`graph` wires 5 units to 4, but the sender has 4",
+        ),
         (nx.Graph(), ValueError, r"`graph` has the shape \(0, 0\)"),
-        (scipy.sparse.coo_array(np.diag([1, np.nan, 2, 3])), ValueError, r"`graph` has weights that are not finite"),
-        (scipy.sparse.coo_array(np.eye(4) * 1j), ValueError, r"`graph` has weights that are not finite real"),
-        (nx.Graph([(0, 1, {"weight": "much"})]), ValueError, r"`weight` is a number, but not on edges \(0, 1\)"),
-        (BCOO.fromdense(jnp.eye(4), n_dense=1), TypeError, r"a BCOO with two sparse axes, but got BCOO"),
+        (
+            scipy.sparse.coo_array(np.diag([1, np.nan, 2, 3])),
+            ValueError,
+            r"`graph` has weights that are not finite",
+        ),
+        (
+            scipy.sparse.coo_array(np.eye(4) * 1j),
+            ValueError,
+            r"`graph` has weights that are not finite real",
+        ),
+        (
+            nx.Graph([(0, 1, {"weight": "much"})]),
+            ValueError,
+            r"`weight` is a number, but not on edges \(0, 1\)",
+        ),
+        (
+            BCOO.fromdense(jnp.eye(4), n_dense=1),
+            TypeError,
+            r"a BCOO with two sparse axes, but got BCOO",
+        ),
     ],
     ids=str,
 )
@@ -242,15 +281,22 @@ def test_conv_transpose_is_the_transpose_of_conv(image, kernel, stride, padding)
 
 def test_conv_transpose_starts_at_the_scale_of_its_sums():
     made = network(dx.conv_transpose(5, 2, gain=2.0), (16, 16, 32), (32, 32, 3))
-    np.testing.assert_allclose(jnp.std(made["a", "b"].weight), 2 / math.sqrt(25 * 32 / 4), rtol=0.05)
+    np.testing.assert_allclose(
+        jnp.std(made["a", "b"].weight), 2 / math.sqrt(25 * 32 / 4), rtol=0.05
+    )
     field = message(made, np.sign(numbers((4, 16, 16, 32)) + 0.01))[:, 4:-4, 4:-4]
     np.testing.assert_allclose(jnp.std(field), 2, rtol=0.1)
 
 
 def test_conv_transpose_refuses_what_conv_would_not_make():
-    with pytest.raises(ValueError, match=r"undoes a convolution of \(8, 8, 1\), which makes \(4, 4, 3\).*\(5, 5, 3\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"undoes a convolution of \(8, 8, 1\), which makes \(4, 4, 3\).*\(5, 5, 3\)",
+    ):
         network(dx.conv_transpose(3, 2), (5, 5, 3), (8, 8, 1))
-    with pytest.raises(ValueError, match=r"`conv_transpose` joins nodes of shape \(\*space, channels\)"):
+    with pytest.raises(
+        ValueError, match=r"`conv_transpose` joins nodes of shape \(\*space, channels\)"
+    ):
         network(dx.conv_transpose(3), 8, (8, 8, 1))
 
 
@@ -262,7 +308,9 @@ def test_conv_transpose_refuses_what_conv_would_not_make():
     [((6, 4, 2), 2, None), ((7, 5, 3), (3, 2), (2, 1)), ((9, 1), 3, 3), ((4, 4, 4, 2), 2, 1)],
 )
 @pytest.mark.parametrize(
-    ("reduce", "start", "op"), [(jnp.mean, 0.0, jax.lax.add), (jnp.max, -jnp.inf, jax.lax.max)], ids=["mean", "max"]
+    ("reduce", "start", "op"),
+    [(jnp.mean, 0.0, jax.lax.add), (jnp.max, -jnp.inf, jax.lax.max)],
+    ids=["mean", "max"],
 )
 def test_pool_is_a_window_reduction(shape, window, stride, reduce, start, op):
     axes = len(shape) - 1
@@ -285,19 +333,39 @@ def test_upsample_repeats_units():
 @pytest.mark.parametrize(
     ("coupling", "sender", "receiver", "said"),
     [
-        (lambda: dx.pool(3), (2, 4, 1), (1, 1, 1), r"`window` \(3, 3\) is larger than the image \(2, 4, 1\)"),
+        (
+            lambda: dx.pool(3),
+            (2, 4, 1),
+            (1, 1, 1),
+            r"`window` \(3, 3\) is larger than the image \(2, 4, 1\)",
+        ),
         (lambda: dx.pool(0), (4, 4, 1), (1, 1, 1), r"`window` is one positive int.*got 0"),
-        (lambda: dx.pool(2, stride=0), (4, 4, 1), (2, 2, 1), r"`stride` is one positive int.*got 0"),
+        (
+            lambda: dx.pool(2, stride=0),
+            (4, 4, 1),
+            (2, 2, 1),
+            r"`stride` is one positive int.*got 0",
+        ),
         (
             lambda: dx.pool(2),
             (4, 4, 1),
             (3, 2, 1),
             r"takes a real message of shape \(3, 2, 1\), but the coupling gives",
         ),
-        (lambda: dx.pool(2), (5, 4, 1), (2, 2, 1), r"`window` \(2, 2\) .*leaves out cells .* of an image \(5, 4, 1\)"),
+        (
+            lambda: dx.pool(2),
+            (5, 4, 1),
+            (2, 2, 1),
+            r"`window` \(2, 2\) .*leaves out cells .* of an image \(5, 4, 1\)",
+        ),
         (lambda: dx.pool(2), 16, 4, r"`pool` joins nodes of shape \(\*space, channels\)"),
         (lambda: dx.upsample(0), (2, 2, 1), (4, 4, 1), r"`factor` is one positive int.*got 0"),
-        (lambda: dx.upsample(2), (4,), (2, 2, 1), r"`upsample` joins nodes of shape \(\*space, channels\)"),
+        (
+            lambda: dx.upsample(2),
+            (4,),
+            (2, 2, 1),
+            r"`upsample` joins nodes of shape \(\*space, channels\)",
+        ),
     ],
 )
 def test_pool_and_upsample_refuse(coupling, sender, receiver, said):
@@ -313,27 +381,39 @@ def test_tied_edges_keep_factors_of_their_own():
     graph = nx.DiGraph()
     graph.add_nodes_from("abc", shape=3)
     graph.add_node("d", shape=3, dtype="bfloat16")  # another array, and so another group
-    for i, edge in enumerate([("a", "b"), ("b", "a"), ("c", "a"), ("a", "a"), ("d", "c"), ("b", "c")]):
+    for i, edge in enumerate(
+        [("a", "b"), ("b", "a"), ("c", "a"), ("a", "a"), ("d", "c"), ("b", "c")]
+    ):
         graph.add_edge(*edge, tie="one", strength=(i + 1) / 4)
     topology = dx.Topology(graph)
     assert len(topology.groups) > 2
-    made = dx.Network(topology, {"edge": dx.dense(factor="strength")}, dx.identity, key=jax.random.key(0))
-    state = dx.GraphState(topology).init({node: np.sign(numbers((2, 3), i) + 0.01) for i, node in enumerate("abcd")})
+    made = dx.Network(
+        topology, {"edge": dx.dense(factor="strength")}, dx.identity, key=jax.random.key(0)
+    )
+    state = dx.GraphState(topology).init(
+        {node: np.sign(numbers((2, 3), i) + 0.01) for i, node in enumerate("abcd")}
+    )
     weight = made["one"].weight
     for (u, v), said in made.messages(state).items():
         strength = graph[u][v]["strength"]
-        np.testing.assert_allclose(said, strength * state[u].astype(np.float32) @ weight.T, atol=1e-6)
+        np.testing.assert_allclose(
+            said, strength * state[u].astype(np.float32) @ weight.T, atol=1e-6
+        )
         assert float(made[u, v].factor.value) == strength
     for schedule in (dx.synchronous(), dx.node_by_node(["c", "b", "a", "d"])):
         moved = dx.step(made, state, schedule=schedule)
         terms = {"c": [("d", 1.25), ("b", 1.5)]}
-        expected = sum(strength * state[u].astype(np.float32) @ weight.T for u, strength in terms["c"])
+        expected = sum(
+            strength * state[u].astype(np.float32) @ weight.T for u, strength in terms["c"]
+        )
         np.testing.assert_allclose(moved["c"], expected, atol=1e-5)
     params, _ = dx.partition(made, {"edge": dx.hebbian()})
     assert [leaf.shape for leaf in jax.tree.leaves(params)] == [(3, 3)]
     updates = dx.local_updates(made, state, {"edge": dx.hebbian()})["one"].weight
     expected = -sum(
-        data["strength"] * np.einsum("bi,bj->ij", state[v].astype(np.float32), state[u].astype(np.float32)) / 2
+        data["strength"]
+        * np.einsum("bi,bj->ij", state[v].astype(np.float32), state[u].astype(np.float32))
+        / 2
         for u, v, data in graph.edges(data=True)
     )
     np.testing.assert_allclose(updates, expected, atol=1e-5)
@@ -344,10 +424,19 @@ def test_a_factor_of_untied_edges():
     graph.add_nodes_from("abc", shape=2)
     graph.add_edge("a", "b", strength=2.0)
     graph.add_edge("a", "c", strength=3.0)
-    made = dx.Network(dx.Topology(graph), {"edge": dx.dense(factor="strength")}, dx.tanh, key=jax.random.key(0))
+    made = dx.Network(
+        dx.Topology(graph), {"edge": dx.dense(factor="strength")}, dx.tanh, key=jax.random.key(0)
+    )
     x = numbers((2, 2))
     for (u, v), said in made.messages(dx.GraphState(made.topology).init({"a": x})).items():
-        np.testing.assert_allclose(said, graph[u][v]["strength"] * x @ made[u, v].weight.T, atol=1e-6)
+        np.testing.assert_allclose(
+            said, graph[u][v]["strength"] * x @ made[u, v].weight.T, atol=1e-6
+        )
     del graph["a"]["c"]["strength"]
     with pytest.raises(ValueError, match=r"'strength' is missing on \('a', 'c'\)"):
-        dx.Network(dx.Topology(graph), {"edge": dx.dense(factor="strength")}, dx.tanh, key=jax.random.key(0))
+        dx.Network(
+            dx.Topology(graph),
+            {"edge": dx.dense(factor="strength")},
+            dx.tanh,
+            key=jax.random.key(0),
+        )

@@ -1,6 +1,8 @@
-"""The documentation is run: every Python block of the pages, and every example in a public docstring.
+"""The documentation is run: every Python block of the pages, and every example in a public
+docstring.
 
-Behind a bare expression a comment is a promise: `state[1].shape  # (32, 8)` fails unless the two are equal.
+Behind a bare expression a comment is a promise: `state[1].shape  # (32, 8)` fails unless the two
+are equal.
 """
 
 import ast
@@ -43,7 +45,8 @@ def comments(source: str) -> dict[int, str]:
 
 
 def run(source: str, names: dict[str, Any], where: str, before: int = 0):
-    """Run a block statement by statement, and compare bare expressions with the comments behind them."""
+    """Run a block statement by statement, and compare bare expressions with the comments behind
+    them."""
     promised = comments(source)
     for statement in ast.parse(source).body:
         line = statement.end_lineno
@@ -64,12 +67,18 @@ def public() -> dict[str, Any]:
     for info in pkgutil.walk_packages(dx.__path__, "darnax."):
         module = importlib.import_module(info.name)
         for name, thing in vars(module).items():
-            if name[0] == "_" or getattr(thing, "__module__", None) != info.name or not _documented(thing):
+            if (
+                name[0] == "_"
+                or getattr(thing, "__module__", None) != info.name
+                or not _documented(thing)
+            ):
                 continue
             found[f"{info.name}.{name}"] = thing
             if inspect.isclass(thing):
                 found |= {
-                    f"{info.name}.{name}.{member}": part for member, part in vars(thing).items() if _documented(part)
+                    f"{info.name}.{name}.{member}": part
+                    for member, part in vars(thing).items()
+                    if _documented(part)
                 }
     return found
 
@@ -78,11 +87,16 @@ def _documented(thing: Any) -> bool:
     return inspect.isclass(thing) or inspect.isroutine(thing) or inspect.isdatadescriptor(thing)
 
 
-EXAMPLES = {path: inspect.getdoc(thing) for path, thing in public().items() if blocks(inspect.getdoc(thing) or "")}
+EXAMPLES = {
+    path: inspect.getdoc(thing)
+    for path, thing in public().items()
+    if blocks(inspect.getdoc(thing) or "")
+}
 
 
 def world() -> dict[str, Any]:
-    """What an example may take for granted: a small network, a state of it, rules and an optimiser."""
+    """What an example may take for granted: a small network, a state of it, rules and an
+    optimiser."""
     graph = nx.DiGraph()
     graph.add_node("eye", shape=(8, 8, 1))
     graph.add_node("cortex", shape=100, kind="hidden")
@@ -134,9 +148,13 @@ def test_docstrings(path):
 
 
 def test_every_example_is_found():
-    marked = {name for name, thing in vars(dx).items() if "!!! example" in (inspect.getdoc(thing) or "")}
+    marked = {
+        name for name, thing in vars(dx).items() if "!!! example" in (inspect.getdoc(thing) or "")
+    }
     found = {path.rsplit(".", 1)[1] for path in EXAMPLES}
-    assert marked <= found, f"examples that are not run: {sorted(marked - found)}; write them as ```python blocks"
+    assert marked <= found, (
+        f"examples that are not run: {sorted(marked - found)}; write them as ```python blocks"
+    )
     assert any(blocks(page.read_text()) for page in PAGES)
 
 
@@ -148,5 +166,7 @@ def test_links(page):
 
 
 def test_a_broken_promise_is_noticed():
-    with pytest.raises(AssertionError, match=r"a page, line 3: \(2,\) was promised, but it is \(3,\)"):
+    with pytest.raises(
+        AssertionError, match=r"a page, line 3: \(2,\) was promised, but it is \(3,\)"
+    ):
         run("import numpy as np\nnp.zeros(3).shape  # (2,)", {}, "a page", before=1)

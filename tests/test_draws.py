@@ -1,4 +1,5 @@
-"""Initial weights: normal numbers that are the same bits everywhere, and independent of each other."""
+"""Initial weights: normal numbers that are the same bits everywhere, and independent of each
+other."""
 
 from statistics import NormalDist
 
@@ -24,7 +25,9 @@ def test_threefry_has_the_bits_of_its_paper():
         (0x13198A2E, 0x03707344, 0x243F6A88, 0x85A308D3): (0xC4923A9C, 0x483DF7A0),
     }
     for given, expected in known.items():
-        key, counter = ([np.asarray([word], np.uint32) for word in pair] for pair in (given[:2], given[2:]))
+        key, counter = (
+            [np.asarray([word], np.uint32) for word in pair] for pair in (given[:2], given[2:])
+        )
         assert tuple(int(word[0]) for word in threefry(tuple(key), tuple(counter))) == expected
 
 
@@ -39,9 +42,9 @@ def test_numbers_are_normal():
 
 
 def test_every_word_of_bits_is_a_number_and_larger_tails_are_smaller_numbers():
-    bits = np.concatenate([np.arange(70), 2 ** np.arange(1, 31) - 1, 2 ** np.arange(1, 31), [2**31 - 1]]).astype(
-        np.uint32
-    )
+    bits = np.concatenate(
+        [np.arange(70), 2 ** np.arange(1, 31) - 1, 2 ** np.arange(1, 31), [2**31 - 1]]
+    ).astype(np.uint32)
     numbers = normal_from_bits(np.sort(bits), np)
     assert (np.diff(numbers) <= 0).all()
     assert (normal_from_bits(np.sort(bits) | np.uint32(2**31), np) == -numbers).all()
@@ -60,7 +63,9 @@ def test_what_is_drawn_does_not_depend_on_how_many_are_drawn_at_once():
     many = Draws(words(5), (5,), FLOAT).normal((7, 3), 0.5)
     one = Draws(words(5)[2:3], (), FLOAT).normal((7, 3), 0.5)
     np.testing.assert_array_equal(many[2], one)
-    np.testing.assert_array_equal(many[2].ravel()[:10], Draws(words(5)[2:3], (), FLOAT).normal((10,), 0.5))
+    np.testing.assert_array_equal(
+        many[2].ravel()[:10], Draws(words(5)[2:3], (), FLOAT).normal((10,), 0.5)
+    )
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
@@ -75,6 +80,8 @@ def test_keys_of_every_generator_serve(impl):
 
 
 def test_arrays_that_no_memory_holds_are_refused_before_they_are_asked_for():
-    with pytest.raises(ValueError, match=r"shape \(1, 10000000, 10000000\) need 372,529 GiB.*couple fewer units"):
+    with pytest.raises(
+        ValueError, match=r"shape \(1, 10000000, 10000000\) need 372,529 GiB.*couple fewer units"
+    ):
         check_size((1, 10**7, 10**7), FLOAT)
     check_size((1, 10, 10), FLOAT)

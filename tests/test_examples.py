@@ -16,7 +16,9 @@ def run(example, *arguments, cwd):
     """As a user runs it: a fresh process, in a folder of its own."""
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, str(ROOT / "examples" / example), *arguments]
-    done = subprocess.run(command, cwd=cwd, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=cwd, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done
 
@@ -55,7 +57,11 @@ def test_digits_prints_the_table_and_writes_the_picture(tmp_path):
 def rows(printed):
     """The numbers of a table, row by row; what is not there is None."""
     lines = [line.split() for line in printed.splitlines()]
-    return [[None if word == "-" else float(word) for word in line] for line in lines if line and line[0][0].isdigit()]
+    return [
+        [None if word == "-" else float(word) for word in line]
+        for line in lines
+        if line and line[0][0].isdigit()
+    ]
 
 
 def test_hopfield_recalls_perfectly_below_its_capacity_and_fails_beyond(tmp_path):
@@ -128,13 +134,25 @@ def test_karate_club_finds_the_factions_and_the_exact_means(tmp_path):
 
 def test_mixed_parts_hear_each_other_through_hidden_alone(tmp_path):
     done = run("mixed.py", cwd=tmp_path)
-    arrays = {line.rpartition("   ")[2] for line in done.stdout.splitlines() if line.endswith(", 32)")}
-    assert arrays == {"(1, 8, 8, 1, 32)", "(1, 8, 8, 4, 32)", "(1, 24, 32)", "(1, 64, 32)", "(1, 6, 32)"}
-    (settled,) = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("settled")]
+    arrays = {
+        line.rpartition("   ")[2] for line in done.stdout.splitlines() if line.endswith(", 32)")
+    }
+    assert arrays == {
+        "(1, 8, 8, 1, 32)",
+        "(1, 8, 8, 4, 32)",
+        "(1, 24, 32)",
+        "(1, 64, 32)",
+        "(1, 6, 32)",
+    }
+    (settled,) = [
+        int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("settled")
+    ]
     assert settled >= 30
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("another")]
     moved = {
-        " ".join(line[:-4]): dict(zip(("map", "hidden", "ring", "answer"), map(float, line[-4:]), strict=True))
+        " ".join(line[:-4]): dict(
+            zip(("map", "hidden", "ring", "answer"), map(float, line[-4:]), strict=True)
+        )
         for line in lines
     }
     assert moved["another image"]["ring"] > 0.3
@@ -163,7 +181,9 @@ def test_image_patches_need_overlap_to_complete_an_image(tmp_path):
 
 def test_conv_digits_learns_a_kernel_that_tells_digits_apart(tmp_path):
     done = run("conv_digits.py", "--small", cwd=tmp_path)
-    drawn, learnt = ([float(word) for word in line.split()[-4:]] for line in done.stdout.splitlines()[1:3])
+    drawn, learnt = (
+        [float(word) for word in line.split()[-4:]] for line in done.stdout.splitlines()[1:3]
+    )
     for accuracy, settled, one_digit, two_digits in (drawn, learnt):
         assert accuracy > 0.75
         assert settled == 1
@@ -180,7 +200,12 @@ def test_mnist_trains_on_files_of_ones_own_and_resumes(tmp_path):
     images = rng.integers(0, 60, (240, 12, 12)).astype(np.uint8)
     for image, label in zip(images, labels, strict=True):
         image[4 * label : 4 * label + 4, 4:8] += 150
-    parts = {"x_train": images[:200], "y_train": labels[:200], "x_test": images[200:], "y_test": labels[200:]}
+    parts = {
+        "x_train": images[:200],
+        "y_train": labels[:200],
+        "x_test": images[200:],
+        "y_test": labels[200:],
+    }
     np.savez(tmp_path / "spots.npz", **parts)
     first = run("mnist.py", "spots.npz", "--epochs", "1", "--checkpoint", "run", cwd=tmp_path)
     assert first.stdout.startswith("epoch 1: accuracy ")

@@ -1,4 +1,5 @@
-"""Files: every bit comes back, every changed byte is noticed, and no save takes away what was there."""
+"""Files: every bit comes back, every changed byte is noticed, and no save takes away what was
+there."""
 
 import errno
 import os
@@ -38,7 +39,9 @@ def test_files_keep_every_dtype_and_bit(tmp_path):
         "text": "not an array",
     }
     files.save_arrays(tmp_path / "tree", tree, {"epoch": 3})
-    like = jax.tree.map(lambda a: jnp.zeros_like(a) if eqx.is_array(a) and a.dtype != tree["key"].dtype else a, tree)
+    like = jax.tree.map(
+        lambda a: jnp.zeros_like(a) if eqx.is_array(a) and a.dtype != tree["key"].dtype else a, tree
+    )
     like["key"] = jax.random.key(0)
     again = files.load_arrays(tmp_path / "tree", like)
     for name in ("half", "flags", "one", "none"):
@@ -70,7 +73,8 @@ def test_every_bit_of_a_file_counts(tmp_path):
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
         with pytest.raises(
-            ValueError, match=r"`path` '.*tree' (is|has).*(damaged|another version|not a file of darnax)"
+            ValueError,
+            match=r"`path` '.*tree' (is|has).*(damaged|another version|not a file of darnax)",
         ):
             files.read(path)
     path.write_bytes(whole)
@@ -81,7 +85,15 @@ def test_a_file_with_more_or_less_is_damaged(tmp_path):
     path = tmp_path / "tree"
     files.save_arrays(path, TREE)
     whole = path.read_bytes()
-    for data in (whole[:-1], whole + b"\0", whole[: len(whole) // 2], whole[:8], b"", b"\xff" * 100, b"[" * 100_000):
+    for data in (
+        whole[:-1],
+        whole + b"\0",
+        whole[: len(whole) // 2],
+        whole[:8],
+        b"",
+        b"\xff" * 100,
+        b"[" * 100_000,
+    ):
         path.write_bytes(data)
         with pytest.raises(ValueError, match=r"damaged"):
             files.read(path)
@@ -92,9 +104,12 @@ def test_files_of_others_and_of_other_versions_are_told_apart(tmp_path):
     save_file({"a": np.ones(3)}, path, {"made": "elsewhere"})
     with pytest.raises(ValueError, match=r"is not a file of darnax; give one it saved"):
         files.read(path)
-    path.write_bytes(save({"a": np.ones(3)}, {"format": "darnax 1", "dtypes": "{}", "facts": "null"}))
+    path.write_bytes(
+        save({"a": np.ones(3)}, {"format": "darnax 1", "dtypes": "{}", "facts": "null"})
+    )
     with pytest.raises(
-        ValueError, match=r"has the format 'darnax 1' of another version, and this one reads 'darnax 2'"
+        ValueError,
+        match=r"has the format 'darnax 1' of another version, and this one reads 'darnax 2'",
     ):
         files.read(path)
     with pytest.raises(FileNotFoundError, match=r"`path` '.*none' cannot be read: No such file"):
@@ -143,7 +158,10 @@ def test_what_cannot_be_written_is_said(tmp_path, make, error, reason):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     before = sorted(tmp_path.iterdir())
-    for write in (lambda path: files.check_writable("path", path), lambda path: files.save_arrays(path, TREE)):
+    for write in (
+        lambda path: files.check_writable("path", path),
+        lambda path: files.save_arrays(path, TREE),
+    ):
         with pytest.raises(error, match=f"`path` '.*{reason}.*what was there is as it was"):
             write(make(tmp_path))
     assert sorted(tmp_path.iterdir()) == before
@@ -164,7 +182,9 @@ def test_facts_are_what_json_can_say(tmp_path):
     loop = []
     loop.append(loop)
     for facts in (np.ones(3), {1, 2}, {"a": jnp.ones(2)}, loop):
-        with pytest.raises(TypeError, match=r"`facts` are what JSON can say, but .*; give text, numbers"):
+        with pytest.raises(
+            TypeError, match=r"`facts` are what JSON can say, but .*; give text, numbers"
+        ):
             files.save_arrays(tmp_path / "run", TREE, facts)
     assert not list(tmp_path.iterdir())
 
@@ -214,7 +234,9 @@ def test_symbolic_links_are_written_through(tmp_path):
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr
+)
 def test_a_save_that_fails_leaves_the_last_file(tmp_path, monkeypatch, failing, error):
     files.save_arrays(tmp_path / "run", TREE)
     before = (tmp_path / "run").read_bytes()
@@ -285,7 +307,9 @@ def test_two_writers_never_mix(tmp_path):
             failed.append(error)
 
     write(0)
-    threads = [threading.Thread(target=write, args=(i,)) for i in range(3)] + [threading.Thread(target=look)]
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(3)] + [
+        threading.Thread(target=look)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,5 @@
-"""Training on data: it learns, it resumes bit for bit, and it says what is wrong with what it is given."""
+"""Training on data: it learns, it resumes bit for bit, and it says what is wrong with what it is
+given."""
 
 import copy
 import json
@@ -59,12 +60,24 @@ SGD = optax.sgd(0.1, momentum=0.5)  # one object, so that runs share their progr
 
 
 def fit(network=None, **arguments):
-    given = {"learning": LEARNING, "optimiser": SGD, "x": X, "y": Y, "epochs": 3, "batch_size": 16, "key": KEY}
-    return dx.fit(small() if network is None else network, **{**given, "progress": False} | arguments)
+    given = {
+        "learning": LEARNING,
+        "optimiser": SGD,
+        "x": X,
+        "y": Y,
+        "epochs": 3,
+        "batch_size": 16,
+        "key": KEY,
+    }
+    return dx.fit(
+        small() if network is None else network, **{**given, "progress": False} | arguments
+    )
 
 
 def equal(a, b):
-    assert jax.tree.structure(eqx.filter(a, eqx.is_array)) == jax.tree.structure(eqx.filter(b, eqx.is_array))
+    assert jax.tree.structure(eqx.filter(a, eqx.is_array)) == jax.tree.structure(
+        eqx.filter(b, eqx.is_array)
+    )
     for one, two in zip(
         jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array)),
         jax.tree.leaves(eqx.filter(b, eqx.is_inexact_array)),
@@ -75,14 +88,20 @@ def equal(a, b):
 
 def test_it_learns_what_has_rules_and_nothing_else():
     before = small()
-    trained, history = fit(epochs=8, validation=(blobs(seed=1)[0], dx.one_vs_all(blobs(seed=1)[1], CLASSES)))
+    trained, history = fit(
+        epochs=8, validation=(blobs(seed=1)[0], dx.one_vs_all(blobs(seed=1)[1], CLASSES))
+    )
     assert history["validation accuracy"][-1] >= 0.9
     assert len(history) == 8
     assert (history["settled"] == 1).all()
     assert (history["lost"] == 0).all()
     assert (history["overlap"] <= 1).all()
     assert (history["overlap"] > 0.3).all()
-    for kind, same in {("image", "hidden"): False, ("hidden", "label"): False, ("hidden", "hidden"): True}.items():
+    for kind, same in {
+        ("image", "hidden"): False,
+        ("hidden", "label"): False,
+        ("hidden", "hidden"): True,
+    }.items():
         assert (trained[kind].weight == before[kind].weight).all() == same
     assert trained["hidden", "hidden"].self_coupling.value == 1.0
 
@@ -103,7 +122,9 @@ def test_an_epoch_is_the_updates_of_its_batches():
         target = state.replace_val("label", Y[here])
         updates = dx.local_updates(net, state, RULES, target=target, silence=["label"])
         params = jax.tree.map(lambda p, u: p - 0.1 * u, params, updates)
-    for ours, expected in zip(jax.tree.leaves(dx.partition(trained, RULES)[0]), jax.tree.leaves(params), strict=True):
+    for ours, expected in zip(
+        jax.tree.leaves(dx.partition(trained, RULES)[0]), jax.tree.leaves(params), strict=True
+    ):
         np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
@@ -112,7 +133,9 @@ def test_inference_leaves_out_the_phases_that_teach():
     state = dx.step(network, dx.GraphState(network.topology).init(X), silence=["label"])
     expected = dx.relax(network, state, silence=["label"]).state
     np.testing.assert_array_equal(LEARNING.infer(network, X).state["hidden"], expected["hidden"])
-    np.testing.assert_array_equal(dx.predict(network, LEARNING, X, batch_size=16), expected["label"])
+    np.testing.assert_array_equal(
+        dx.predict(network, LEARNING, X, batch_size=16), expected["label"]
+    )
 
 
 PHASES = {
@@ -126,7 +149,13 @@ PHASES = {
 
 @pytest.mark.parametrize(
     "order",
-    ["free taught free", "cut taught free", "cut taught cut", "taught cut free", "cut passes released free taught"],
+    [
+        "free taught free",
+        "cut taught free",
+        "cut taught cut",
+        "taught cut free",
+        "cut passes released free taught",
+    ],
 )
 @pytest.mark.parametrize("from_inference", [False, True])
 def test_inference_makes_every_phase_that_needs_no_target(order, from_inference):
@@ -138,7 +167,9 @@ def test_inference_makes_every_phase_that_needs_no_target(order, from_inference)
         if phase.name != "taught":
             state = phase.run(network, state, {}).state
     learning = dx.DynamicalLearning(RULES, phases, from_inference=from_inference)
-    np.testing.assert_allclose(learning.infer(network, X).state["hidden"], state["hidden"], atol=1e-6)
+    np.testing.assert_allclose(
+        learning.infer(network, X).state["hidden"], state["hidden"], atol=1e-6
+    )
     np.testing.assert_allclose(dx.predict(network, learning, X), state["label"], atol=1e-6)
     if from_inference:
         _, answer, _ = learning.updates(network, X, {"label": Y}, jnp.ones(N, bool))
@@ -154,13 +185,17 @@ def test_what_inference_has_in_common_with_teaching_has_the_same_noise():
     ]
     network, learning = small(), dx.DynamicalLearning(RULES, phases, from_inference=True)
     _, answer, _ = learning.updates(network, X, {"label": Y}, jnp.ones(N, bool), KEY)
-    np.testing.assert_array_equal(answer.state["hidden"], learning.infer(network, X, KEY).state["hidden"])
+    np.testing.assert_array_equal(
+        answer.state["hidden"], learning.infer(network, X, KEY).state["hidden"]
+    )
 
 
 def test_phases_that_change_nothing_add_no_steps():
     network, free = small(), PHASES["free"]
     once = dx.DynamicalLearning(RULES, [free]).infer(network, X)
-    thrice = dx.DynamicalLearning(RULES, [free, PHASES["taught"], free, PHASES["released"]]).infer(network, X)
+    thrice = dx.DynamicalLearning(RULES, [free, PHASES["taught"], free, PHASES["released"]]).infer(
+        network, X
+    )
     np.testing.assert_array_equal(once.steps, thrice.steps)
     two = dx.DynamicalLearning(RULES, [PHASES["passes"], free]).infer(network, X)
     start = PHASES["passes"].run(network, dx.GraphState(network.topology).init(X), {}).state
@@ -169,7 +204,9 @@ def test_phases_that_change_nothing_add_no_steps():
 
 def test_inference_needs_a_phase():
     learning = dx.DynamicalLearning(RULES, [PHASES["taught"]])
-    with pytest.raises(ValueError, match=r"`phases` leave nothing for inference.*add one that does not"):
+    with pytest.raises(
+        ValueError, match=r"`phases` leave nothing for inference.*add one that does not"
+    ):
         dx.predict(small(), learning, X)
 
 
@@ -194,7 +231,9 @@ def test_learning_from_inference(begins):
     network = small()
     everyone = jnp.ones(N, bool)
     updates, answer, _ = learning.updates(network, X, {"label": Y}, everyone)
-    np.testing.assert_array_equal(answer.state["hidden"], learning.infer(network, X).state["hidden"])
+    np.testing.assert_array_equal(
+        answer.state["hidden"], learning.infer(network, X).state["hidden"]
+    )
     state = dx.GraphState(network.topology).init(X)
     if begins:
         state = dx.relax(network, state, silence=["label"]).state
@@ -224,7 +263,9 @@ def test_batches_of_an_iterable_are_each_one_update():
     assert history["accuracy"][-1] > history["accuracy"][0]
     again, _ = fit(x=iter_again(batches), y=None, epochs=4)
     equal(trained, again)
-    with pytest.raises(ValueError, match=r"`x` gave no batches in epoch 2; give an iterable that starts anew"):
+    with pytest.raises(
+        ValueError, match=r"`x` gave no batches in epoch 2; give an iterable that starts anew"
+    ):
         fit(x=(batch for batch in batches), y=None, epochs=2)
 
 
@@ -288,7 +329,9 @@ def test_interrupted_in_the_middle_of_an_epoch(tmp_path):
                 yield batch
 
     whole, _ = fit(x=batches, y=None, epochs=3)
-    with pytest.warns(UserWarning, match=r"training was interrupted; the network is as it was after epoch 1"):
+    with pytest.warns(
+        UserWarning, match=r"training was interrupted; the network is as it was after epoch 1"
+    ):
         part, history = fit(x=Fails(batches), y=None, epochs=3, checkpoint=path)
     assert len(history) == 1
     equal(part, fit(x=batches, y=None, epochs=1)[0])
@@ -324,7 +367,10 @@ def test_interrupted_before_anything_was_learnt(tmp_path):
         raise KeyboardInterrupt
 
     network = small()
-    while_tracing = {"learning": dx.DynamicalLearning({"readout": never}), "checkpoint": tmp_path / "run"}
+    while_tracing = {
+        "learning": dx.DynamicalLearning({"readout": never}),
+        "checkpoint": tmp_path / "run",
+    }
     for arguments in ({"x": Never(), "y": None}, while_tracing):
         with pytest.warns(UserWarning, match=r"interrupted; the network is as it was given"):
             same, history = fit(network, **arguments)
@@ -350,7 +396,10 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.warns(UserWarning, match=r"interrupted: .*run' cannot be written: No space left.* after epoch 2"):
+        with pytest.warns(
+            UserWarning,
+            match=r"interrupted: .*run' cannot be written: No space left.* after epoch 2",
+        ):
             network, history = fit(epochs=4, checkpoint=path)
     assert len(history) == 2
     equal(network, fit(epochs=2)[0])
@@ -367,8 +416,14 @@ def test_a_path_that_cannot_be_written_is_found_before_training(tmp_path):
 
     (tmp_path / "kept").write_text("text")
     (tmp_path / "kept").chmod(0o444)
-    for path, reason in {"missing/run": "No such file", ".": "it is a folder", "kept": "may not be written"}.items():
-        with pytest.raises(OSError, match=f"`checkpoint` '.*cannot be written: {reason}|`checkpoint` '.*{reason}"):
+    for path, reason in {
+        "missing/run": "No such file",
+        ".": "it is a folder",
+        "kept": "may not be written",
+    }.items():
+        with pytest.raises(
+            OSError, match=f"`checkpoint` '.*cannot be written: {reason}|`checkpoint` '.*{reason}"
+        ):
             fit(callbacks=[fail], checkpoint=tmp_path / path)
 
 
@@ -400,7 +455,10 @@ def turned(kind):
 
 TAUGHT = [dx.Phase("clamped", clamp=["label"]), dx.Phase("free", silence=["label"])]
 CHANGES = {
-    "margin": ({"learning": dx.DynamicalLearning(RULES | {"readout": dx.perceptron(1.5)})}, "learning"),
+    "margin": (
+        {"learning": dx.DynamicalLearning(RULES | {"readout": dx.perceptron(1.5)})},
+        "learning",
+    ),
     "rule": ({"learning": dx.DynamicalLearning(RULES | {"readout": dx.hebbian()})}, "learning"),
     "phases": ({"learning": dx.DynamicalLearning(RULES, TAUGHT)}, "learning"),
     "where": ({"learning": dx.DynamicalLearning(RULES, from_inference=True)}, "learning"),
@@ -437,7 +495,8 @@ def test_a_run_goes_on_only_as_what_it_was(tmp_path, checkpoint_of_a_run, change
     path = tmp_path / "run"
     path.write_bytes(checkpoint_of_a_run)
     with pytest.raises(
-        ValueError, match=rf"`checkpoint` '.*run' is of another run: .*{fact} \(.*may_differ=\[.*'{fact}'"
+        ValueError,
+        match=rf"`checkpoint` '.*run' is of another run: .*{fact} \(.*may_differ=\[.*'{fact}'",
     ):
         fit(**arguments, epochs=1, checkpoint=path)
     assert path.read_bytes() == checkpoint_of_a_run
@@ -456,28 +515,45 @@ def test_the_error_says_which_rules(tmp_path, checkpoint_of_a_run):
     path = tmp_path / "run"
     path.write_bytes(checkpoint_of_a_run)
     with pytest.raises(
-        ValueError, match=r"the rules .*Perceptron\(margin=1.0\).* there, .*Perceptron\(margin=1.5\).* here"
+        ValueError,
+        match=r"the rules .*Perceptron\(margin=1.0\).* there, .*Perceptron\(margin=1.5\).* here",
     ):
         fit(**CHANGES["margin"][0], checkpoint=path)
 
 
-@pytest.mark.parametrize("change", ["margin", "rate", "weights", "feedback", "images", "batches", "key", "validation"])
+@pytest.mark.parametrize(
+    "change", ["margin", "rate", "weights", "feedback", "images", "batches", "key", "validation"]
+)
 def test_what_is_said_to_differ_may_differ_and_nothing_else(tmp_path, checkpoint_of_a_run, change):
     arguments, fact = CHANGES[change]
     path = tmp_path / "run"
     path.write_bytes(checkpoint_of_a_run)
     with pytest.raises(ValueError, match=r"is of another run"):
-        fit(**arguments, epochs=2, checkpoint=path, may_differ=sorted({"learning", "optimiser", "data"} - {fact}))
+        fit(
+            **arguments,
+            epochs=2,
+            checkpoint=path,
+            may_differ=sorted({"learning", "optimiser", "data"} - {fact}),
+        )
     _, history = fit(**arguments, epochs=2, checkpoint=path, may_differ=[fact])
     assert len(history) == 2
-    assert fit(**arguments, epochs=2, checkpoint=path)[1].rows == history.rows  # the file is of this run now
+    assert (
+        fit(**arguments, epochs=2, checkpoint=path)[1].rows == history.rows
+    )  # the file is of this run now
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_arrays_in_rules_are_facts(tmp_path, factor):
     path = tmp_path / "run"
-    fit(learning=dx.DynamicalLearning({"readout": Scaled(jnp.asarray(1.0))}), epochs=1, checkpoint=path)
-    again = {"learning": dx.DynamicalLearning({"readout": Scaled(jnp.asarray(factor))}), "checkpoint": path}
+    fit(
+        learning=dx.DynamicalLearning({"readout": Scaled(jnp.asarray(1.0))}),
+        epochs=1,
+        checkpoint=path,
+    )
+    again = {
+        "learning": dx.DynamicalLearning({"readout": Scaled(jnp.asarray(factor))}),
+        "checkpoint": path,
+    }
     if factor == 1.0:
         assert len(fit(**again)[1]) == 3
     else:
@@ -486,7 +562,8 @@ def test_arrays_in_rules_are_facts(tmp_path, factor):
 
 
 def test_what_was_made_anew_is_the_same_run(tmp_path):
-    """Functions are compared by what they compute; a network that was handed back may be handed in."""
+    """Functions are compared by what they compute; a network that was handed back may be handed
+    in."""
     path = tmp_path / "run"
 
     def run(network, epochs):
@@ -513,7 +590,9 @@ def test_other_releases_are_told_from_other_functions(tmp_path, monkeypatch):
     assert len(fit(epochs=2, checkpoint=path)[1]) == 2  # it traces the same, so it is the same
     fit(epochs=3, checkpoint=path)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"optimiser .*or other releases.*'99.9'.* there, .*'jax'.* here"):
+    with pytest.raises(
+        ValueError, match=r"optimiser .*or other releases.*'99.9'.* there, .*'jax'.* here"
+    ):
         fit(optimiser=optax.sgd(0.2, momentum=0.5), checkpoint=path)
 
 
@@ -521,7 +600,8 @@ def test_checkpoints_of_other_networks_and_files_of_others_are_refused(tmp_path)
     path = tmp_path / "run"
     fit(epochs=1, checkpoint=path)
     with pytest.raises(
-        ValueError, match=r"is of another run: arrays \(.*12.*there, .*13.*here\); digest of the topology"
+        ValueError,
+        match=r"is of another run: arrays \(.*12.*there, .*13.*here\); digest of the topology",
     ):
         fit(small(hidden=13), checkpoint=path)
     with pytest.raises(ValueError, match=r"does not fit: .*is (missing|left over)"):
@@ -561,7 +641,12 @@ def test_early_stopping_waits_for_what_is_better():
     rows = [{"loss": value} for value in (3.0, 2.0, 2.5, 1.9, 2.0, 1.95)]
     ended = [stop(small(), dx.History(rows[: i + 1])) for i in range(len(rows))]
     assert ended == [False, False, False, False, False, True]
-    assert stop == dx.early_stopping("loss", 2, larger=False) == pickle.loads(pickle.dumps(stop)) == copy.deepcopy(stop)
+    assert (
+        stop
+        == dx.early_stopping("loss", 2, larger=False)
+        == pickle.loads(pickle.dumps(stop))
+        == copy.deepcopy(stop)
+    )
     assert stop != dx.early_stopping("loss", 3, larger=False)
     lost = [{"loss": np.nan}] * 3
     assert [stop(small(), dx.History(lost[: i + 1])) for i in range(3)] == [False, False, True]
@@ -573,18 +658,38 @@ def test_a_score_that_will_not_be_there_is_told_before_training(score, batches):
     seen = []
     data = {"x": [(X, Y)], "y": None} if batches else {}
     with pytest.raises(
-        ValueError, match=rf"`score` of early stopping is '{score}', which no epoch will have.*'accuracy'"
+        ValueError,
+        match=rf"`score` of early stopping is '{score}', which no epoch will have.*'accuracy'",
     ):
-        fit(**data, callbacks=[lambda network, history: seen.append(1), dx.early_stopping(score, 2)])
+        fit(
+            **data, callbacks=[lambda network, history: seen.append(1), dx.early_stopping(score, 2)]
+        )
     assert not seen
     assert (
-        len(fit(**data, epochs=1, validation=(X, Y), callbacks=[dx.early_stopping("validation accuracy", 2)])[1]) == 1
+        len(
+            fit(
+                **data,
+                epochs=1,
+                validation=(X, Y),
+                callbacks=[dx.early_stopping("validation accuracy", 2)],
+            )[1]
+        )
+        == 1
     )
 
 
-@pytest.mark.parametrize("answer", [True, np.True_, jnp.asarray(True), False, None, np.False_], ids=repr)
+@pytest.mark.parametrize(
+    "answer", [True, np.True_, jnp.asarray(True), False, None, np.False_], ids=repr
+)
 def test_callbacks_answer_with_any_true_or_false(answer):
-    ended = len(fit(epochs=2, callbacks=[lambda network, history: answer, lambda network, history: None])[1]) == 1
+    ended = (
+        len(
+            fit(
+                epochs=2, callbacks=[lambda network, history: answer, lambda network, history: None]
+            )[1]
+        )
+        == 1
+    )
     assert ended == bool(answer)
 
 
@@ -593,14 +698,27 @@ def test_callbacks_answer_with_any_true_or_false(answer):
     [
         lambda: dx.Phase("p", steps=3, clamp=["a"], nudge=0.5, schedule=dx.node_by_node()),
         lambda: dx.DynamicalLearning(dict(RULES), TAUGHT, from_inference=True, normalise=by_root),
-        lambda: dx.ContrastiveLearning({"forward": dx.hebbian()}, dx.Phase("free"), dx.Phase("nudged", nudge=0.1)),
+        lambda: dx.ContrastiveLearning(
+            {"forward": dx.hebbian()}, dx.Phase("free"), dx.Phase("nudged", nudge=0.1)
+        ),
         *(
             lambda rule=rule: rule()
             for rule in (dx.hebbian, dx.anti_hebbian, dx.oja, dx.covariance, dx.bcm, dx.perceptron)
         ),
         lambda: dx.delta(),
     ],
-    ids=["phase", "dynamical", "contrastive", "hebbian", "anti", "oja", "covariance", "bcm", "perceptron", "delta"],
+    ids=[
+        "phase",
+        "dynamical",
+        "contrastive",
+        "hebbian",
+        "anti",
+        "oja",
+        "covariance",
+        "bcm",
+        "perceptron",
+        "delta",
+    ],
 )
 def test_what_teaches_is_equal_when_made_anew_copied_or_pickled(make):
     for other in (make(), copy.deepcopy(make()), pickle.loads(pickle.dumps(make()))):
@@ -620,7 +738,9 @@ def test_a_nan_image_changes_no_weight_and_is_reported():
     without = np.delete(np.arange(N), 7)
     expected, _ = fit(x=X[without], y=Y[without], epochs=1, batch_size=N)
     for ours, theirs in zip(
-        jax.tree.leaves(dx.partition(trained, RULES)[0]), jax.tree.leaves(dx.partition(expected, RULES)[0]), strict=True
+        jax.tree.leaves(dx.partition(trained, RULES)[0]),
+        jax.tree.leaves(dx.partition(expected, RULES)[0]),
+        strict=True,
     ):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert dx.evaluate(trained, LEARNING, bad, Y)["lost"] == pytest.approx(1 / N)
@@ -650,11 +770,14 @@ def test_answers_may_be_whole_numbers():
     answers = dx.predict(trained, learning, x)
     assert answers.dtype == jnp.int8
     right = (answers.argmax(1) == x[:, :3].argmax(1)).mean()
-    np.testing.assert_allclose(dx.evaluate(trained, learning, x, x[:, :3])["accuracy"], right, rtol=1e-6)
+    np.testing.assert_allclose(
+        dx.evaluate(trained, learning, x, x[:, :3])["accuracy"], right, rtol=1e-6
+    )
 
 
 def test_a_lost_sample_is_never_accurate():
-    """Whatever its output is: here it keeps the zeros of the beginning, whose largest unit is that of class 0."""
+    """Whatever its output is: here it keeps the zeros of the beginning, whose largest unit is that
+    of class 0."""
     bad = X.copy()
     bad[LABELS == 0] = np.inf
     network = fit(epochs=1)[0]
@@ -667,7 +790,9 @@ def test_a_lost_sample_is_never_accurate():
         _, history = fit(network, x=bad, epochs=1, validation=(bad, Y))
     assert (history["accuracy"] + history["lost"] <= 1 + 1e-6).all()
     assert (history["validation accuracy"] + history["validation lost"] <= 1 + 1e-6).all()
-    with pytest.warns(UserWarning, match=rf"{(~good).sum()} of 50 samples are not finite.*samples "):
+    with pytest.warns(
+        UserWarning, match=rf"{(~good).sum()} of 50 samples are not finite.*samples "
+    ):
         dx.predict(network, LEARNING, bad)
 
 
@@ -719,7 +844,11 @@ def test_equilibrium_propagation_goes_to_the_gradient():
         taught = dx.Phase("nudged", steps=300, nudge=beta)
         learning = dx.ContrastiveLearning(rules, dx.Phase("free", steps=300), taught)
         updates, _, _ = learning.updates(network, x, {"y": y}, jnp.ones(len(x), bool))
-        ours = {"x": updates["x", "h"].weight, "y": updates["h", "y"].weight, "h": updates["h", "h"].weight}
+        ours = {
+            "x": updates["x", "h"].weight,
+            "y": updates["h", "y"].weight,
+            "h": updates["h", "h"].weight,
+        }
         errors.append(max(float(abs(ours[k] - true[k]).max() / abs(true[k]).max()) for k in true))
         np.testing.assert_allclose(updates["y", "h"].weight, updates["h", "y"].weight.T, atol=1e-4)
     assert errors[1] < 0.05
@@ -740,7 +869,9 @@ def test_contrastive_hebbian_learning_is_the_difference_of_the_phases():
         np.testing.assert_allclose(updates[u, v].weight, expected, atol=1e-5)
     np.testing.assert_array_equal(answer.state["y"], free["y"])
     cosine = (
-        (free["h"] * clamped["h"]).sum(1) / jnp.linalg.norm(free["h"], axis=1) / jnp.linalg.norm(clamped["h"], axis=1)
+        (free["h"] * clamped["h"]).sum(1)
+        / jnp.linalg.norm(free["h"], axis=1)
+        / jnp.linalg.norm(clamped["h"], axis=1)
     )
     np.testing.assert_allclose(scores["overlap"], cosine, atol=1e-5)
 
@@ -760,24 +891,48 @@ def phased(**arguments):
             ValueError,
             r"`y` for node 'label' has .* got \(50,\); class indices become targets by dx.one_vs_all\(y, 3\)",
         ),
-        ({"y": (Y + 1) / 2}, ValueError, r"'label' holds zeros, and the rule of 'readout' .* ±1.*2 \* y - 1"),
-        ({"y": Y[:10]}, ValueError, r"inputs and labels have one length, but got .*\(50, 3, 3, 1\).*\(10, 3\)"),
+        (
+            {"y": (Y + 1) / 2},
+            ValueError,
+            r"'label' holds zeros, and the rule of 'readout' .* ±1.*2 \* y - 1",
+        ),
+        (
+            {"y": Y[:10]},
+            ValueError,
+            r"inputs and labels have one length, but got .*\(50, 3, 3, 1\).*\(10, 3\)",
+        ),
         ({"x": X[:0], "y": Y[:0]}, ValueError, r"the data are empty"),
-        ({"x": X[..., 0]}, ValueError, r"`x` for node 'image' has shape \(n, \*\(3, 3, 1\)\), but got \(50, 3, 3\)"),
-        ({"x": {"picture": X}}, ValueError, r"`x` names 'picture', which the topology does not have"),
+        (
+            {"x": X[..., 0]},
+            ValueError,
+            r"`x` for node 'image' has shape \(n, \*\(3, 3, 1\)\), but got \(50, 3, 3\)",
+        ),
+        (
+            {"x": {"picture": X}},
+            ValueError,
+            r"`x` names 'picture', which the topology does not have",
+        ),
         (
             {"learning": dx.DynamicalLearning({"side": dx.hebbian()})},
             ValueError,
             r"`rules` names 'side', which nothing",
         ),
         ({"learning": dx.DynamicalLearning({})}, ValueError, r"`rules` is empty"),
-        ({"learning": RULES}, TypeError, r"`learning` is a way to teach such as dx.DynamicalLearning"),
+        (
+            {"learning": RULES},
+            TypeError,
+            r"`learning` is a way to teach such as dx.DynamicalLearning",
+        ),
         (
             {"learning": phased(clamp=["labels"])},
             ValueError,
             r"`clamp of phase 'odd'` names 'labels', which the topology",
         ),
-        ({"learning": phased(kinds=["up"])}, ValueError, r"phase 'odd': `kinds` names 'up', which no edge has"),
+        (
+            {"learning": phased(kinds=["up"])},
+            ValueError,
+            r"phase 'odd': `kinds` names 'up', which no edge has",
+        ),
         ({"epochs": -1}, ValueError, r"`epochs` is an int of at least 0, but got -1"),
         ({"batch_size": 0}, ValueError, r"`batch_size` is an int of at least 1, but got 0"),
     ],
@@ -792,21 +947,34 @@ def test_a_rule_for_couplings_without_parameters():
     g.add_node("x", shape=3)
     g.add_node("y", shape=3)
     g.add_edge("x", "y")
-    network = dx.Network(dx.Topology(g, inputs=["x"], outputs=["y"]), {"edge": dx.relay()}, dx.sign, key=KEY)
-    with pytest.raises(ValueError, match=r"`rules` names 'edge', whose couplings have nothing to train"):
-        fit(network, learning=dx.DynamicalLearning({"edge": dx.hebbian()}), x=np.ones((2, 3)), y=np.ones((2, 3)))
+    network = dx.Network(
+        dx.Topology(g, inputs=["x"], outputs=["y"]), {"edge": dx.relay()}, dx.sign, key=KEY
+    )
+    with pytest.raises(
+        ValueError, match=r"`rules` names 'edge', whose couplings have nothing to train"
+    ):
+        fit(
+            network,
+            learning=dx.DynamicalLearning({"edge": dx.hebbian()}),
+            x=np.ones((2, 3)),
+            y=np.ones((2, 3)),
+        )
 
 
 def test_phases_take_lists_of_names():
     assert dx.Phase("p", clamp=["label"]) == dx.Phase("p", clamp=("label",))
-    with pytest.raises(TypeError, match=r"`clamp of phase 'p'` is a sequence of names, .*write \['label'\]"):
+    with pytest.raises(
+        TypeError, match=r"`clamp of phase 'p'` is a sequence of names, .*write \['label'\]"
+    ):
         dx.Phase("p", clamp="label")
 
 
 def test_one_vs_all():
     np.testing.assert_array_equal(dx.one_vs_all([2, 0], 3), [[-1, -1, 1], [1, -1, -1]])
     for labels in ([3], [-1], [0.5], [[1]]):
-        with pytest.raises(ValueError, match=r"`labels` are whole numbers from 0 to 2, one a sample"):
+        with pytest.raises(
+            ValueError, match=r"`labels` are whole numbers from 0 to 2, one a sample"
+        ):
             dx.one_vs_all(labels, 3)
 
 
@@ -816,7 +984,10 @@ def test_one_vs_all():
 def test_history_columns_rows_and_plot():
     pyplot.switch_backend("Agg")
     history = dx.History(
-        [{"accuracy": 0.5, "steps": 3.0}, {"accuracy": 0.75, "steps": 2.0, "validation accuracy": 0.7}]
+        [
+            {"accuracy": 0.5, "steps": 3.0},
+            {"accuracy": 0.75, "steps": 2.0, "validation accuracy": 0.7},
+        ]
     )
     np.testing.assert_array_equal(history["accuracy"], [0.5, 0.75])
     assert np.isnan(history["validation accuracy"][0])
@@ -827,7 +998,9 @@ def test_history_columns_rows_and_plot():
     assert [len(ax.lines) for ax in figure.axes] == [2, 1]
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [0.5, 0.75])
     pyplot.close(figure)
-    with pytest.raises(KeyError, match=r"no epoch has 'loss'; there are 'accuracy', 'steps', 'validation accuracy'"):
+    with pytest.raises(
+        KeyError, match=r"no epoch has 'loss'; there are 'accuracy', 'steps', 'validation accuracy'"
+    ):
         history["loss"]
 
 
@@ -838,8 +1011,15 @@ def test_the_memory_of_a_lesson_does_not_grow_with_its_passes():
             dx.Phase("free", steps=steps, settle=settle, silence=["label"]),
         ]
         learning = dx.DynamicalLearning(RULES, phases)
-        lesson = eqx.filter_jit(lambda network, x, y: learning.updates(network, x, {"label": y}, jnp.ones(N, bool))[0])
-        return lesson.lower(small(), jnp.asarray(X), Y).compile().compiled.memory_analysis().temp_size_in_bytes
+        lesson = eqx.filter_jit(
+            lambda network, x, y: learning.updates(network, x, {"label": y}, jnp.ones(N, bool))[0]
+        )
+        return (
+            lesson.lower(small(), jnp.asarray(X), Y)
+            .compile()
+            .compiled.memory_analysis()
+            .temp_size_in_bytes
+        )
 
     for settle in (True, False):
         assert temporary(5, settle) == temporary(500, settle) > 0

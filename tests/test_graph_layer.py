@@ -58,12 +58,17 @@ class Weighted(eqx.Module):
 
 @graphs
 def test_both_grains_are_the_dense_product(graph):
-    x, weight = features(graph), jnp.asarray(np.random.default_rng(1).normal(size=(F, F)), jnp.float32)
+    x, weight = (
+        features(graph),
+        jnp.asarray(np.random.default_rng(1).normal(size=(F, F)), jnp.float32),
+    )
     expected = matrix(graph) @ x @ weight
 
     fine = Topology(topologies.graph_layer(graph, F))
     assert fine.edge_kinds == ("lateral",)
-    network = dx.Network(fine, {"lateral": dx.dense(factor="weight")}, dx.identity, key=jax.random.key(0))
+    network = dx.Network(
+        fine, {"lateral": dx.dense(factor="weight")}, dx.identity, key=jax.random.key(0)
+    )
     coupling = eqx.tree_at(lambda c: c.weight, network["lateral"], weight.T)
     network = network.replace_val("lateral", coupling)
     state = dx.GraphState(fine).init({vertex: x[:, i] for i, vertex in enumerate(graph)})
@@ -73,14 +78,21 @@ def test_both_grains_are_the_dense_product(graph):
     np.testing.assert_allclose(ours[:, hears], expected[:, hears], atol=1e-5)
 
     coarse = Topology(topologies.graph_layer(graph, F, whole=True))
-    layer = dx.Network(coarse, {"lateral": dx.graph_conv(Weighted(weight), graph)}, dx.identity, key=jax.random.key(0))
+    layer = dx.Network(
+        coarse,
+        {"lateral": dx.graph_conv(Weighted(weight), graph)},
+        dx.identity,
+        key=jax.random.key(0),
+    )
     moved = dx.step(layer, dx.GraphState(coarse).init({"layer": x}))
     np.testing.assert_allclose(moved["layer"], expected, atol=1e-5)
 
     # and both learn the same
     rules = {"lateral": dx.hebbian()}
     one = dx.local_updates(network, state, rules)["lateral"].weight
-    two = dx.local_updates(layer, dx.GraphState(coarse).init({"layer": x}), rules)["layer", "layer"].net.matrix
+    two = dx.local_updates(layer, dx.GraphState(coarse).init({"layer": x}), rules)[
+        "layer", "layer"
+    ].net.matrix
     np.testing.assert_allclose(one, two.T, atol=1e-4)
 
 
@@ -104,7 +116,9 @@ def test_scalar_vertices_take_the_weights_of_the_graph():
         for fixed in (True, False)[: 1 if tied else 2]:
             couplings = {"lateral": dx.scale(weight="weight", fixed=fixed)}
             network = dx.Network(topology, couplings, dx.identity, key=jax.random.key(0))
-            state = dx.GraphState(topology).init({vertex: x[:, i] for i, vertex in enumerate(graph)})
+            state = dx.GraphState(topology).init(
+                {vertex: x[:, i] for i, vertex in enumerate(graph)}
+            )
             moved = dx.step(network, state)
             ours = np.stack([moved[vertex] for vertex in graph], axis=1)
             np.testing.assert_allclose(ours[:, hears], expected[:, hears], atol=1e-6)
@@ -115,7 +129,9 @@ def test_parallel_edges_speak_each_for_themselves():
     graph.add_edge("a", "b", weight=0.5)
     graph.add_edge("a", "b", weight=0.25)
     topology = Topology(topologies.graph_layer(graph, ()))
-    network = dx.Network(topology, {"lateral": dx.dense(factor="weight")}, dx.identity, key=jax.random.key(0))
+    network = dx.Network(
+        topology, {"lateral": dx.dense(factor="weight")}, dx.identity, key=jax.random.key(0)
+    )
     state = dx.GraphState(topology).init({"a": np.ones(1, np.float32)})
     weight = network["lateral"].weight[0, 0]
     np.testing.assert_allclose(dx.step(network, state)["b"], 0.75 * weight, rtol=1e-6)
@@ -123,8 +139,12 @@ def test_parallel_edges_speak_each_for_themselves():
 
 
 MODELS = {
-    "convolution": lambda: jraph.GraphConvolution(lambda nodes: nodes @ jnp.eye(F, k=1), add_self_edges=True),
-    "plain sum": lambda: jraph.GraphConvolution(lambda nodes: 2 * nodes, symmetric_normalization=False),
+    "convolution": lambda: jraph.GraphConvolution(
+        lambda nodes: nodes @ jnp.eye(F, k=1), add_self_edges=True
+    ),
+    "plain sum": lambda: jraph.GraphConvolution(
+        lambda nodes: 2 * nodes, symmetric_normalization=False
+    ),
     "attention": lambda: jraph.GAT(
         attention_query_fn=lambda nodes: nodes @ jnp.eye(F, k=1),
         attention_logit_fn=lambda sent, received, edges: (sent * received).sum(-1, keepdims=True),
@@ -140,7 +160,9 @@ MODELS = {
 def by_hand(model, graph, x):
     """The model on one sample, the graph written out anew."""
     position = {vertex: i for i, vertex in enumerate(graph)}
-    ends = np.asarray([(position[u], position[v]) for u, v in graph.to_directed().edges], np.int32).T
+    ends = np.asarray(
+        [(position[u], position[v]) for u, v in graph.to_directed().edges], np.int32
+    ).T
     return model(
         jraph.GraphsTuple(
             nodes=jnp.asarray(x),
@@ -156,14 +178,17 @@ def by_hand(model, graph, x):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_jraph_models_give_what_they_give_by_hand(model):
-    """As a coupling, and on the batch of graphs that a state hands out: sample by sample the same."""
+    """As a coupling, and on the batch of graphs that a state hands out: sample by sample the
+    same."""
     net, graph = MODELS[model](), nx.cycle_graph(F + 2, create_using=nx.DiGraph)
     graph.add_edge(0, 2)
     x = features(graph)
     with jax.numpy_dtype_promotion("standard"):  # jraph's normalisation mixes dtypes
         expected = np.stack([by_hand(net, graph, sample) for sample in x])
         coarse = Topology(topologies.graph_layer(graph, F, whole=True))
-        network = dx.Network(coarse, {"lateral": dx.graph_conv(net, graph)}, dx.identity, key=jax.random.key(0))
+        network = dx.Network(
+            coarse, {"lateral": dx.graph_conv(net, graph)}, dx.identity, key=jax.random.key(0)
+        )
         moved = dx.step(network, dx.GraphState(coarse).init({"layer": x}))
         np.testing.assert_allclose(moved["layer"], expected, atol=1e-6)
 
@@ -181,7 +206,10 @@ def test_a_model_of_a_sparse_matrix():
     x = features(GRAPHS["directed"])
     topology = Topology(topologies.graph_layer(GRAPHS["directed"], F, whole=True))
     network = dx.Network(
-        topology, {"lateral": dx.graph_conv(Weighted(jnp.eye(F)), entries)}, dx.identity, key=jax.random.key(0)
+        topology,
+        {"lateral": dx.graph_conv(Weighted(jnp.eye(F)), entries)},
+        dx.identity,
+        key=jax.random.key(0),
     )
     moved = dx.step(network, dx.GraphState(topology).init({"layer": x}))
     np.testing.assert_allclose(moved["layer"], entries.toarray() @ x, atol=1e-5)
@@ -191,7 +219,10 @@ def test_only_the_arrays_of_the_model_learn():
     graph = GRAPHS["directed"]
     topology = Topology(topologies.graph_layer(graph, F, whole=True))
     network = dx.Network(
-        topology, {"lateral": dx.graph_conv(Weighted(jnp.eye(F)), graph)}, dx.tanh, key=jax.random.key(0)
+        topology,
+        {"lateral": dx.graph_conv(Weighted(jnp.eye(F)), graph)},
+        dx.tanh,
+        key=jax.random.key(0),
     )
     params, rest = dx.partition(network, {"lateral": dx.hebbian()})
     assert [leaf.shape for leaf in jax.tree.leaves(params)] == [(1, F, F)]
@@ -201,17 +232,39 @@ def test_only_the_arrays_of_the_model_learn():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: topologies.graph_layer([(0, 1)], 2), TypeError, r"`graph` is a networkx graph, but got \[\(0, 1\)\]"),
-        (lambda: topologies.graph_layer(nx.Graph(), 2), ValueError, r"`graph` has no vertices"),
-        (lambda: topologies.graph_layer(nx.path_graph(3), 0), ValueError, r"every axis of `features` is at least 1"),
         (
-            lambda: topologies.graph_layer(nx.disjoint_union(nx.path_graph(2), nx.empty_graph(2)), 2),
+            lambda: topologies.graph_layer([(0, 1)], 2),
+            TypeError,
+            r"`graph` is a networkx graph, but got \[\(0, 1\)\]",
+        ),
+        (lambda: topologies.graph_layer(nx.Graph(), 2), ValueError, r"`graph` has no vertices"),
+        (
+            lambda: topologies.graph_layer(nx.path_graph(3), 0),
+            ValueError,
+            r"every axis of `features` is at least 1",
+        ),
+        (
+            lambda: topologies.graph_layer(
+                nx.disjoint_union(nx.path_graph(2), nx.empty_graph(2)), 2
+            ),
             ValueError,
             r"vertices 2, 3 of `graph` have no edge; remove them, or give each an edge to itself",
         ),
-        (lambda: dx.graph_conv("GCN", nx.path_graph(3)), TypeError, r"`net` is a function of a jraph.GraphsTuple"),
-        (lambda: dx.graph_conv(len, np.eye(3)), TypeError, r"`graph` is a networkx graph.*but got an array of float64"),
-        (lambda: dx.graph_conv(len, scipy.sparse.coo_array(np.ones((2, 3)))), ValueError, r"shape \(2, 3\).*square"),
+        (
+            lambda: dx.graph_conv("GCN", nx.path_graph(3)),
+            TypeError,
+            r"`net` is a function of a jraph.GraphsTuple",
+        ),
+        (
+            lambda: dx.graph_conv(len, np.eye(3)),
+            TypeError,
+            r"`graph` is a networkx graph.*but got an array of float64",
+        ),
+        (
+            lambda: dx.graph_conv(len, scipy.sparse.coo_array(np.ones((2, 3)))),
+            ValueError,
+            r"shape \(2, 3\).*square",
+        ),
     ],
 )
 def test_refuses(call, error, message):
@@ -221,13 +274,21 @@ def test_refuses(call, error, message):
 
 def whole(net, graph=GRAPHS["club"]):
     topology = Topology(topologies.graph_layer(GRAPHS["club"], F, whole=True))
-    return dx.Network(topology, {"lateral": dx.graph_conv(net, graph)}, dx.tanh, key=jax.random.key(0))
+    return dx.Network(
+        topology, {"lateral": dx.graph_conv(net, graph)}, dx.tanh, key=jax.random.key(0)
+    )
 
 
 def test_refuses_models_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"lateral.*was given a graph of 34 nodes and gave back nodes \(33, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"lateral.*was given a graph of 34 nodes and gave back nodes \(33, 3\)"
+    ):
         whole(lambda graph: graph._replace(nodes=graph.nodes[1:]))
-    with pytest.raises(ValueError, match=r"takes a real message of shape \(34, 3\), but the coupling gives .*34, 2"):
+    with pytest.raises(
+        ValueError, match=r"takes a real message of shape \(34, 3\), but the coupling gives .*34, 2"
+    ):
         whole(lambda graph: graph._replace(nodes=graph.nodes[:, 1:]))
-    with pytest.raises(ValueError, match=r"`graph` has 5 vertices, but \(34, 3\) sends to \(34, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"`graph` has 5 vertices, but \(34, 3\) sends to \(34, 3\)"
+    ):
         whole(lambda graph: graph, nx.cycle_graph(5))

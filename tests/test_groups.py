@@ -1,4 +1,5 @@
-"""Edge groups: every edge once, at the right addresses, sorted by receiver, whatever the drawing."""
+"""Edge groups: every edge once, at the right addresses, sorted by receiver, whatever the
+drawing."""
 
 import networkx as nx
 import numpy as np
@@ -37,7 +38,9 @@ def check_groups(topology):
         assert label not in seen
         seen.add(label)
         previous = (-1, -1)
-        for at, sender, receiver in zip(group.edges.tolist(), group.senders, group.receivers, strict=True):
+        for at, sender, receiver in zip(
+            group.edges.tolist(), group.senders, group.receivers, strict=True
+        ):
             u, v, *_ = edge = topology.edge(at)
             assert drawn[edge] == (group.kind, group.tie)
             assert group.self_loop == (u == v)
@@ -57,7 +60,10 @@ def check_groups(topology):
                 assert np.array_equal(meant[None] if spec.shared else meant, rows)
             if spec.shared:
                 assert (index is not None) == (len(group.edges) == 1)
-        if group.receiver_index is not None and not topology.layout.arrays[group.receiver_array].shared:
+        if (
+            group.receiver_index is not None
+            and not topology.layout.arrays[group.receiver_array].shared
+        ):
             assert group.receiver_index[0].step == 1
 
 
@@ -75,10 +81,15 @@ def test_groups_of_the_table(case):
 
 @st.composite
 def graphs(draw):
-    """Nodes of two shapes and kinds and views of a shared array, edges of two kinds, some of them tied."""
+    """Nodes of two shapes and kinds and views of a shared array, edges of two kinds, some of them
+    tied."""
     graph = nx.MultiDiGraph(arrays={"line": 6})
     sorts = [{"shape": 2}, {"shape": 3}, {"shape": 2, "kind": "k"}]
-    sorts += [{"array": "line", "index": i, "kind": kind} for i in (slice(0, 3), slice(2, 4), 5) for kind in "pq"]
+    sorts += [
+        {"array": "line", "index": i, "kind": kind}
+        for i in (slice(0, 3), slice(2, 4), 5)
+        for kind in "pq"
+    ]
     names = list(range(draw(st.integers(1, 7))))
     for name in names:
         graph.add_node(name, **draw(st.sampled_from(sorts)))
@@ -103,7 +114,10 @@ def test_groups_do_not_depend_on_the_order_of_the_edges(graph, random):
     other = nx.MultiDiGraph(**graph.graph)
     other.add_nodes_from(graph.nodes(data=True))
     other.add_edges_from(edges)
-    one, two = ([[t.edge(at) for at in g.edges.tolist()] for g in t.groups] for t in map(Topology, (graph, other)))
+    one, two = (
+        [[t.edge(at) for at in g.edges.tolist()] for g in t.groups]
+        for t in map(Topology, (graph, other))
+    )
     assert one == two
 
 
@@ -123,7 +137,9 @@ def test_bundles_hold_every_edge_in_the_place_of_its_group(graph):
         labels = [topology.groups[b.groups[0]].bundle for b in bundles]
         assert len(set(labels)) == len(labels)
         assert all(
-            topology.groups[i].bundle == label for b, label in zip(bundles, labels, strict=True) for i in b.groups
+            topology.groups[i].bundle == label
+            for b, label in zip(bundles, labels, strict=True)
+            for i in b.groups
         )
         assert {b.kind for b in bundles} == {kind}
 
@@ -173,7 +189,9 @@ def test_self_loops_ties_and_kinds_part_groups_and_ties_join_bundles():
     graph.add_edge(0, 2, kind="more")
     topology = Topology(graph)
     assert len(topology.groups) == 3 + 3 + 1
-    assert {kind: [len(b.edges) for b in bundles] for kind, bundles in topology.bundles.items()} == {
+    assert {
+        kind: [len(b.edges) for b in bundles] for kind, bundles in topology.bundles.items()
+    } == {
         "edge": [3, 1, 3],
         "more": [1],
     }

@@ -1,4 +1,5 @@
-"""Every fast way gives what the plain one gives: values, derivatives, under vmap, with NaN and infinity."""
+"""Every fast way gives what the plain one gives: values, derivatives, under vmap, with NaN and
+infinity."""
 
 import equinox as eqx
 import jax
@@ -25,22 +26,31 @@ def shifts(sides, periodic):
     x, y = rows // sides, rows % sides
     ends = []
     for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-        inside = np.full(len(rows), True) if periodic else ((x + a) // sides == 0) & ((y + b) // sides == 0)
+        inside = (
+            np.full(len(rows), True)
+            if periodic
+            else ((x + a) // sides == 0) & ((y + b) // sides == 0)
+        )
         ends.append(np.stack([((x + a) % sides * sides + (y + b) % sides)[inside], rows[inside]]))
     return (*np.concatenate(ends, axis=1), sides * sides, sides * sides)
 
 
 def drawn_lattice(graph, share=1.0):
-    """The edges of an undirected drawing in the order of its nodes, both ways, and that share of all."""
+    """The edges of an undirected drawing in the order of its nodes, both ways, and that share of
+    all."""
     edges = np.asarray(nx.convert_node_labels_to_integers(graph).to_directed().edges)
     kept = edges[np.random.default_rng(0).random(len(edges)) < share].T
     return (*kept, len(graph), len(graph))
 
 
 def drawn(sending, hearing, edges, hub=None):
-    """A random graph in which the last tenth of nodes hear nobody, with parallel edges; half of them lead to `hub`."""
+    """A random graph in which the last tenth of nodes hear nobody, with parallel edges; half of
+    them lead to `hub`."""
     rng = np.random.default_rng(0)
-    senders, receivers = rng.integers(0, sending, edges), rng.integers(0, hearing - hearing // 10, edges)
+    senders, receivers = (
+        rng.integers(0, sending, edges),
+        rng.integers(0, hearing - hearing // 10, edges),
+    )
     if hub is not None:
         receivers[::2] = hub
     return senders, receivers, sending, hearing
@@ -87,7 +97,9 @@ def numbers(ends, batch, units=1):
 
 def close(a, b, scale=1e-5):
     for one, two in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-4, atol=scale * (1 + np.abs(np.nan_to_num(two)).max(initial=0)))
+        np.testing.assert_allclose(
+            one, two, rtol=1e-4, atol=scale * (1 + np.abs(np.nan_to_num(two)).max(initial=0))
+        )
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -110,7 +122,8 @@ def test_sums_and_what_weights_learn_are_the_same_for_any_batch(name, batch):
     w, x = numbers(ends, batch)
     signal = jnp.sin(plain(w, x))
     found, expected = (
-        jax.jit(lambda w, x, way=way: (way(w, x), jax.vjp(lambda w: way(w, x), w)[1](signal))) for way in (fast, plain)
+        jax.jit(lambda w, x, way=way: (way(w, x), jax.vjp(lambda w: way(w, x), w)[1](signal)))
+        for way in (fast, plain)
     )
     close(found(w, x), expected(w, x))
 
@@ -168,7 +181,9 @@ def test_sums_over_pairs_are_those_of_the_plain_way(name):
     close(found, expected)
     close(pull(expected), pull_plain(expected))
     lost = p.at[int(ends.senders[3]), 0, 1].set(jnp.nan)
-    np.testing.assert_array_equal(np.isnan(fast.pairs(jnp.cos, lost, q)), np.isnan(ends.pairs(jnp.cos, lost, q)))
+    np.testing.assert_array_equal(
+        np.isnan(fast.pairs(jnp.cos, lost, q)), np.isnan(ends.pairs(jnp.cos, lost, q))
+    )
 
 
 def test_the_table_ends_with_a_way_that_always_fits():
@@ -221,21 +236,45 @@ NETWORKS = {
     "fixed strengths": (gnp(700, 9), dx.scale(weight="weight", fixed=True), "slots"),
     "strengths of units": (gnp(700, 9, shape=(3,)), dx.scale(0.5), "slots"),
     "tied strengths": (gnp(700, 9, edge={"tie": "t"}), dx.scale(0.5), "slots"),
-    "tied, own strengths": (gnp(700, 9, edge={"tie": "t"}), dx.scale(weight="weight", fixed=True), "slots"),
+    "tied, own strengths": (
+        gnp(700, 9, edge={"tie": "t"}),
+        dx.scale(weight="weight", fixed=True),
+        "slots",
+    ),
     "lattice": (topologies.lattice((20, 20), periodic=True), dx.scale(0.5), "4 diagonals"),
     "small": (gnp(40, 5), dx.scale(weight="weight"), "matrix"),
     "matrices": (gnp(60, 5, shape=(4,)), dx.dense(), "side by side"),
     "matrices with factors": (gnp(60, 5, shape=(4,)), dx.dense(factor="weight"), "side by side"),
     "linear": (gnp(60, 5, shape=(4,)), linear, "side by side"),
     "one matrix": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), dx.dense(), "nodes first"),
-    "one matrix with factors": (gnp(700, 9, shape=(2,), edge={"tie": "t"}), dx.dense(factor="weight"), "nodes first"),
-    "both ends": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), dx.edge_mlp(3, jnp.tanh), "both ends first"),
-    "both ends of many": (gnp(700, 9, shape=(2,), edge={"tie": "t"}), dx.edge_mlp(3, jnp.tanh), "ends first, slots"),
+    "one matrix with factors": (
+        gnp(700, 9, shape=(2,), edge={"tie": "t"}),
+        dx.dense(factor="weight"),
+        "nodes first",
+    ),
+    "both ends": (
+        gnp(60, 5, shape=(4,), edge={"tie": "t"}),
+        dx.edge_mlp(3, jnp.tanh),
+        "both ends first",
+    ),
+    "both ends of many": (
+        gnp(700, 9, shape=(2,), edge={"tie": "t"}),
+        dx.edge_mlp(3, jnp.tanh),
+        "ends first, slots",
+    ),
     "one linear": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), linear, "nodes first"),
     "windows": (windows(features=3), dx.dense(), "  convolution"),
-    "windows apart": (windows(features=3, stride=(2, 1), padding=((1, 0), (0, 1))), dx.dense(), "  convolution"),
+    "windows apart": (
+        windows(features=3, stride=(2, 1), padding=((1, 0), (0, 1))),
+        dx.dense(),
+        "  convolution",
+    ),
     "windows back": (windows(features=3, back=True), dx.dense(), "transposed convolution"),
-    "windows apart, back": (windows(features=3, stride=(1, 2), padding=1, back=True), dx.dense(), "transposed"),
+    "windows apart, back": (
+        windows(features=3, stride=(1, 2), padding=1, back=True),
+        dx.dense(),
+        "transposed",
+    ),
     "one feature": (windows(features=1), dx.dense(), "  convolution"),
     "a row of windows": (row_of_windows(), linear, "  convolution"),
     "a row of windows, back": (row_of_windows().reverse(), linear, "transposed convolution"),
@@ -297,10 +336,16 @@ def test_shared_messages_keep_the_digits_of_float64():
     with jax.enable_x64(True):
         graph = gnp(60, 5, shape=(2,), edge={"tie": "t"})
         nx.set_node_attributes(graph, "float64", "dtype")
-        network = dx.Network(compiled(graph, dx.relay()), {"edge": dx.relay()}, dx.identity, key=jax.random.key(0))
+        network = dx.Network(
+            compiled(graph, dx.relay()), {"edge": dx.relay()}, dx.identity, key=jax.random.key(0)
+        )
         assert "nodes first" in network.summary()
-        state = dx.GraphState(network.topology).replace({v: np.full((1, 2), 1 + 1e-12) for v in graph})
-        (found,), (expected,) = (dx.step(n, state).arrays.values() for n in (network, in_plain_way(network)))
+        state = dx.GraphState(network.topology).replace(
+            {v: np.full((1, 2), 1 + 1e-12) for v in graph}
+        )
+        (found,), (expected,) = (
+            dx.step(n, state).arrays.values() for n in (network, in_plain_way(network))
+        )
         assert found.dtype == jnp.float64
         np.testing.assert_allclose(found, expected, rtol=1e-15)
 
@@ -319,7 +364,9 @@ def test_coarse_weights_are_summed_in_full(name):
 
     network, fine = coarse(jnp.bfloat16), coarse(jnp.float32)
     state = dx.GraphState(topology, 2)
-    state = state.replace(jax.tree.map(lambda a: jnp.round(8 * jax.random.normal(KEY, a.shape)) / 8, state.arrays))
+    state = state.replace(
+        jax.tree.map(lambda a: jnp.round(8 * jax.random.normal(KEY, a.shape)) / 8, state.arrays)
+    )
     (found,), (expected,) = (dx.step(n, state).arrays.values() for n in (network, fine))
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -331,7 +378,10 @@ def test_gradients_through_rest_are_those_of_the_plain_way():
 
     def loss(network, x):
         return jnp.sum(
-            dx.relax(network, dx.GraphState(network.topology).init(x), max_steps=200).state.arrays["node(2,)"] ** 2
+            dx.relax(network, dx.GraphState(network.topology).init(x), max_steps=200).state.arrays[
+                "node(2,)"
+            ]
+            ** 2
         )
 
     x = jnp.ones((1, 2))
@@ -340,7 +390,8 @@ def test_gradients_through_rest_are_those_of_the_plain_way():
 
 
 @pytest.mark.parametrize(
-    ("stride", "padding", "channels"), [((1, 1), "SAME", 1), ((2, 1), "VALID", 2), ((1, 2), ((1, 0), (2, 2)), 3)]
+    ("stride", "padding", "channels"),
+    [((1, 1), "SAME", 1), ((2, 1), "VALID", 2), ((1, 2), ((1, 0), (2, 2)), 3)],
 )
 def test_small_convolutions_are_those_of_the_library(stride, padding, channels):
     weight = jax.random.normal(KEY, (3, 2, channels, 4))
@@ -378,11 +429,15 @@ def test_noise_is_even_and_apart():
     flat = draws.reshape(-1, 20) - 0.5
     correlation = np.corrcoef(flat.T) - np.eye(20)
     assert np.abs(correlation).max() < 5 / len(flat) ** 0.5
-    np.testing.assert_array_equal(draws[[4, 2]], noise.uniform(ids[jnp.asarray([4, 2])], keys, (3,)))
+    np.testing.assert_array_equal(
+        draws[[4, 2]], noise.uniform(ids[jnp.asarray([4, 2])], keys, (3,))
+    )
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("name", ["strengths", "tied strengths", "lattice", "small", "one matrix", "matrices"])
+@pytest.mark.parametrize(
+    "name", ["strengths", "tied strengths", "lattice", "small", "one matrix", "matrices"]
+)
 def test_a_sender_that_is_not_finite_says_the_same_in_every_way(name, value):
     """An infinite message is infinite at its receivers, and is heard by nobody else."""
     graph, coupling, _ = NETWORKS[name]
@@ -397,7 +452,9 @@ def test_a_sender_that_is_not_finite_says_the_same_in_every_way(name, value):
         np.testing.assert_allclose(ours[receiver], plain[receiver], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("coupling", [dx.sparse(nx.cycle_graph(4), gain=1.0), dx.dense(), dx.scale(0.5), dx.relay()])
+@pytest.mark.parametrize(
+    "coupling", [dx.sparse(nx.cycle_graph(4), gain=1.0), dx.dense(), dx.scale(0.5), dx.relay()]
+)
 def test_tied_couplings_of_every_sort_on_more_edges_than_nodes(coupling):
     """What a node says to all is said once, whatever the coupling is."""
     graph = nx.complete_graph(5, create_using=nx.DiGraph)
@@ -405,7 +462,9 @@ def test_tied_couplings_of_every_sort_on_more_edges_than_nodes(coupling):
     nx.set_node_attributes(graph, 4, "shape")
     topology = Topology(graph)
     network = dx.Network(topology, {"edge": coupling}, dx.identity, key=KEY)
-    state = dx.GraphState(topology).init({i: jax.random.normal(jax.random.key(i), (3, 4)) for i in range(5)})
+    state = dx.GraphState(topology).init(
+        {i: jax.random.normal(jax.random.key(i), (3, 4)) for i in range(5)}
+    )
     ours, plain = (n.local_field(state) for n in (network, in_plain_way(network)))
     one = network["one"]
     for node in range(5):

@@ -32,10 +32,14 @@ def indices(draw, shape, sensible=False):
         if sensible:
             start = draw(st.integers(0, size - 1))
             stop = draw(st.none() | st.integers(start + 1, size))
-            part = draw(st.sampled_from([start, start - size, slice(start, stop, draw(st.integers(1, 3)))]))
+            part = draw(
+                st.sampled_from([start, start - size, slice(start, stop, draw(st.integers(1, 3)))])
+            )
         else:
             steps = st.sampled_from([None, 1, 2, 3, 0, -1])
-            part = draw(st.integers(-size - 1, size) | st.builds(slice, bounds(size), bounds(size), steps))
+            part = draw(
+                st.integers(-size - 1, size) | st.builds(slice, bounds(size), bounds(size), steps)
+            )
         axes.append(part)
     if draw(st.booleans()):
         axes.insert(draw(st.integers(0, len(axes))) if len(axes) == len(shape) else len(axes), ...)
@@ -72,7 +76,13 @@ def test_index_means_what_numpy_means(indexing):
 def refused_by_numpy_or_odd(array, index):
     """NumPy refuses it too, or it gives nothing, runs backwards or is quietly clipped."""
     parts = index if isinstance(index, tuple) else (index,)
-    ends = [end for part in parts if isinstance(part, slice) for end in (part.start, part.stop) if end is not None]
+    ends = [
+        end
+        for part in parts
+        if isinstance(part, slice)
+        for end in (part.start, part.stop)
+        if end is not None
+    ]
     odd = any(abs(end) > min(array.shape) for end in ends) or any(
         isinstance(p, slice) and (p.step or 1) < 0 for p in parts
     )
@@ -83,7 +93,9 @@ def refused_by_numpy_or_odd(array, index):
 def test_numpy_integers_become_plain_ones():
     index = resolve_index((np.int64(-1), slice(np.int8(0), np.int64(3), np.uint8(2))), (4, 5))
     assert index == (3, slice(0, 3, 2))
-    assert {type(part) for part in (index[0], index[1].start, index[1].stop, index[1].step)} == {int}
+    assert {type(part) for part in (index[0], index[1].start, index[1].stop, index[1].step)} == {
+        int
+    }
 
 
 # views in a topology
@@ -127,7 +139,9 @@ def brute_blocks(topology):
 def check_layout(topology):
     layout, cells = topology.layout, covers(topology)
     names = [spec.name for spec in layout.arrays]
-    rows = [{row for part in cells.values() for array, row in part if array == name} for name in names]
+    rows = [
+        {row for part in cells.values() for array, row in part if array == name} for name in names
+    ]
     assert names == list(topology.arrays)
     for at, spec in enumerate(layout.arrays):
         block = layout.blocks[at]
@@ -149,14 +163,26 @@ def check_layout(topology):
         }
         assert len(ids) == 1
     overlapping = {frozenset(members) for members in blocks if len(members) > 1}
-    assert {frozenset(topology.nodes[i] for i in part.tolist()) for part in layout.overlaps} == overlapping
-    shared = [i for i, n in enumerate(topology.nodes) if any(cells[n] & cells[m] for m in topology.nodes if m != n)]
+    assert {
+        frozenset(topology.nodes[i] for i in part.tolist()) for part in layout.overlaps
+    } == overlapping
+    shared = [
+        i
+        for i, n in enumerate(topology.nodes)
+        if any(cells[n] & cells[m] for m in topology.nodes if m != n)
+    ]
     assert sorted(layout.clashing(np.arange(len(topology)))) == shared
-    found = {(names[at], row) for at, here in layout.rows_of(np.arange(len(topology))).items() for row in here.tolist()}
+    found = {
+        (names[at], row)
+        for at, here in layout.rows_of(np.arange(len(topology))).items()
+        for row in here.tolist()
+    }
     assert found == set().union(*cells.values())
     for i, node in enumerate(topology.nodes):
         address = layout.address(np.asarray([i]))[0]
-        assert {(topology.view(node).array, row) for row in np.ravel(address).tolist()} == cells[node]
+        assert {(topology.view(node).array, row) for row in np.ravel(address).tolist()} == cells[
+            node
+        ]
         assert layout.first_row[i] == np.ravel(address)[0]
 
 

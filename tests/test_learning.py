@@ -37,9 +37,15 @@ def triangle():
     graph.add_edge("h", "h", kind="recurrent")
     graph.add_edge("h", "y", kind="forward")
     graph.add_edge("y", "h", kind="back")
-    couplings = {"forward": dx.dense(), "recurrent": dx.dense(self_coupling=0.5), "back": dx.dense()}
+    couplings = {
+        "forward": dx.dense(),
+        "recurrent": dx.dense(self_coupling=0.5),
+        "back": dx.dense(),
+    }
     biases = {"hidden": dx.bias(0.3), "output": dx.bias(-0.2)}
-    return dx.Network(dx.Topology(graph, inputs=["x"]), couplings, dx.sign, biases=biases, key=jax.random.key(0))
+    return dx.Network(
+        dx.Topology(graph, inputs=["x"]), couplings, dx.sign, biases=biases, key=jax.random.key(0)
+    )
 
 
 @pytest.mark.parametrize("rule", [dx.hebbian(), dx.perceptron(0.7)])
@@ -68,7 +74,9 @@ def test_dense_updates_equal_the_outer_product(rule, with_target, normalise):
         np.testing.assert_allclose(updates[u, v].weight, expected, atol=1e-6)
     for kind, node in (("hidden", "h"), ("output", "y")):
         (bias,) = updates.biases[kind].values()
-        np.testing.assert_allclose(bias[0], signal(rule, field[node], goal[node]).sum(0) / divide(BATCH, 1), atol=1e-6)
+        np.testing.assert_allclose(
+            bias[0], signal(rule, field[node], goal[node]).sum(0) / divide(BATCH, 1), atol=1e-6
+        )
 
 
 def test_the_structure_is_that_of_params():
@@ -104,13 +112,17 @@ def club():
         matrix: jax.Array
 
         def __call__(self, graph):
-            gather = jraph.GraphConvolution(lambda nodes: nodes @ self.matrix, symmetric_normalization=False)
+            gather = jraph.GraphConvolution(
+                lambda nodes: nodes @ self.matrix, symmetric_normalization=False
+            )
             return gather(graph)
 
     ring = nx.cycle_graph(5, create_using=nx.DiGraph)
     topology = dx.Topology(dx.topologies.graph_layer(ring, 3, whole=True))
     mix = Mix(jax.random.normal(jax.random.key(0), (3, 3)))
-    return dx.Network(topology, {"lateral": dx.graph_conv(mix, ring)}, dx.sign, key=jax.random.key(0))
+    return dx.Network(
+        topology, {"lateral": dx.graph_conv(mix, ring)}, dx.sign, key=jax.random.key(0)
+    )
 
 
 def image():
@@ -129,10 +141,13 @@ USES = {name: CASES[name].network for name in ("tied", "windows", "parallel", "h
 
 @pytest.mark.parametrize("case", [*USES, "club", "image"])
 @pytest.mark.parametrize(
-    "rule", [dx.perceptron(1.5), dx.covariance(), dx.bcm(), dx.delta(dx.tanh)], ids=lambda rule: type(rule).__name__
+    "rule",
+    [dx.perceptron(1.5), dx.covariance(), dx.bcm(), dx.delta(dx.tanh)],
+    ids=lambda rule: type(rule).__name__,
 )
 def test_updates_sum_over_the_uses_of_a_parameter(case, rule):
-    """Whatever the sharing: the sum over edges and samples of each edge's own product, divided by the batch."""
+    """Whatever the sharing: the sum over edges and samples of each edge's own product, divided by
+    the batch."""
     network = (USES | {"club": club, "image": image})[case]()
     topology = network.topology
     state = random_state(topology, BATCH)
@@ -145,10 +160,15 @@ def test_updates_sum_over_the_uses_of_a_parameter(case, rule):
         u, v = edge[:2]
         arrays, static = eqx.partition(network[edge], eqx.is_inexact_array)
         total = jax.tree.map(jnp.zeros_like, arrays)
-        signals = jnp.asarray(signal(rule, np.asarray(fields[v]), np.asarray(state[v], np.float32)), jnp.float32)
+        signals = jnp.asarray(
+            signal(rule, np.asarray(fields[v]), np.asarray(state[v], np.float32)), jnp.float32
+        )
         for b in range(BATCH):
             sender = state[u][b].astype(jnp.float32)
-            _, pull = jax.vjp(lambda arrays, static=static, sender=sender: eqx.combine(arrays, static)(sender), arrays)
+            _, pull = jax.vjp(
+                lambda arrays, static=static, sender=sender: eqx.combine(arrays, static)(sender),
+                arrays,
+            )
             total = jax.tree.map(lambda a, g: a + g / BATCH, total, pull(signals[b])[0])
         kind, bundle, row = network._find(edge)
         name = (kind, bundle, row if topology.bundles[kind][bundle].tie is None else None)
@@ -156,7 +176,9 @@ def test_updates_sum_over_the_uses_of_a_parameter(case, rule):
     for (kind, bundle, row), total in expected.items():
         ours = updates.couplings[kind][bundle]
         leaf = jax.tree.leaves(ours)[0]
-        np.testing.assert_allclose(leaf if row is None else leaf[row], jax.tree.leaves(total)[0], atol=1e-5)
+        np.testing.assert_allclose(
+            leaf if row is None else leaf[row], jax.tree.leaves(total)[0], atol=1e-5
+        )
 
 
 def test_a_convolution_learns_from_all_its_places():
@@ -164,7 +186,9 @@ def test_a_convolution_learns_from_all_its_places():
     graph.add_node("image", shape=(5, 5, 2))
     graph.add_node("map", shape=(5, 5, 3), kind="map")
     graph.add_edge("image", "map", kind="conv")
-    network = dx.Network(dx.Topology(graph), {"conv": dx.conv(kernel=3)}, dx.sign, key=jax.random.key(0))
+    network = dx.Network(
+        dx.Topology(graph), {"conv": dx.conv(kernel=3)}, dx.sign, key=jax.random.key(0)
+    )
     state = random_state(network.topology, BATCH)
     updates = dx.local_updates(network, state, {"conv": dx.hebbian()})
     padded = np.pad(np.asarray(state["image"]), ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -172,7 +196,9 @@ def test_a_convolution_learns_from_all_its_places():
     expected = np.zeros((3, 3, 2, 3), np.float32)
     for i in range(3):
         for j in range(3):
-            expected[i, j] = -np.einsum("bhwi,bhwo->io", padded[:, i : i + 5, j : j + 5], goal) / BATCH
+            expected[i, j] = (
+                -np.einsum("bhwi,bhwo->io", padded[:, i : i + 5, j : j + 5], goal) / BATCH
+            )
     np.testing.assert_allclose(updates["image", "map"].weight, expected, atol=1e-5)
 
 
@@ -182,12 +208,17 @@ def test_an_equinox_layer_learns_by_its_own_product():
     graph.add_edge("a", "b", kind="layer")
     topology = dx.Topology(graph)
     network = dx.Network(
-        topology, {"layer": lambda s, r, key: eqx.nn.Linear(3, 3, key=key)}, dx.sign, key=jax.random.key(0)
+        topology,
+        {"layer": lambda s, r, key: eqx.nn.Linear(3, 3, key=key)},
+        dx.sign,
+        key=jax.random.key(0),
     )
     state = random_state(topology, BATCH)
     updates = dx.local_updates(network, state, {"layer": dx.hebbian()})
     np.testing.assert_allclose(
-        updates["a", "b"].weight, -np.asarray(state["b"]).T @ np.asarray(state["a"]) / BATCH, atol=1e-6
+        updates["a", "b"].weight,
+        -np.asarray(state["b"]).T @ np.asarray(state["a"]) / BATCH,
+        atol=1e-6,
     )
     np.testing.assert_allclose(updates["a", "b"].bias, -np.asarray(state["b"]).mean(0), atol=1e-6)
 
@@ -205,7 +236,9 @@ def test_a_users_rule_sees_one_node_of_one_sample():
     assert set(seen) == {((5,), (5,))}
     field = np.asarray(network.local_field(state)["h"])
     signal = (field - field.mean(1, keepdims=True)) * np.asarray(state["h"])
-    np.testing.assert_allclose(updates["y", "h"].weight, signal.T @ np.asarray(state["y"]) / BATCH, atol=1e-5)
+    np.testing.assert_allclose(
+        updates["y", "h"].weight, signal.T @ np.asarray(state["y"]) / BATCH, atol=1e-5
+    )
 
 
 def test_different_rules_add_up_in_the_bias():
@@ -213,8 +246,12 @@ def test_different_rules_add_up_in_the_bias():
     state = random_state(network.topology, BATCH)
     one = dx.local_updates(network, state, {"forward": dx.hebbian()}).biases["hidden"]
     two = dx.local_updates(network, state, {"back": dx.perceptron(0.3)}).biases["hidden"]
-    both = dx.local_updates(network, state, {"forward": dx.hebbian(), "back": dx.perceptron(0.3)}).biases["hidden"]
-    same = dx.local_updates(network, state, {"forward": dx.hebbian(), "back": dx.hebbian()}).biases["hidden"]
+    both = dx.local_updates(
+        network, state, {"forward": dx.hebbian(), "back": dx.perceptron(0.3)}
+    ).biases["hidden"]
+    same = dx.local_updates(network, state, {"forward": dx.hebbian(), "back": dx.hebbian()}).biases[
+        "hidden"
+    ]
     for name in both:
         np.testing.assert_allclose(both[name], one[name] + two[name], atol=1e-6)
         np.testing.assert_array_equal(same[name], one[name])
@@ -286,18 +323,25 @@ def test_bad_input():
     with pytest.raises(ValueError, match="`margin` is a finite number of at least 0, but got -1"):
         dx.perceptron(-1)
     with pytest.raises(
-        ValueError, match="`rules` names 'sideways', which nothing has; the kinds are 'back', 'forward'"
+        ValueError,
+        match="`rules` names 'sideways', which nothing has; the kinds are 'back', 'forward'",
     ):
         dx.local_updates(network, state, {"sideways": dx.hebbian()})
     with pytest.raises(TypeError, match="`rules` 'back' are not rules"):
         dx.local_updates(network, state, {"back": 0.5})
     with pytest.raises(ValueError, match="`target` has a batch of 2, but `state` one of 4"):
-        dx.local_updates(network, state, {"back": dx.hebbian()}, target=random_state(network.topology, 2))
+        dx.local_updates(
+            network, state, {"back": dx.hebbian()}, target=random_state(network.topology, 2)
+        )
     with pytest.raises(ValueError, match="`state` belongs to another topology"):
-        dx.local_updates(network, random_state(CASES["hub"].network().topology, 4), {"back": dx.hebbian()})
+        dx.local_updates(
+            network, random_state(CASES["hub"].network().topology, 4), {"back": dx.hebbian()}
+        )
     graph = nx.DiGraph()
     graph.add_nodes_from("ab", shape=2)
     graph.add_edge("a", "b")
     relay = dx.Network(dx.Topology(graph), {"edge": dx.relay()}, dx.sign, key=jax.random.key(0))
-    with pytest.raises(ValueError, match="`rules` names 'edge', whose couplings have nothing to train"):
+    with pytest.raises(
+        ValueError, match="`rules` names 'edge', whose couplings have nothing to train"
+    ):
         dx.local_updates(relay, random_state(relay.topology, 2), {"edge": dx.hebbian()})

@@ -21,13 +21,19 @@ CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float6
 def idx(array):
     """The bytes of an IDX file."""
     head = bytes([0, 0, CODES[array.dtype.name], array.ndim])
-    return head + np.asarray(array.shape, ">u4").tobytes() + array.astype(array.dtype.newbyteorder(">")).tobytes()
+    return (
+        head
+        + np.asarray(array.shape, ">u4").tobytes()
+        + array.astype(array.dtype.newbyteorder(">")).tobytes()
+    )
 
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_idx_files_give_their_arrays(tmp_path, zipped):
     for part, array in zip(PARTS, ARRAYS, strict=True):
-        (tmp_path / (part + ".gz" * zipped)).write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
+        (tmp_path / (part + ".gz" * zipped)).write_bytes(
+            gzip.compress(idx(array)) if zipped else idx(array)
+        )
     images = load_idx(tmp_path)
     assert images._fields == ("x_train", "y_train", "x_test", "y_test")
     for ours, array in zip(images, ARRAYS, strict=True):
@@ -53,12 +59,19 @@ def test_npz_gives_its_arrays(tmp_path):
 
 def test_what_is_missing_or_broken_is_named(tmp_path):
     (tmp_path / PARTS[0]).write_bytes(idx(ARRAYS[0]))
-    with pytest.raises(FileNotFoundError, match=r"lacks train-labels-idx1-ubyte, t10k-images.*nothing is downloaded"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"lacks train-labels-idx1-ubyte, t10k-images.*nothing is downloaded",
+    ):
         load_idx(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"`path` '.*none.npz' is not there.*nothing is downloaded"):
+    with pytest.raises(
+        FileNotFoundError, match=r"`path` '.*none.npz' is not there.*nothing is downloaded"
+    ):
         load_npz(tmp_path / "none.npz")
     (tmp_path / "cut").write_bytes(idx(ARRAYS[0])[:-1])
-    with pytest.raises(ValueError, match=r"says that it holds \(6, 4, 5\) of uint8, but has 119 bytes"):
+    with pytest.raises(
+        ValueError, match=r"says that it holds \(6, 4, 5\) of uint8, but has 119 bytes"
+    ):
         read_idx(tmp_path / "cut")
     for wrong in (b"", b"\x00\x00", b"PK\x03\x04 and more", b"\x00\x00\x08\x03\x00"):
         (tmp_path / "wrong").write_bytes(wrong)

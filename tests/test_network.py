@@ -1,4 +1,5 @@
-"""Networks: parameters belong to edges by name, and what does not fit is found when the network is built."""
+"""Networks: parameters belong to edges by name, and what does not fit is found when the network is
+built."""
 
 import equinox as eqx
 import jax
@@ -26,10 +27,14 @@ def redrawn(graph):
 def test_order_of_drawing_changes_no_number(case):
     drawn = CASES[case]
     network = drawn.network()
-    other = type(drawn)(lambda: redrawn(drawn.graph()), drawn.activations, drawn.biases, drawn.couplings).network()
+    other = type(drawn)(
+        lambda: redrawn(drawn.graph()), drawn.activations, drawn.biases, drawn.couplings
+    ).network()
     assert other.topology != network.topology
     for edge in network.topology.edges:
-        for ours, theirs in zip(jax.tree.leaves(network[edge]), jax.tree.leaves(other[edge]), strict=True):
+        for ours, theirs in zip(
+            jax.tree.leaves(network[edge]), jax.tree.leaves(other[edge]), strict=True
+        ):
             np.testing.assert_array_equal(ours, theirs)
     state = random_state(network.topology, 3)
     same = dx.GraphState(other.topology, 3)
@@ -47,7 +52,9 @@ def test_order_of_drawing_changes_no_noise():
         graph.add_nodes_from(names, shape=3)
         graph.add_edges_from((n, n) for n in names)
         topology = dx.Topology(graph)
-        network = dx.Network(topology, {"edge": dx.dense(gain=0)}, dx.glauber(1.0), key=jax.random.key(0))
+        network = dx.Network(
+            topology, {"edge": dx.dense(gain=0)}, dx.glauber(1.0), key=jax.random.key(0)
+        )
         state = dx.GraphState(topology, 4)
         once = dx.step(network, state, key=jax.random.key(1))
         part = dx.step(network, once, key=jax.random.key(2), schedule=dx.asynchronous(0.5))
@@ -63,7 +70,9 @@ def test_relabelling_relabels_the_result():
     case = CASES["hub"]
     names = {i: ("unit", str(i)) for i in range(8)}
     graph = case.graph()
-    other = type(case)(lambda: nx.relabel_nodes(graph, names), case.activations, case.biases, case.couplings).network()
+    other = type(case)(
+        lambda: nx.relabel_nodes(graph, names), case.activations, case.biases, case.couplings
+    ).network()
     network = case.network()
     for edge in network.topology.edges:
         other = other.replace_val(tuple(names[n] for n in edge), network[edge])
@@ -80,13 +89,17 @@ def test_messages_and_fields_are_what_the_couplings_say():
     sent = network.messages(state)
     assert set(sent) == set(network.topology.edges)
     for (u, v), message in sent.items():
-        np.testing.assert_array_equal(message, jax.vmap(network[u, v])(state[u]), err_msg=str((u, v)))
+        np.testing.assert_array_equal(
+            message, jax.vmap(network[u, v])(state[u]), err_msg=str((u, v))
+        )
     fields = network.local_field(state)
     assert set(fields) == {v for _, v in network.topology.edges}
     arrived = np.zeros((5, 5, 3), np.float32)
     for (_, v), message in sent.items():
         if network.topology.view(v).array == "image":
-            arrived[(*network.topology.view(v).index, ...)] += np.moveaxis(np.asarray(message), 0, -1)
+            arrived[(*network.topology.view(v).index, ...)] += np.moveaxis(
+                np.asarray(message), 0, -1
+            )
     arrived += np.asarray(network.biases["node"]["image"])[..., None]
     for node in ("left", "right", "odd", "dot"):
         np.testing.assert_array_equal(
@@ -99,7 +112,9 @@ def test_two_hundred_int8_messages_add_up():
     graph.add_nodes_from(range(200), shape=(), dtype="int8")
     graph.add_node("sum", shape=())
     graph.add_edges_from((i, "sum") for i in range(200))
-    network = dx.Network(dx.Topology(graph), {"edge": dx.relay()}, dx.identity, key=jax.random.key(0))
+    network = dx.Network(
+        dx.Topology(graph), {"edge": dx.relay()}, dx.identity, key=jax.random.key(0)
+    )
     state = dx.GraphState(network.topology, 2).replace({i: np.ones(2, np.int8) for i in range(200)})
     assert dx.step(network, state)["sum"].tolist() == [200.0, 200.0]
 
@@ -126,17 +141,24 @@ def test_a_tie_may_span_images_of_different_sizes():
         graph.add_node(name, shape=(size, size, 1))
         graph.add_node(name + "2", shape=(size, size, 2))
         graph.add_edge(name, name + "2", kind="conv", tie="filter")
-    network = dx.Network(dx.Topology(graph), {"conv": dx.conv(kernel=3)}, dx.identity, key=jax.random.key(0))
+    network = dx.Network(
+        dx.Topology(graph), {"conv": dx.conv(kernel=3)}, dx.identity, key=jax.random.key(0)
+    )
     assert [leaf.shape for leaf in jax.tree.leaves(network.couplings)] == [(3, 3, 1, 2)]
     state = random_state(network.topology, 2)
     fields = network.local_field(state)
     for name in "ab":
-        np.testing.assert_allclose(fields[name + "2"], jax.vmap(network["filter"])(state[name]), atol=1e-6)
+        np.testing.assert_allclose(
+            fields[name + "2"], jax.vmap(network["filter"])(state[name]), atol=1e-6
+        )
 
 
 def test_couplings_are_the_formulas_they_say():
     """Own couplings against NumPy, and Equinox's layers as they are."""
-    key, x = jax.random.key(0), np.random.default_rng(0).normal(size=(2, 5, 6, 2)).astype(np.float32)
+    key, x = (
+        jax.random.key(0),
+        np.random.default_rng(0).normal(size=(2, 5, 6, 2)).astype(np.float32),
+    )
     graph = nx.DiGraph()
     graph.add_node("image", shape=(5, 6, 2))
     graph.add_node("out", shape=(3, 2, 4))
@@ -153,7 +175,9 @@ def test_couplings_are_the_formulas_they_say():
         "layer": lambda s, r, key: eqx.nn.MLP(s[0], r[0], 4, 1, key=key),
     }
     network = dx.Network(dx.Topology(graph), couplings, dx.tanh, key=key)
-    state = dx.GraphState(network.topology).init({"image": x, "flat": x[:, 0, :, 0] @ np.ones((6, 7), np.float32)})
+    state = dx.GraphState(network.topology).init(
+        {"image": x, "flat": x[:, 0, :, 0] @ np.ones((6, 7), np.float32)}
+    )
     sent = network.messages(state)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     weight = np.asarray(network["image", "out"].weight)
@@ -164,19 +188,26 @@ def test_couplings_are_the_formulas_they_say():
                 sent["image", "out"][:, i, j], np.einsum("bhwc,hwco->bo", window, weight), atol=1e-4
             )
     np.testing.assert_allclose(
-        sent["image", "flat"], x.reshape(2, -1) @ np.asarray(network["image", "flat"].weight).T, atol=1e-4
+        sent["image", "flat"],
+        x.reshape(2, -1) @ np.asarray(network["image", "flat"].weight).T,
+        atol=1e-4,
     )
     loop = np.array(network["flat", "flat"].weight)
     np.fill_diagonal(loop, -0.7)
     np.testing.assert_allclose(sent["flat", "flat"], np.asarray(state["flat"]) @ loop.T, atol=1e-4)
-    np.testing.assert_allclose(sent["flat", "flat2"], jax.vmap(network["flat", "flat2"])(state["flat"]), atol=1e-5)
+    np.testing.assert_allclose(
+        sent["flat", "flat2"], jax.vmap(network["flat", "flat2"])(state["flat"]), atol=1e-5
+    )
 
 
 def test_gain_scales_the_initial_weights():
     graph = dx.topologies.sequential([400, 300, 3])
     topology = dx.Topology(graph)
     network = dx.Network(
-        topology, dict.fromkeys(topology.edge_kinds, dx.dense(gain=0.5)), dx.tanh, key=jax.random.key(0)
+        topology,
+        dict.fromkeys(topology.edge_kinds, dx.dense(gain=0.5)),
+        dx.tanh,
+        key=jax.random.key(0),
     )
     assert float(jnp.std(network[0, 1].weight)) * np.sqrt(400) == pytest.approx(0.5, rel=0.02)
     assert not jnp.array_equal(network[0, 1].weight[:3, :3], network[1, 1].weight[:3, :3])
@@ -211,8 +242,12 @@ def test_replace_val_changes_one_edge():
         network["a", "b"]
     with pytest.raises(KeyError, match=r"there is no edge .*keys 'x', 'y'"):
         network["a", "b", "z"]
-    with pytest.raises(ValueError, match=r"is a Dense of float32\(3, 2\), but got Dense of float32\(2, 2\)"):
-        network.replace_val(("a", "b", "x"), eqx.tree_at(lambda m: m.weight, module, jnp.ones((2, 2))))
+    with pytest.raises(
+        ValueError, match=r"is a Dense of float32\(3, 2\), but got Dense of float32\(2, 2\)"
+    ):
+        network.replace_val(
+            ("a", "b", "x"), eqx.tree_at(lambda m: m.weight, module, jnp.ones((2, 2)))
+        )
     tied = CASES["tied"].network()
     one = eqx.tree_at(lambda m: m.weight, tied["t"], jnp.ones((3, 3)))
     assert (tied.replace_val("t", one)["b", "c"].weight == 1).all()
@@ -223,11 +258,15 @@ def test_replace_val_changes_one_edge():
 def test_partition_holds_just_what_rules_train():
     network = CASES["mixed"].network()
     params, rest = dx.partition(network, {"edge": dx.hebbian(), "linear": dx.hebbian()})
-    kinds = {jax.tree_util.keystr(path).split("'")[1] for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    kinds = {
+        jax.tree_util.keystr(path).split("'")[1]
+        for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    }
     assert kinds == {"edge", "linear", "hidden"}
     assert jax.tree.structure(eqx.combine(params, rest)) == jax.tree.structure(network)
     assert "loop" in {
-        jax.tree_util.keystr(path).split("'")[1] for path, _ in jax.tree_util.tree_leaves_with_path(rest.couplings)
+        jax.tree_util.keystr(path).split("'")[1]
+        for path, _ in jax.tree_util.tree_leaves_with_path(rest.couplings)
     }
     only, _ = dx.partition(network, {"loop": dx.hebbian()})
     values = [leaf.shape for leaf in jax.tree.leaves(only.couplings)]
@@ -248,7 +287,9 @@ def test_a_fixed_strength_is_never_trained():
     graph.add_edge("a", "b", kind="fixed")
     graph.add_edge("b", "a", kind="free")
     couplings = {"fixed": dx.scale(2.0, fixed=True), "free": dx.scale(3.0)}
-    network = dx.Network(dx.Topology(graph), couplings, dx.leaky(0.5, dx.tanh), key=jax.random.key(0))
+    network = dx.Network(
+        dx.Topology(graph), couplings, dx.leaky(0.5, dx.tanh), key=jax.random.key(0)
+    )
     params, _ = dx.partition(network, {"free": dx.hebbian()})
     assert [float(leaf[0, 0]) for leaf in jax.tree.leaves(params)] == [3.0]
     swept = eqx.tree_at(lambda n: n.activations["node"].rate, network, jnp.float32(0.25))
@@ -298,9 +339,13 @@ def constants(text):
     import re
 
     shapes = re.findall(
-        r"stablehlo.constant dense<(?!-?[\d.eE+]+>|true>|false>)[^>]*> : tensor<([\dx]*)x?[a-z]+\d*>", text
+        r"stablehlo.constant dense<(?!-?[\d.eE+]+>|true>|false>)[^>]*> : tensor<([\dx]*)x?[a-z]+\d*>",
+        text,
     )
-    return max((int(np.prod([int(n) for n in shape.split("x") if n] or [1])) for shape in shapes), default=0)
+    return max(
+        (int(np.prod([int(n) for n in shape.split("x") if n] or [1])) for shape in shapes),
+        default=0,
+    )
 
 
 def test_the_default_step_holds_no_large_constant():
@@ -311,7 +356,9 @@ def test_the_default_step_holds_no_large_constant():
     network = dx.Network(topology, {"edge": dx.scale()}, dx.sign, key=jax.random.key(0))
     state = dx.GraphState(topology, 2)
     for silence in ([], [1, 5, 7]):
-        step = eqx.filter_jit(lambda network, state, silence=silence: dx.step(network, state, silence=silence))
+        step = eqx.filter_jit(
+            lambda network, state, silence=silence: dx.step(network, state, silence=silence)
+        )
         text = step.lower(network, state).as_text()
         assert constants(text) * 4 <= 1024
     assert constants("%c = stablehlo.constant dense<[1, 2, 3]> : tensor<3xi32>") == 3
@@ -325,7 +372,9 @@ def test_couplings_of_equal_kind_are_made_in_one_call():
         return eqx.nn.Linear(s[0], r[0], key=key)
 
     topology = dx.Topology(dx.topologies.sequential([3, 3, 3, 3, 3]))
-    network = dx.Network(topology, dict.fromkeys(topology.edge_kinds, factory), dx.sign, key=jax.random.key(0))
+    network = dx.Network(
+        topology, dict.fromkeys(topology.edge_kinds, factory), dx.sign, key=jax.random.key(0)
+    )
     assert len(calls) == 3
     assert network[0, 1].weight.shape == (3, 3)
 
@@ -339,7 +388,11 @@ def test_a_factory_that_draws_nothing_is_called_without_a_key(monkeypatch):
 
     def factory(s, r, key=None, *, edges):
         keys.append(key)
-        return eqx.tree_at(lambda m: m.weight, eqx.nn.Linear(2, 2, key=jax.random.key(1)), edges["weight"] * jnp.eye(2))
+        return eqx.tree_at(
+            lambda m: m.weight,
+            eqx.nn.Linear(2, 2, key=jax.random.key(1)),
+            edges["weight"] * jnp.eye(2),
+        )
 
     g = nx.DiGraph()
     g.add_nodes_from("abc", shape=2)
@@ -354,7 +407,9 @@ def test_a_factory_that_draws_nothing_is_called_without_a_key(monkeypatch):
         key=jax.random.key(0),
     )
     assert keys == [None, None]
-    state = dx.step(network, dx.GraphState(network.topology).replace({v: jnp.ones((1, 2)) for v in "abc"}))
+    state = dx.step(
+        network, dx.GraphState(network.topology).replace({v: jnp.ones((1, 2)) for v in "abc"})
+    )
     bias = [network[v, w].bias for v, w in ("ab", "bc", "ca")]
     for v, weight, own in zip("bca", (2, 3, 4), bias, strict=True):
         np.testing.assert_allclose(state[v][0], weight + own + 0.5, rtol=1e-6)
@@ -425,8 +480,16 @@ def built(graph=None, couplings=None, activations=dx.sign, **rest):
             ValueError,
             "`activations` names 'none', which nothing has",
         ),
-        ({"activations": {"other": lambda field: field[:2]}}, ValueError, "an activation keeps the shape"),
-        ({"activations": {"other": 3}}, TypeError, r"`activations\['other'\]` is a function of the field"),
+        (
+            {"activations": {"other": lambda field: field[:2]}},
+            ValueError,
+            "an activation keeps the shape",
+        ),
+        (
+            {"activations": {"other": 3}},
+            TypeError,
+            r"`activations\['other'\]` is a function of the field",
+        ),
         ({"biases": {"more": dx.bias()}}, ValueError, "`biases` names 'more'"),
         ({"biases": {"other": 0.5}}, TypeError, r"`biases\['other'\]` is dx.bias"),
     ],
@@ -447,7 +510,9 @@ def test_a_missing_edge_attribute_is_named():
         built(graph, {"go": dx.scale(weight="mass")})
     graph["b"]["c"]["weight"] = 2.0
     nx.set_edge_attributes(graph, "t", "tie")
-    with pytest.raises(ValueError, match=r"one number for all tied edges, but differs on \('b', 'c'\)"):
+    with pytest.raises(
+        ValueError, match=r"one number for all tied edges, but differs on \('b', 'c'\)"
+    ):
         built(graph, {"go": dx.scale(weight="weight")})
 
 
@@ -463,18 +528,28 @@ def test_ties_that_cannot_be():
     ):
         built(graph)
     graph["a"]["c"]["kind"] = "come"
-    with pytest.raises(ValueError, match=r"tie 't' joins edges of several kinds: \('a', '[bc]'\) of kind"):
+    with pytest.raises(
+        ValueError, match=r"tie 't' joins edges of several kinds: \('a', '[bc]'\) of kind"
+    ):
         built(graph, {"go": dx.dense(), "come": dx.dense()})
 
 
-@pytest.mark.parametrize("activation", [dx.tanh, dx.identity, dx.leaky(0.5, dx.sign), lambda field: field])
+@pytest.mark.parametrize(
+    "activation", [dx.tanh, dx.identity, dx.leaky(0.5, dx.sign), lambda field: field]
+)
 def test_values_that_a_dtype_cannot_hold(activation):
     graph = nx.DiGraph()
     graph.add_node("a", shape=3, dtype="int8")
     graph.add_edge("a", "a", kind="go")
-    with pytest.raises(ValueError, match=r"on node 'a' of shape \(3,\) and dtype int8: .* which int8 cannot hold"):
+    with pytest.raises(
+        ValueError, match=r"on node 'a' of shape \(3,\) and dtype int8: .* which int8 cannot hold"
+    ):
         built(graph, activations=activation)
-    for fine in (dx.sign, dx.glauber(1.0), lambda field: jnp.where(field > 0, 1, -1).astype(jnp.int8)):
+    for fine in (
+        dx.sign,
+        dx.glauber(1.0),
+        lambda field: jnp.where(field > 0, 1, -1).astype(jnp.int8),
+    ):
         built(graph, activations=fine)
 
 
@@ -489,7 +564,8 @@ def test_overlapping_views_answer_alike():
     ):
         built(graph, activations=dx.softmax)
     with pytest.raises(
-        ValueError, match=r"not known to be elementwise; mark a function of your own with dx.elementwise"
+        ValueError,
+        match=r"not known to be elementwise; mark a function of your own with dx.elementwise",
     ):
         built(graph, activations=lambda field: field)
     with pytest.raises(ValueError, match="kinds 'left', 'right' have different activations"):
@@ -518,7 +594,8 @@ def test_a_raw_key_is_taken_and_something_else_is_not():
     couplings = dict.fromkeys(topology.edge_kinds, dx.dense())
     raw = dx.Network(topology, couplings, dx.sign, key=jax.random.PRNGKey(0))
     assert jnp.array_equal(
-        raw[0, 1].weight, dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))[0, 1].weight
+        raw[0, 1].weight,
+        dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))[0, 1].weight,
     )
     with pytest.raises(TypeError, match=r"`key` is a key, as from jax.random.key"):
         dx.Network(topology, couplings, dx.sign, key=0)
@@ -538,7 +615,9 @@ def test_biases_of_kinds_that_share_cells_add_up_and_learn_apart():
     graph.add_edge("right", "right")
     topology = dx.Topology(graph)
     biases = {"one": dx.bias(1.0), "two": dx.bias(10.0)}
-    network = dx.Network(topology, {"edge": dx.scale(0.0)}, dx.tanh, biases=biases, key=jax.random.key(0))
+    network = dx.Network(
+        topology, {"edge": dx.scale(0.0)}, dx.tanh, biases=biases, key=jax.random.key(0)
+    )
     state = dx.GraphState(topology).init({"left": jnp.full((1, 3), 0.5)})
     field = network.local_field(state)
     assert field["left"][0].tolist() == [1, 1, 11]

@@ -46,7 +46,8 @@ def descended(rate):
     return lambda x: optimiser.update(x, optimiser.init(x), x)[0]
 
 
-# pairs of a maker and arguments that make functions which differ, the first two by as little as may be
+# pairs of a maker and arguments that make functions which differ, the first two by as little as may
+# be
 MAKERS = {
     "factor": (scaled, (0.1, float(np.nextafter(np.float32(0.1), 1)), 2.0)),
     "sign of zero": (scaled, (0.0, -0.0)),
@@ -76,7 +77,11 @@ def test_what_computes_the_same_is_one_program(name):
 
 def test_it_depends_on_shapes_and_dtypes_and_not_on_values():
     same = fingerprint(scaled(2.0), X)
-    assert fingerprint(scaled(2.0), X + 1) == same == fingerprint(scaled(2.0), jax.ShapeDtypeStruct((3,), jnp.float32))
+    assert (
+        fingerprint(scaled(2.0), X + 1)
+        == same
+        == fingerprint(scaled(2.0), jax.ShapeDtypeStruct((3,), jnp.float32))
+    )
     assert fingerprint(scaled(2.0), X[:2]) != same
     assert fingerprint(scaled(2.0), X.astype(jnp.bfloat16)) != same
 
@@ -94,9 +99,12 @@ class Back:
         return "Back"
 
 
-@pytest.mark.parametrize("make", [Back, lambda factor: lambda x: np.asarray(x) * np.float32(factor)])
+@pytest.mark.parametrize(
+    "make", [Back, lambda factor: lambda x: np.asarray(x) * np.float32(factor)]
+)
 def test_functions_of_python_are_never_taken_for_one_another(make):
-    """A program that calls back holds a function, which another one of the same name must not stand for."""
+    """A program that calls back holds a function, which another one of the same name must not stand
+    for."""
 
     def calls(factor):
         return lambda x: jax.pure_callback(make(factor), jax.ShapeDtypeStruct((3,), jnp.float32), x)
@@ -107,12 +115,16 @@ def test_functions_of_python_are_never_taken_for_one_another(make):
 
 
 def test_results_keep_their_structure_and_shapes_are_known_before():
-    call = Shared(lambda tree, flag: {"a": tree["x"] if flag else -tree["x"], "b": (tree["n"], None)})
+    call = Shared(
+        lambda tree, flag: {"a": tree["x"] if flag else -tree["x"], "b": (tree["n"], None)}
+    )
     tree = {"x": X, "n": np.ones(2, np.int32)}
     known = call.outputs(tree, False)
     got = call(tree, False)
     assert jax.tree.structure(known) == jax.tree.structure(got)
-    assert [leaf.shape for leaf in jax.tree.leaves(known)] == [leaf.shape for leaf in jax.tree.leaves(got)]
+    assert [leaf.shape for leaf in jax.tree.leaves(known)] == [
+        leaf.shape for leaf in jax.tree.leaves(got)
+    ]
     np.testing.assert_array_equal(got["a"], -X)
     np.testing.assert_array_equal(call(tree, True)["a"], X)
 
@@ -155,7 +167,9 @@ def test_a_run_goes_on_in_another_process(tmp_path):
 
     def run(name, epochs, seed):
         script = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path / name), str(epochs)]
-        done = subprocess.run(script, capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": seed})
+        done = subprocess.run(
+            script, capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": seed}
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -170,7 +184,9 @@ def test_rules_with_arrays_are_arguments():
         def __call__(self, x):
             return self.factor * x
 
-    assert fingerprint(lambda f, x: f(x), Rule(X), X) == fingerprint(lambda f, x: f(x), Rule(X + 1), X)
+    assert fingerprint(lambda f, x: f(x), Rule(X), X) == fingerprint(
+        lambda f, x: f(x), Rule(X + 1), X
+    )
     call = Shared(lambda f, x: f(x))
     call(Rule(X), X)
     assert compilations(lambda: call(Rule(2 * X), X)) == 0

@@ -13,7 +13,8 @@ import darnax as dx
 
 
 def test_building_a_network_compiles_nothing(caplog):
-    """Whatever the shapes are: layers of many widths, images, pools, weighted and tied edges, biases."""
+    """Whatever the shapes are: layers of many widths, images, pools, weighted and tied edges,
+    biases."""
     g = dx.topologies.sequential(list(range(20, 50)))
     g.add_node("image", shape=(6, 6, 3), kind="hidden")
     g.add_node("small", shape=(3, 3, 2), kind="hidden")
@@ -22,7 +23,11 @@ def test_building_a_network_compiles_nothing(caplog):
     g.add_edge("image", "image", kind="both", tie="one")
     g.add_edge("small", "small", kind="wire")
     couplings = {kind: dx.dense(gain=0.5) for kind in ("forward", "backward")}
-    couplings |= {"recurrent": dx.dense(self_coupling=1.0), "conv": dx.conv(3, 2), "back": dx.conv_transpose(3, 2)}
+    couplings |= {
+        "recurrent": dx.dense(self_coupling=1.0),
+        "conv": dx.conv(3, 2),
+        "back": dx.conv_transpose(3, 2),
+    }
     couplings |= {"both": dx.edge_mlp(3), "wire": dx.sparse(nx.cycle_graph(18), gain=1.0)}
     topology, key = dx.Topology(g), jax.random.key(0)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
@@ -39,12 +44,15 @@ def test_reading_and_writing_compile_once_for_all_nodes(caplog):
         for node in topology.nodes:
             state = state.replace_val(node, jnp.ones((2, 3)))
             assert (state[node] == 1).all()
-    compiled = [record.message for record in caplog.records if "Finished XLA compilation" in record.message]
+    compiled = [
+        record.message for record in caplog.records if "Finished XLA compilation" in record.message
+    ]
     assert len(compiled) <= 2  # the comparison of the test itself
 
 
 def test_xla_has_no_constants_to_fold():
-    """A state made in the same program is zeros, and what it hears may be constant: XLA must not work that out."""
+    """A state made in the same program is zeros, and what it hears may be constant: XLA must not
+    work that out."""
     code = """
 import darnax as dx, jax, jax.numpy as jnp, networkx as nx
 g = nx.DiGraph()

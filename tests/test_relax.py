@@ -1,4 +1,5 @@
-"""Relaxation: the report of every sample is the one that the definition gives, whatever its companions do."""
+"""Relaxation: the report of every sample is the one that the definition gives, whatever its
+companions do."""
 
 import equinox as eqx
 import jax
@@ -33,7 +34,9 @@ def report_by_hand(network, state, visits, units, max_steps, tol=1e-5):
         residual = max(np.abs(loop.arrays[name] - before[name]).max() for name in before)
         if residual <= tol:
             return True, t, residual, 1
-        if anchor is not None and all(np.abs(loop.arrays[name] - anchor[name]).max() <= tol for name in anchor):
+        if anchor is not None and all(
+            np.abs(loop.arrays[name] - anchor[name]).max() <= tol for name in anchor
+        ):
             return False, t, residual, t - anchored
         if t & (t - 1) == 0:
             anchor, anchored = {name: array.copy() for name, array in loop.arrays.items()}, t
@@ -48,13 +51,17 @@ def test_report_follows_the_definition(case, schedule):
     ours, visits, units = loop_order(network, schedule)
     solution = dx.relax(network, state, schedule=ours, max_steps=12)
     for i in range(6):
-        settled, steps, residual, period = report_by_hand(network, sample(state, i), visits, units, 12)
+        settled, steps, residual, period = report_by_hand(
+            network, sample(state, i), visits, units, 12
+        )
         assert (bool(solution.settled[i]), int(solution.steps[i])) == (settled, steps)
         assert int(solution.period[i]) == period
         assert float(solution.residual[i]) == residual
 
 
-@pytest.mark.parametrize("schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.asynchronous(0.5)])
+@pytest.mark.parametrize(
+    "schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.asynchronous(0.5)]
+)
 @pytest.mark.parametrize("case", ["chain", "windows", "scalars"])
 def test_batch_equals_sample_by_sample(case, schedule):
     network = CASES[case].network()
@@ -62,8 +69,12 @@ def test_batch_equals_sample_by_sample(case, schedule):
     keys = jax.random.split(jax.random.key(3), 5)
     whole = dx.relax(network, state, schedule=schedule, max_steps=30, key=keys)
     for i in range(5):
-        single = dx.relax(network, sample(state, i), schedule=schedule, max_steps=30, key=keys[i : i + 1])
-        for ours, theirs in zip(jax.tree.leaves(sample(whole, i)), jax.tree.leaves(single), strict=True):
+        single = dx.relax(
+            network, sample(state, i), schedule=schedule, max_steps=30, key=keys[i : i + 1]
+        )
+        for ours, theirs in zip(
+            jax.tree.leaves(sample(whole, i)), jax.tree.leaves(single), strict=True
+        ):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -100,11 +111,17 @@ def test_a_value_that_is_not_finite_stops_its_sample_alone(where, bad):
     activations = {"hidden": dx.sign if where == "start" else dx.relu, "output": dx.identity}
     network = dx.Network(
         dx.Topology(graph),
-        {"forward": dx.dense(gain=6.0), "backward": dx.dense(gain=0.02), "recurrent": dx.dense(gain=0.2)},
+        {
+            "forward": dx.dense(gain=6.0),
+            "backward": dx.dense(gain=0.02),
+            "recurrent": dx.dense(gain=0.2),
+        },
         activations,
         key=jax.random.key(0),
     )
-    state = dx.GraphState(network.topology).init(np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32))
+    state = dx.GraphState(network.topology).init(
+        np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    )
     good = dx.relax(network, state, max_steps=80)
     node = 1 if where == "start" else 0
     value = np.array(state[node])
@@ -118,10 +135,14 @@ def test_a_value_that_is_not_finite_stops_its_sample_alone(where, bad):
         assert int(solution.steps[1]) < 80
     else:
         assert int(solution.steps[1]) == 1
-        for ours, theirs in zip(jax.tree.leaves(solution.state), jax.tree.leaves(state), strict=True):
+        for ours, theirs in zip(
+            jax.tree.leaves(solution.state), jax.tree.leaves(state), strict=True
+        ):
             np.testing.assert_array_equal(ours[..., 1], theirs[..., 1])
     for i in (0, 2):
-        for ours, theirs in zip(jax.tree.leaves(sample(solution, i)), jax.tree.leaves(sample(good, i)), strict=True):
+        for ours, theirs in zip(
+            jax.tree.leaves(sample(solution, i)), jax.tree.leaves(sample(good, i)), strict=True
+        ):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -129,9 +150,15 @@ def test_growth_stops_at_the_first_infinity():
     g = nx.DiGraph()
     g.add_node("a", shape=())
     g.add_edge("a", "a", weight=10.0)
-    network = dx.Network(dx.Topology(g), {"edge": dx.scale(weight="weight")}, dx.identity, key=jax.random.key(0))
-    solution = dx.relax(network, dx.GraphState(network.topology).replace_val("a", jnp.ones(1)), max_steps=80)
-    assert int(solution.steps[0]) == 39  # 10^39 is the first power of ten that float32 does not hold
+    network = dx.Network(
+        dx.Topology(g), {"edge": dx.scale(weight="weight")}, dx.identity, key=jax.random.key(0)
+    )
+    solution = dx.relax(
+        network, dx.GraphState(network.topology).replace_val("a", jnp.ones(1)), max_steps=80
+    )
+    assert (
+        int(solution.steps[0]) == 39
+    )  # 10^39 is the first power of ten that float32 does not hold
     assert np.isinf(solution.state["a"][0])
     assert np.isnan(solution.residual[0])
     assert int(solution.period[0]) == 0
@@ -160,15 +187,24 @@ def linear_pass(matrix, schedule, rate):
 
 
 @pytest.mark.parametrize(
-    "activation", [dx.identity, dx.tanh, dx.leaky(0.4, dx.identity)], ids=["linear", "tanh", "leaky"]
+    "activation",
+    [dx.identity, dx.tanh, dx.leaky(0.4, dx.identity)],
+    ids=["linear", "tanh", "leaky"],
 )
-@pytest.mark.parametrize("schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit()], ids=str)
+@pytest.mark.parametrize(
+    "schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit()], ids=str
+)
 def test_a_slow_approach_is_no_cycle(activation, schedule):
     """Contracting maps come to rest, however they alternate or spiral on their way."""
     rng = np.random.default_rng(0)
     network = population(np.zeros((4, 4)), activation)
     rate = 0.4 if activation.needs else 1.0
-    for angle in [np.pi, np.pi / 2, *(2 * np.pi / period for period in (3, 5, 7, 8)), *rng.uniform(0, np.pi, 6)]:
+    for angle in [
+        np.pi,
+        np.pi / 2,
+        *(2 * np.pi / period for period in (3, 5, 7, 8)),
+        *rng.uniform(0, np.pi, 6),
+    ]:
         matrix = contraction(1 - 10 ** rng.uniform(-3, -1, 2), [angle, rng.uniform(0, np.pi)], rng)
         while np.abs(np.linalg.eigvals(linear_pass(matrix, schedule, rate))).max() > 0.9991:
             matrix = matrix * 0.98
@@ -176,17 +212,23 @@ def test_a_slow_approach_is_no_cycle(activation, schedule):
         network = eqx.tree_at(lambda n: n.couplings["recurrent"][0].weight, network, weight)
         values = 0.1 * rng.normal(size=(8, 4))
         drive = {"units": 0.01 * rng.normal(size=(8, 4)).astype(np.float32)}
-        solution = dx.relax(network, start(network, values), schedule=schedule, drive=drive, max_steps=20000)
+        solution = dx.relax(
+            network, start(network, values), schedule=schedule, drive=drive, max_steps=20000
+        )
         assert solution.settled.all()
         assert (solution.period == 1).all()
 
 
 @pytest.mark.parametrize("weight", [-0.8, -0.95, -0.98])
-@pytest.mark.parametrize("schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.coloured()], ids=str)
+@pytest.mark.parametrize(
+    "schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.coloured()], ids=str
+)
 def test_a_slow_alternating_unit_settles(weight, schedule):
     network = scalars(np.full((1, 1), weight), dx.tanh)
     state = start(network, np.linspace(0, 1, 50)[:, None])
-    solution = dx.relax(network, state, schedule=schedule, drive={0: jnp.linspace(0, 0.3, 50)}, max_steps=5000)
+    solution = dx.relax(
+        network, state, schedule=schedule, drive={0: jnp.linspace(0, 0.3, 50)}, max_steps=5000
+    )
     assert solution.settled.all()
     assert (solution.period == 1).all()
 
@@ -195,7 +237,9 @@ def test_a_slow_alternating_unit_settles(weight, schedule):
 def test_true_cycles_are_found_at_the_first_copy_that_allows_it(period):
     """What goes round a ring is back after as many passes as the ring has units."""
     network = population(np.roll(np.eye(period), 1, axis=0), dx.identity)
-    solution = dx.relax(network, start(network, np.random.default_rng(0).normal(size=(3, period))), max_steps=200)
+    solution = dx.relax(
+        network, start(network, np.random.default_rng(0).normal(size=(3, period))), max_steps=200
+    )
     copy = 2 ** int(np.ceil(np.log2(period)))
     assert solution.period.tolist() == [period] * 3
     assert solution.steps.tolist() == [copy + period] * 3
@@ -247,14 +291,22 @@ def test_symmetric_couplings_at_once_end_in_period_one_or_two(make):
 
 def test_asymmetric_couplings_mostly_do_not_settle():
     network = population(couplings_matrix(64, symmetric=False))
-    solution = dx.relax(network, start(network, spins(64, 20)), schedule=dx.node_by_node(), max_steps=100)
+    solution = dx.relax(
+        network, start(network, spins(64, 20)), schedule=dx.node_by_node(), max_steps=100
+    )
     assert solution.settled.mean() < 0.2
 
 
 @pytest.mark.parametrize("schedule", [dx.synchronous(), dx.asynchronous(0.3), dx.unit_by_unit()])
 def test_what_is_settled_is_a_fixed_point(schedule):
     network = population(couplings_matrix(24, symmetric=False, seed=2), self_coupling=1.0)
-    solution = dx.relax(network, start(network, spins(24, 40)), schedule=schedule, max_steps=60, key=jax.random.key(0))
+    solution = dx.relax(
+        network,
+        start(network, spins(24, 40)),
+        schedule=schedule,
+        max_steps=60,
+        key=jax.random.key(0),
+    )
     settled = np.asarray(solution.settled)
     assert settled.sum() > 0
     after = dx.step(network, solution.state)
@@ -282,7 +334,9 @@ def test_a_start_at_rest_takes_one_pass():
     solution = dx.relax(network, rest, schedule=dx.unit_by_unit())
     assert solution.steps.tolist() == [1] * 4
     assert solution.settled.all()
-    nothing = dx.relax(CASES["no edges"].network(), dx.GraphState(CASES["no edges"].network().topology, 2))
+    nothing = dx.relax(
+        CASES["no edges"].network(), dx.GraphState(CASES["no edges"].network().topology, 2)
+    )
     assert nothing.settled.tolist() == [True, True]
     assert nothing.steps.tolist() == [1, 1]
 
@@ -295,7 +349,9 @@ def test_a_finished_sample_is_frozen():
     values[0] = read(loose.state)[0]
     both = dx.relax(network, start(network, values), tol=1e-2)
     assert int(both.steps[0]) == 1 < int(both.steps[1])
-    np.testing.assert_allclose(read(both.state)[0], read(dx.step(network, start(network, values)))[0], atol=1e-7)
+    np.testing.assert_allclose(
+        read(both.state)[0], read(dx.step(network, start(network, values)))[0], atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("rate", [0.5, 1e-3])
@@ -312,7 +368,9 @@ def test_leaky_units_rest_where_the_map_does(rate):
         assert (np.asarray(solution.residual) > 0.2 * np.minimum(distance, 1)).all()
         return
     assert solution.settled.all()
-    rest = dx.relax(population(matrix, dx.tanh), start(network, values), tol=1e-6, max_steps=300).state
+    rest = dx.relax(
+        population(matrix, dx.tanh), start(network, values), tol=1e-6, max_steps=300
+    ).state
     np.testing.assert_allclose(read(solution.state), read(rest), atol=1e-2)
 
 
@@ -324,10 +382,13 @@ def test_the_residual_is_relative_to_the_block():
     graph.add_node("r", array="line", index=slice(1, 3), kind="free")
     graph.add_node("s", array="line", index=3, kind="free")
     graph.add_edges_from((n, n) for n in graph.nodes)
-    network = dx.Network(dx.Topology(graph), {"edge": dx.scale(0.5)}, dx.identity, key=jax.random.key(0))
+    network = dx.Network(
+        dx.Topology(graph), {"edge": dx.scale(0.5)}, dx.identity, key=jax.random.key(0)
+    )
     state = dx.GraphState(network.topology).init({"a": [[100.0, 1.0]], "s": [[4.0][0]]})
     state = state.replace_val("r", np.array([[8.0, 40.0]]))
-    # a halves: 50 / 100; r: its first cell gets both views' messages and stays, its second moves by 20 / 40; s: 2 / 4
+    # a halves: 50 / 100; r: its first cell gets both views' messages and stays, its second moves by
+    # 20 / 40; s: 2 / 4
     for passes in (1, 2, 3):
         solution = dx.relax(network, state, max_steps=passes)
         assert float(solution.residual[0]) == pytest.approx(0.5)
@@ -339,7 +400,8 @@ def test_unrolled_reports_the_same(symmetric):
     network = population(couplings_matrix(12, symmetric))
     state = start(network, spins(12, 20))
     ours, theirs = (
-        dx.relax(network, state, max_steps=40, adjoint=adjoint) for adjoint in (dx.implicit(), dx.unrolled())
+        dx.relax(network, state, max_steps=40, adjoint=adjoint)
+        for adjoint in (dx.implicit(), dx.unrolled())
     )
     assert len(set(ours.period.tolist())) > 1
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
@@ -349,7 +411,9 @@ def test_unrolled_reports_the_same(symmetric):
 def test_gradients_agree_with_each_other_and_leave_out_what_did_not_settle():
     topology = dx.Topology(dx.topologies.sequential([3, 4, 4, 2]))
     kinds = dict.fromkeys(topology.edge_kinds, dx.dense(gain=0.4))
-    network = dx.Network(topology, kinds, dx.tanh, biases={"hidden": dx.bias(0.1)}, key=jax.random.key(1))
+    network = dx.Network(
+        topology, kinds, dx.tanh, biases={"hidden": dx.bias(0.1)}, key=jax.random.key(1)
+    )
     rules = dict.fromkeys(topology.edge_kinds, dx.hebbian())
     params, rest = dx.partition(network, rules)
     x = jax.random.normal(jax.random.key(2), (3, 3))
@@ -379,20 +443,25 @@ def test_gradients_agree_with_each_other_and_leave_out_what_did_not_settle():
 
 
 def test_gradients_where_only_passes_of_single_nodes_settle():
-    """Mutual inhibition of three: at once they swing ever further, one after another they come to rest."""
+    """Mutual inhibition of three: at once they swing ever further, one after another they come to
+    rest."""
     matrix = (-0.8 * (1 - np.eye(3))).astype(np.float32)
 
     def rest(drive, adjoint, schedule):
         network = scalars(matrix, dx.tanh)
         state = start(network, np.zeros((1, 3), np.float32))
         drive = {i: drive[i] for i in range(3)}
-        return dx.relax(network, state, schedule=schedule, drive=drive, adjoint=adjoint, max_steps=200)
+        return dx.relax(
+            network, state, schedule=schedule, drive=drive, adjoint=adjoint, max_steps=200
+        )
 
     drive = jnp.asarray([0.1, 0.12, 0.08])
     assert not rest(drive, dx.implicit(), dx.synchronous()).settled.any()
     assert rest(drive, dx.implicit(), dx.node_by_node()).settled.all()
     slopes = [
-        jax.grad(lambda drive, adjoint=adjoint: rest(drive, adjoint, dx.node_by_node()).state[0].sum())(drive)
+        jax.grad(
+            lambda drive, adjoint=adjoint: rest(drive, adjoint, dx.node_by_node()).state[0].sum()
+        )(drive)
         for adjoint in (dx.implicit(), dx.unrolled())
     ]
     np.testing.assert_allclose(*slopes, rtol=1e-3)
@@ -400,7 +469,8 @@ def test_gradients_where_only_passes_of_single_nodes_settle():
 
 @pytest.mark.parametrize("adjoint", [dx.implicit(), dx.unrolled()])
 @pytest.mark.parametrize(
-    ("activation", "reason"), [(dx.sign, "sign has no derivative"), (dx.leaky(0.5, dx.sign), "no derivative")]
+    ("activation", "reason"),
+    [(dx.sign, "sign has no derivative"), (dx.leaky(0.5, dx.sign), "no derivative")],
 )
 def test_gradients_through_what_has_none_are_refused(activation, reason, adjoint):
     def loss(matrix):
@@ -446,14 +516,18 @@ def test_bad_arguments(arguments, error, match):
 
 def test_noise_never_rests():
     network = population(couplings_matrix(4, symmetric=True), dx.glauber(1.0))
-    with pytest.raises(ValueError, match=r"kind 'node' are random \(glauber\) and never rest; use rollout"):
+    with pytest.raises(
+        ValueError, match=r"kind 'node' are random \(glauber\) and never rest; use rollout"
+    ):
         dx.relax(network, start(network, spins(4, 2)), key=jax.random.key(0))
     with pytest.raises(ValueError, match="`key` is missing: nodes of kind 'node' are random"):
         dx.step(network, start(network, spins(4, 2)))
 
 
 @pytest.mark.parametrize(
-    "schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.coloured()], ids=lambda s: type(s).__name__
+    "schedule",
+    [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.coloured()],
+    ids=lambda s: type(s).__name__,
 )
 def test_samples_spread_over_devices_settle_as_they_do_alone(schedule):
     """Inside `shard_map` every device goes on until its own samples are at rest."""
@@ -467,5 +541,7 @@ def test_samples_spread_over_devices_settle_as_they_do_alone(schedule):
         return solution.state, solution.steps
 
     spread = jax.shard_map(run, mesh=mesh, in_specs=(rows,), out_specs=(rows, jax.P("samples")))
-    for ours, theirs in zip(jax.tree.leaves(spread(state)), jax.tree.leaves(run(state)), strict=True):
+    for ours, theirs in zip(
+        jax.tree.leaves(spread(state)), jax.tree.leaves(run(state)), strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)

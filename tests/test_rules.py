@@ -19,7 +19,9 @@ def pair(sender=N, receiver=M, tie=None, bias=0.0):
     graph.add_edge("x", "y", kind="forward", **({} if tie is None else {"tie": tie}))
     topology = dx.Topology(graph, inputs=["x"], outputs=["y"])
     biases = {"out": dx.bias(bias)}
-    return dx.Network(topology, {"forward": dx.dense()}, dx.identity, biases=biases, key=jax.random.key(0))
+    return dx.Network(
+        topology, {"forward": dx.dense()}, dx.identity, biases=biases, key=jax.random.key(0)
+    )
 
 
 def numbers(*shape, seed=0):
@@ -34,7 +36,8 @@ def learnt(network, x, y, rule, **arguments):
 
 
 def closed_form(name, field, y):
-    """The direction of a unit's field, `(B, units)`; the weights' is its outer product with x, a mean over samples."""
+    """The direction of a unit's field, `(B, units)`; the weights' is its outer product with x, a
+    mean over samples."""
     mean = y.mean(0)
     return {
         "hebbian": y,
@@ -72,7 +75,9 @@ def test_twice_the_batch_is_the_same_lesson_in_any_order(name):
     network, x, y = pair(), numbers(B, N), numbers(B, M, seed=1)
     once = learnt(network, x, y, RULES[name])
     order = np.random.default_rng(0).permutation(2 * B)
-    twice = learnt(network, np.concatenate([x, x])[order], np.concatenate([y, y])[order], RULES[name])
+    twice = learnt(
+        network, np.concatenate([x, x])[order], np.concatenate([y, y])[order], RULES[name]
+    )
     for a, b in zip(once, twice, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -105,8 +110,14 @@ def test_oja_is_hebbian_less_what_is_explained():
 def test_oja_explains_windows_one_by_one():
     """Tied weights of overlapping windows: each window by itself is what its feature expects."""
     graph = dx.topologies.convolutional((5, 2), 3, features=2)
-    network = dx.Network(dx.Topology(graph), {"forward": dx.dense()}, dx.identity, key=jax.random.key(0))
-    state = dx.GraphState(network.topology).init(numbers(B, 5, 2)).replace_val("features", numbers(B, 3, 2, seed=1))
+    network = dx.Network(
+        dx.Topology(graph), {"forward": dx.dense()}, dx.identity, key=jax.random.key(0)
+    )
+    state = (
+        dx.GraphState(network.topology)
+        .init(numbers(B, 5, 2))
+        .replace_val("features", numbers(B, 3, 2, seed=1))
+    )
     ours = -dx.local_updates(network, state, {"forward": dx.oja()})["forward"].weight
     w, expected = np.asarray(network["forward"].weight), np.zeros((2, 6))
     for i in range(3):
@@ -124,7 +135,9 @@ def test_oja_finds_the_first_principal_component():
     rule = {"forward": dx.oja()}
     params, rest = dx.partition(network, rule)
     learn = eqx.filter_jit(
-        lambda params, state: dx.local_updates((net := eqx.combine(params, rest)), dx.step(net, state), rule)
+        lambda params, state: dx.local_updates(
+            (net := eqx.combine(params, rest)), dx.step(net, state), rule
+        )
     )
     state = dx.GraphState(network.topology).init(x)
     for _ in range(200):
@@ -158,8 +171,12 @@ def test_bcm_makes_a_unit_selective():
     state = dx.GraphState(network.topology).init(x)
     for _ in range(400):
         net = eqx.combine(params, rest)
-        params = jax.tree.map(lambda p, u: p - 0.2 * u, params, dx.local_updates(net, dx.step(net, state), rule))
-        params = eqx.tree_at(lambda p: p.biases, params, jax.tree.map(jnp.zeros_like, params.biases))
+        params = jax.tree.map(
+            lambda p, u: p - 0.2 * u, params, dx.local_updates(net, dx.step(net, state), rule)
+        )
+        params = eqx.tree_at(
+            lambda p: p.biases, params, jax.tree.map(jnp.zeros_like, params.biases)
+        )
     weight = eqx.combine(params, rest)["x", "y"].weight[0]
     # the answer to the chosen input is the threshold: y = y²/2
     np.testing.assert_allclose(weight, [2, 0], atol=0.05)
@@ -192,8 +209,12 @@ def test_rules_of_a_user_may_ask_for_means():
 
 
 def test_refuses():
-    with pytest.raises(ValueError, match=r"`margin` is a finite number of at least 0, but got -0.1"):
+    with pytest.raises(
+        ValueError, match=r"`margin` is a finite number of at least 0, but got -0.1"
+    ):
         dx.perceptron(-0.1)
     network, x, y = pair(), numbers(B, N), numbers(B, M)
-    with pytest.raises(ValueError, match=r"`samples` is a bool mask of shape \(5,\), but got int.*\(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"`samples` is a bool mask of shape \(5,\), but got int.*\(3,\)"
+    ):
         learnt(network, x, y, dx.hebbian(), samples=np.ones(3, int))

@@ -5,14 +5,25 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, blocks, couplings_matrix, population, random_state, read, scalars, spins, start
+from helpers import (
+    CASES,
+    blocks,
+    couplings_matrix,
+    population,
+    random_state,
+    read,
+    scalars,
+    spins,
+    start,
+)
 
 import darnax as dx
 from darnax.dynamics.schedules import block_of
 
 
 def movable(network):
-    """Nodes that can change in a plain call: they hear somebody or overlap one that does, and are no inputs."""
+    """Nodes that can change in a plain call: they hear somebody or overlap one that does, and are
+    no inputs."""
     topology = network.topology
     hears = {edge[1] for edge in topology.edges}
     return np.asarray(
@@ -33,14 +44,17 @@ def test_a_colouring_is_proper_and_complete(case):
     assert sorted(at for visit in visits for at in visit.tolist()) == np.flatnonzero(free).tolist()
     colour = {at: i for i, visit in enumerate(visits) for at in visit.tolist()}
     block = block_of(topology)
-    for u, v in zip(topology.columns.senders.tolist(), topology.columns.receivers.tolist(), strict=True):
+    for u, v in zip(
+        topology.columns.senders.tolist(), topology.columns.receivers.tolist(), strict=True
+    ):
         if u in colour and v in colour and block[u] != block[v]:
             assert colour[u] != colour[v]
 
 
 @pytest.mark.parametrize(("sides", "colours"), [((4, 6), 2), ((5, 6), 3)])
 def test_two_colours_are_used_where_they_are_enough(sides, colours):
-    """A torus has odd cycles where a side is odd; a second one, and nodes alone, make no difference."""
+    """A torus has odd cycles where a side is odd; a second one, and nodes alone, make no
+    difference."""
     torus = nx.grid_graph(sides, periodic=True)
     graph = nx.disjoint_union(torus, torus).to_directed()
     graph.add_node("alone")
@@ -80,7 +94,9 @@ def test_asynchronous_updates_a_share_of_the_cells(case):
         moved += (some != old).sum()
     assert 0.15 < moved / could < 0.35
     other = dx.step(network, state, schedule=dx.asynchronous(0.25), key=jax.random.key(1))
-    assert any((a != b).any() for a, b in zip(jax.tree.leaves(part), jax.tree.leaves(other), strict=True))
+    assert any(
+        (a != b).any() for a, b in zip(jax.tree.leaves(part), jax.tree.leaves(other), strict=True)
+    )
 
 
 def test_equal_schedules_are_equal():
@@ -124,10 +140,14 @@ def test_glauber_units_sample_the_boltzmann_distribution():
     temperature = 1.5
     network = population(matrix, dx.glauber(temperature))
     state = start(network, spins(4, 2000))
-    _, frames = dx.rollout(network, state, 60, schedule=dx.unit_by_unit(), key=jax.random.key(1), observe=read_units)
+    _, frames = dx.rollout(
+        network, state, 60, schedule=dx.unit_by_unit(), key=jax.random.key(1), observe=read_units
+    )
     samples = np.asarray(frames[20:]).reshape(-1, 4)
     configurations = np.array(np.meshgrid(*[[-1, 1]] * 4, indexing="ij")).reshape(4, -1).T
-    weights = np.exp(0.5 * np.einsum("si,ij,sj->s", configurations, matrix, configurations) / temperature)
+    weights = np.exp(
+        0.5 * np.einsum("si,ij,sj->s", configurations, matrix, configurations) / temperature
+    )
     counts = np.array([(samples == c).all(1).sum() for c in configurations]) / len(samples)
     np.testing.assert_allclose(counts, weights / weights.sum(), atol=0.012)
 
@@ -136,7 +156,9 @@ def test_temperature_zero_is_the_sign():
     matrix = couplings_matrix(8, symmetric=True)
     cold, plain = population(matrix, dx.glauber(0.0)), population(matrix)
     state = start(plain, spins(8, 5))
-    np.testing.assert_array_equal(read(dx.step(cold, state, key=jax.random.key(0))), read(dx.step(plain, state)))
+    np.testing.assert_array_equal(
+        read(dx.step(cold, state, key=jax.random.key(0))), read(dx.step(plain, state))
+    )
 
 
 @pytest.mark.parametrize("schedule", [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit()])
@@ -148,12 +170,19 @@ def test_held_cells_keep_their_bits(schedule):
     graph.add_node("x", shape=4)
     graph.add_edges_from([("x", "l"), ("x", "r")])
     network = dx.Network(dx.Topology(graph), {"edge": dx.dense()}, dx.tanh, key=jax.random.key(0))
-    bits = np.array([0x80000000, 0x7FC01234, 0x00000001, 0x3F800000, 0x80000000, 0x40490FDB], np.uint32).view(
-        np.float32
-    )
+    bits = np.array(
+        [0x80000000, 0x7FC01234, 0x00000001, 0x3F800000, 0x80000000, 0x40490FDB], np.uint32
+    ).view(np.float32)
     state = dx.GraphState(network.topology).init({"x": np.ones((1, 4))})
-    state = state.replace(jax.tree.map(lambda a: jnp.asarray(bits)[:, None] if a.shape == (6, 1) else a, state.arrays))
-    after = dx.step(network, state, schedule=schedule, clamp={"l": True, "r": np.array([False, False, False, True])})
+    state = state.replace(
+        jax.tree.map(lambda a: jnp.asarray(bits)[:, None] if a.shape == (6, 1) else a, state.arrays)
+    )
+    after = dx.step(
+        network,
+        state,
+        schedule=schedule,
+        clamp={"l": True, "r": np.array([False, False, False, True])},
+    )
     same = np.asarray(after.arrays["line"])[:, 0].view(np.uint32) == bits.view(np.uint32)
     assert same.tolist() == [True, True, True, True, False, True]
 
@@ -191,9 +220,13 @@ def test_drive_is_added_to_the_field():
     field = network.local_field(state)["v"]
     drive = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 2, 2)
     for given in (drive, lambda s: jnp.asarray(drive) * jnp.ones((3, 1, 1, 1)) + 0 * s["v"]):
-        np.testing.assert_allclose(dx.step(network, state, drive={"v": given})["v"], jnp.tanh(field + drive), atol=1e-6)
+        np.testing.assert_allclose(
+            dx.step(network, state, drive={"v": given})["v"], jnp.tanh(field + drive), atol=1e-6
+        )
     for schedule in (dx.synchronous(), dx.node_by_node()):
-        still, _ = dx.rollout(network, state, 2, drive={"v": lambda s: s["v"] * 2.0}, kinds=[], schedule=schedule)
+        still, _ = dx.rollout(
+            network, state, 2, drive={"v": lambda s: s["v"] * 2.0}, kinds=[], schedule=schedule
+        )
         np.testing.assert_allclose(still["v"], jnp.tanh(2 * jnp.tanh(2 * state["v"])), atol=1e-6)
         np.testing.assert_array_equal(still["h"], state["h"])
 
@@ -279,13 +312,19 @@ def test_bad_arguments(arguments, error, match):
 
 def test_bad_schedules_and_states():
     for fraction in (0, 1.5, -1.0):
-        with pytest.raises(ValueError, match=r"`fraction` is a finite number above 0 and of at most 1"):
+        with pytest.raises(
+            ValueError, match=r"`fraction` is a finite number above 0 and of at most 1"
+        ):
             dx.asynchronous(fraction)
     with pytest.raises(TypeError, match=r"`members\[0\]` is a sequence of names"):
         dx.groups(["ab", "c"])
-    with pytest.raises(ValueError, match="`temperature` is a finite number of at least 0, but got -1"):
+    with pytest.raises(
+        ValueError, match="`temperature` is a finite number of at least 0, but got -1"
+    ):
         dx.glauber(-1)
-    with pytest.raises(ValueError, match=r"`rate` is a finite number above 0 and of at most 1, but got 0"):
+    with pytest.raises(
+        ValueError, match=r"`rate` is a finite number above 0 and of at most 1, but got 0"
+    ):
         dx.leaky(0, dx.tanh)
     windows = CASES["windows"].network()
     patches = [("patch", i) for i in range(5)]
@@ -310,7 +349,11 @@ def test_groups_of_any_size_see_those_before_them(large):
     """Whether all groups are of about one size, or one is much larger than the others."""
     matrix = couplings_matrix(large + 12, symmetric=False)
     network, values = scalars(matrix), spins(large + 12, batch=3)
-    visits = [[i] for i in range(6)] + [list(range(6, 6 + large))] + [[i] for i in range(6 + large, large + 12)]
+    visits = (
+        [[i] for i in range(6)]
+        + [list(range(6, 6 + large))]
+        + [[i] for i in range(6 + large, large + 12)]
+    )
     found = dx.step(network, start(network, values), schedule=dx.groups(visits))
     for nodes in visits:
         values[:, nodes] = np.where(values @ matrix[nodes].T >= 0, 1, -1)
@@ -330,7 +373,12 @@ def test_units_of_a_large_node_see_those_before_them(units):
     g.add_edge("a", "b", kind="up")
     network = dx.Network(
         dx.Topology(g),
-        {"dense": dx.dense(self_coupling=0.5), "scale": dx.scale(-0.3), "other": dx.dense(0.2), "up": dx.dense()},
+        {
+            "dense": dx.dense(self_coupling=0.5),
+            "scale": dx.scale(-0.3),
+            "other": dx.dense(0.2),
+            "up": dx.dense(),
+        },
         {"slow": dx.leaky(0.6, dx.tanh), "quick": dx.tanh},
         biases={"slow": dx.bias(jax.random.normal)},
         key=jax.random.key(0),
@@ -338,10 +386,18 @@ def test_units_of_a_large_node_see_those_before_them(units):
     state = random_state(network.topology, 2)
     held = np.arange(units) % 5 == 2
     found = dx.step(
-        network, state, schedule=dx.unit_by_unit(["a", "b"]), clamp={"a": held}, kinds=["dense", "scale", "up"]
+        network,
+        state,
+        schedule=dx.unit_by_unit(["a", "b"]),
+        clamp={"a": held},
+        kinds=["dense", "scale", "up"],
     )
     quiet = dx.step(network, state, schedule=dx.unit_by_unit(["a", "b"]), silence=["a"])
-    field_of = jax.jit(lambda state: dx.step(network, state, clamp={"a": held}, kinds=["dense", "scale", "up"])["a"])
+    field_of = jax.jit(
+        lambda state: dx.step(network, state, clamp={"a": held}, kinds=["dense", "scale", "up"])[
+            "a"
+        ]
+    )
     now = state
     for j in np.flatnonzero(~held):
         now = now.replace_val("a", now["a"].at[:, j].set(field_of(now)[:, j]))
@@ -356,10 +412,14 @@ def test_units_that_hear_no_other_draw_the_same_under_any_schedule():
     g.add_node("b", shape=(40,))
     g.add_edge("a", "a")
     g.add_edge("b", "b")
-    network = dx.Network(dx.Topology(g), {"edge": dx.dense(gain=0.0)}, dx.glauber(1.0), key=jax.random.key(0))
+    network = dx.Network(
+        dx.Topology(g), {"edge": dx.dense(gain=0.0)}, dx.glauber(1.0), key=jax.random.key(0)
+    )
     schedules = dx.synchronous(), dx.unit_by_unit(), dx.node_by_node(), dx.coloured()
     draws = [
-        dx.step(network, dx.GraphState(network.topology, 3), schedule=s, key=jax.random.key(0)).arrays
+        dx.step(
+            network, dx.GraphState(network.topology, 3), schedule=s, key=jax.random.key(0)
+        ).arrays
         for s in schedules
     ]
     (first, *others) = [next(iter(arrays.values())) for arrays in draws]
@@ -377,15 +437,20 @@ FEATURES = ["features", *(("feature", i, j) for i in range(2) for j in range(2))
     ids=lambda schedule: type(schedule).__name__,
 )
 def test_free_views_inside_a_held_one_are_not_visited(schedule):
-    """Windows of an image that is the input cannot move, and a schedule need not name them; features can."""
+    """Windows of an image that is the input cannot move, and a schedule need not name them;
+    features can."""
     graph = dx.topologies.convolutional((5, 5, 1), window=3, stride=2, features=4, backward=True)
     topology = dx.Topology(graph)
-    network = dx.Network(topology, {"forward": dx.dense(), "backward": dx.dense()}, dx.tanh, key=jax.random.key(0))
+    network = dx.Network(
+        topology, {"forward": dx.dense(), "backward": dx.dense()}, dx.tanh, key=jax.random.key(0)
+    )
     state = dx.GraphState(topology).init(jnp.ones((2, 5, 5, 1)))
     solution = dx.relax(network, state, schedule=schedule)
     assert solution.settled.all()
     np.testing.assert_array_equal(solution.state["image"], state["image"])
-    np.testing.assert_allclose(solution.state["features"], dx.step(network, state)["features"], atol=1e-6)
+    np.testing.assert_allclose(
+        solution.state["features"], dx.step(network, state)["features"], atol=1e-6
+    )
 
 
 def test_views_that_overlap_a_held_one_move_where_they_stand_free():

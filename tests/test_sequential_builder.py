@@ -21,7 +21,11 @@ def test_counts(sizes, recurrent, backward):
     assert kinds.count("recurrent") == hidden * recurrent
     assert kinds.count("backward") == hidden * backward
     assert nx.number_of_selfloops(graph) == hidden * recurrent
-    assert [kind for _, kind in graph.nodes(data="kind")] == ["input", *["hidden"] * hidden, "output"]
+    assert [kind for _, kind in graph.nodes(data="kind")] == [
+        "input",
+        *["hidden"] * hidden,
+        "output",
+    ]
 
 
 @sizes
@@ -47,8 +51,14 @@ def test_kinds_are_known_where_a_short_chain_has_no_such_edge():
     topology = Topology(topologies.sequential([3, 2]))
     assert topology.edge_kinds == ("backward", "forward", "recurrent")
     assert topology.node_kinds == ("hidden", "input", "output")
-    assert Topology(topologies.sequential([3, 2], recurrent=False)).edge_kinds == ("backward", "forward")
-    assert Topology(topologies.sequential([3, 2], backward=False)).edge_kinds == ("forward", "recurrent")
+    assert Topology(topologies.sequential([3, 2], recurrent=False)).edge_kinds == (
+        "backward",
+        "forward",
+    )
+    assert Topology(topologies.sequential([3, 2], backward=False)).edge_kinds == (
+        "forward",
+        "recurrent",
+    )
 
 
 def test_a_user_edits_it_before_compiling():

@@ -88,7 +88,9 @@ def test_keys_count_from_the_end_too(make):
         np.testing.assert_array_equal(state[key], buffers[key])
         np.testing.assert_array_equal(state[np.int64(key)], buffers[key])
         assert key in state
-        np.testing.assert_array_equal(state.replace_val(key, 2 * buffers[key])[key], 2 * buffers[key])
+        np.testing.assert_array_equal(
+            state.replace_val(key, 2 * buffers[key])[key], 2 * buffers[key]
+        )
     np.testing.assert_array_equal(state.readout, state[-1])
     assert not any(key in state for key in (5, -6, "0", None, 1.0, True, [0], slice(0, 2)))
 
@@ -98,7 +100,9 @@ def test_keys_count_from_the_end_too(make):
 def test_unknown_keys_are_key_errors_that_say_what_there_is(make, key):
     state = make()
     for call in (lambda: state[key], lambda: state.replace_val(key, np.zeros((1, 4)))):
-        with pytest.raises(KeyError, match=r"there is no (node|layer) .*; the (nodes|layers) are 0"):
+        with pytest.raises(
+            KeyError, match=r"there is no (node|layer) .*; the (nodes|layers) are 0"
+        ):
             call()
 
 
@@ -142,7 +146,8 @@ def test_replace_val_changes_one_buffer(make):
         assert_buffers(state.replace_val(key, -buffers[key]), expected)
 
 
-# what is refused: the same sort of error for both, which names the argument, expected, got and the next move
+# what is refused: the same sort of error for both, which names the argument, expected, got and the
+# next move
 
 ones = {i: np.ones((6, *shape), np.float32) for i, shape in enumerate(SHAPES)}
 
@@ -158,12 +163,24 @@ WRONG = {
         [r"`x`", r"\(B, 4\)", r"got \(6, 5\)", "reshape"],
     ),
     "x a number": (lambda s: s.init(1.0), ValueError, [r"`x`", r"\(B, 4\)", r"got \(\)"]),
-    "x complex": (lambda s: s.init(np.ones((6, 4), complex)), TypeError, [r"`x`", "float32", "complex128", "astype"]),
+    "x complex": (
+        lambda s: s.init(np.ones((6, 4), complex)),
+        TypeError,
+        [r"`x`", "float32", "complex128", "astype"],
+    ),
     "x text": (lambda s: s.init(np.full((6, 4), "a")), TypeError, [r"`x`", "float32", "U1"]),
     "x nothing": (lambda s: s.init(None), ValueError, [r"`x`", r"\(B, 4\)"]),
     "x ragged": (lambda s: s.init([[1.0], [1.0, 2.0]]), ValueError, [r"`x`", "not an array"]),
-    "x a key": (lambda s: s.init(jax.random.split(jax.random.key(0), (6, 4))), TypeError, [r"`x`", "float32", "key"]),
-    "batch of 0": (lambda s: s.init(np.ones((0, 4))), ValueError, [r"`x`", "batch of 0", "at least one"]),
+    "x a key": (
+        lambda s: s.init(jax.random.split(jax.random.key(0), (6, 4))),
+        TypeError,
+        [r"`x`", "float32", "key"],
+    ),
+    "batch of 0": (
+        lambda s: s.init(np.ones((0, 4))),
+        ValueError,
+        [r"`x`", "batch of 0", "at least one"],
+    ),
     "y of another batch": (
         lambda s: s.init(np.ones((6, 4)), np.ones((5, 3))),
         ValueError,
@@ -174,7 +191,11 @@ WRONG = {
         ValueError,
         [r"`y`", r"\(6, 3\)", r"\(6, 4\)"],
     ),
-    "y complex": (lambda s: s.init(np.ones((6, 4)), np.ones((6, 3), complex)), TypeError, [r"`y`", "complex128"]),
+    "y complex": (
+        lambda s: s.init(np.ones((6, 4)), np.ones((6, 3), complex)),
+        TypeError,
+        [r"`y`", "complex128"],
+    ),
     "replace_val of wrong shape": (
         lambda s: s.replace_val(1, np.ones((6, 2, 3))),
         ValueError,
@@ -195,7 +216,11 @@ WRONG = {
         TypeError,
         [r"`value` for (node|layer) 0", "complex64"],
     ),
-    "replace by too few": (lambda s: s.replace([ones[0]]), ValueError, ["`value`", "5 in all", "got 1"]),
+    "replace by too few": (
+        lambda s: s.replace([ones[0]]),
+        ValueError,
+        ["`value`", "5 in all", "got 1"],
+    ),
     "replace by too many": (
         lambda s: s.replace([*ones.values(), ones[0]]),
         ValueError,
@@ -282,7 +307,9 @@ good_dtypes = {
 def test_an_int8_state_refuses(make, value):
     state = make(dtype="int8").init(np.ones((2, 4), np.int8))
     for call in (state.init, lambda value: state.replace_val(0, value)):
-        with pytest.raises(TypeError, match=r"has dtype int8, .*; convert .*as in value\.astype\('int8'\)"):
+        with pytest.raises(
+            TypeError, match=r"has dtype int8, .*; convert .*as in value\.astype\('int8'\)"
+        ):
             call(bad_dtypes[value])
 
 
@@ -291,7 +318,9 @@ def test_an_int8_state_refuses(make, value):
 def test_an_int8_state_takes(make, value):
     state = make(dtype="int8").init(good_dtypes[value])
     assert state[0].dtype == jnp.int8
-    np.testing.assert_array_equal(np.asarray(state[0], np.int64), np.asarray(good_dtypes[value], np.int64))
+    np.testing.assert_array_equal(
+        np.asarray(state[0], np.int64), np.asarray(good_dtypes[value], np.int64)
+    )
 
 
 @both
@@ -312,9 +341,13 @@ def test_integers_go_into_floats_exactly_or_not_at_all(make):
     }
     inexact = {"float32": 2**24 + 1, "bfloat16": 257, "float16": 70_000}
     for dtype, values in exact.items():
-        np.testing.assert_array_equal(np.asarray(make(dtype=dtype).init([values])[0], np.float64), [values])
+        np.testing.assert_array_equal(
+            np.asarray(make(dtype=dtype).init([values])[0], np.float64), [values]
+        )
         for kind in (np.int64, np.int32):
-            with pytest.raises(TypeError, match=f"has dtype {dtype}, which cannot hold these .* values exactly"):
+            with pytest.raises(
+                TypeError, match=f"has dtype {dtype}, which cannot hold these .* values exactly"
+            ):
                 make(dtype=dtype).init(np.full((1, 4), inexact[dtype], kind))
     with pytest.raises(TypeError, match="exactly"):
         make().init(np.full((1, 4), 2**63 - 1))
@@ -351,12 +384,18 @@ def test_64_bits_work_where_jax_has_them(make):
 
 @both
 @pytest.mark.parametrize(
-    ("dtype", "value"), [("float32", 1e300), ("float16", 1e5), ("bfloat16", 3.4e38), ("float32", -1e39)], ids=str
+    ("dtype", "value"),
+    [("float32", 1e300), ("float16", 1e5), ("bfloat16", 3.4e38), ("float32", -1e39)],
+    ids=str,
 )
 def test_finite_numbers_never_become_infinite(make, dtype, value):
     state = make(dtype=dtype)
     for given_ in (np.full((1, 4), value), [[value] * 4], np.full((1, 4), np.longdouble(value))):
-        for call in (state.init, lambda x: state.replace_val(0, x), lambda x: state.replace({0: x})):
+        for call in (
+            state.init,
+            lambda x: state.replace_val(0, x),
+            lambda x: state.replace({0: x}),
+        ):
             with pytest.raises(ValueError, match=f"holds .*, which is infinite as {dtype}; scale"):
                 call(given_)
     infinite = state.init(np.full((1, 4), np.inf))
@@ -372,9 +411,17 @@ def masked(shape, hidden=True):
 @both
 def test_masks_are_never_lost(make):
     state = make()
-    for value in (masked((1, 4)), masked((1, 4), False), [masked(4)], [[1.0, np.ma.masked, 1.0, 1.0]]):
+    for value in (
+        masked((1, 4)),
+        masked((1, 4), False),
+        [masked(4)],
+        [[1.0, np.ma.masked, 1.0, 1.0]],
+    ):
         for call in (state.init, lambda x: state.replace_val(0, x), lambda x: state.init({0: x})):
-            with pytest.raises(TypeError, match=r"without a mask, but got a masked one; fill it, as in value\.filled"):
+            with pytest.raises(
+                TypeError,
+                match=r"without a mask, but got a masked one; fill it, as in value\.filled",
+            ):
                 call(value)
 
 
@@ -382,8 +429,19 @@ def test_masks_are_never_lost(make):
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_whatever_holds_numbers_is_read(make):
     expected = np.asarray([[1.0, 2.0, 3.0, 4.0]], np.float32)
-    given_ = [expected, expected.tolist(), [tuple(expected[0])], [expected[0]], [jnp.asarray(expected)[0]]]
-    given_ += [np.asmatrix(expected), expected.astype(">f8"), expected.astype(np.longdouble), memoryview(expected)]
+    given_ = [
+        expected,
+        expected.tolist(),
+        [tuple(expected[0])],
+        [expected[0]],
+        [jnp.asarray(expected)[0]],
+    ]
+    given_ += [
+        np.asmatrix(expected),
+        expected.astype(">f8"),
+        expected.astype(np.longdouble),
+        memoryview(expected),
+    ]
     given_ += [expected[:, ::-1][:, ::-1]]
     for value in given_:
         np.testing.assert_array_equal(make().init(value)[0], expected)
@@ -575,12 +633,18 @@ def test_a_graph_state_of_a_chain_answers_as_a_sequential_state(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
 
     def random(i, batch):
-        return rng.integers(-9, 9, (batch, *shapes[i])).astype(data.draw(st.sampled_from(["int8", "float32"])))
+        return rng.integers(-9, 9, (batch, *shapes[i])).astype(
+            data.draw(st.sampled_from(["int8", "float32"]))
+        )
 
     for _ in range(3):
         batch = data.draw(st.sampled_from([1, 3]))
         key = data.draw(st.integers(-len(sizes) - 1, len(sizes)))
-        x, y, buffers = random(0, batch), random(-1, batch), [random(i, batch) for i in range(len(sizes))]
+        x, y, buffers = (
+            random(0, batch),
+            random(-1, batch),
+            [random(i, batch) for i in range(len(sizes))],
+        )
         value = random(key % len(sizes), batch)
         call = data.draw(
             st.sampled_from(
@@ -599,7 +663,9 @@ def test_a_graph_state_of_a_chain_answers_as_a_sequential_state(data):
         for i in range(-len(sizes), len(sizes)):
             one, other = pair[0][i], pair[1][i]
             assert (one.shape, one.dtype) == (other.shape, other.dtype)
-            np.testing.assert_array_equal(np.asarray(one, np.float32), np.asarray(other, np.float32))
+            np.testing.assert_array_equal(
+                np.asarray(one, np.float32), np.asarray(other, np.float32)
+            )
         assert pair[0].batch_size == pair[1].batch_size
 
 
@@ -677,7 +743,9 @@ def test_init_with_several_inputs_and_any_node():
     np.testing.assert_array_equal(fresh["all"], image)
     np.testing.assert_array_equal(fresh["own"], np.full((2, 2), 2.0))
     np.testing.assert_array_equal(fresh["small"], np.full((2, 2), 3, np.int8))
-    assert GraphState(Topology(CASES["no edges"].graph())).init({"a": np.ones((4, 3))}).batch_size == 4
+    assert (
+        GraphState(Topology(CASES["no edges"].graph())).init({"a": np.ones((4, 3))}).batch_size == 4
+    )
 
 
 def test_readout_of_none_one_and_several():
@@ -686,7 +754,10 @@ def test_readout_of_none_one_and_several():
     assert list(several) == ["c", "a"]
     assert several["a"].shape == (3, 2)
     assert GraphState(Topology(graph, outputs=["b"])).readout.shape == (1, 2, 2)
-    with pytest.raises(ValueError, match=r"no `readout`: .* no outputs; give Topology\(\.\.\., outputs=\[\.\.\.\]\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"no `readout`: .* no outputs; give Topology\(\.\.\., outputs=\[\.\.\.\]\)",
+    ):
         _ = GraphState(Topology(graph)).readout
 
 
@@ -726,19 +797,45 @@ def test_arrays_are_a_mapping_and_a_pytree():
 
 
 def wrong_arrays(change):
-    return lambda s: s.replace(Arrays(tuple(s.arrays), tuple(change(n, np.asarray(a)) for n, a in s.arrays.items())))
+    return lambda s: s.replace(
+        Arrays(tuple(s.arrays), tuple(change(n, np.asarray(a)) for n, a in s.arrays.items()))
+    )
 
 
 BEYOND = {
-    "no topology": (lambda s: GraphState(nx.DiGraph()), TypeError, ["`topology`", "DiGraph", r"Topology\(graph\)"]),
-    "batch of 0": (lambda s: GraphState(s.topology, 0), ValueError, ["`batch_size`", "at least 1", "0"]),
-    "batch of 2.0": (lambda s: GraphState(s.topology, 2.0), TypeError, ["`batch_size`", "an int", r"2\.0"]),
+    "no topology": (
+        lambda s: GraphState(nx.DiGraph()),
+        TypeError,
+        ["`topology`", "DiGraph", r"Topology\(graph\)"],
+    ),
+    "batch of 0": (
+        lambda s: GraphState(s.topology, 0),
+        ValueError,
+        ["`batch_size`", "at least 1", "0"],
+    ),
+    "batch of 2.0": (
+        lambda s: GraphState(s.topology, 2.0),
+        TypeError,
+        ["`batch_size`", "an int", r"2\.0"],
+    ),
     "unknown node": (lambda s: s["q"], KeyError, ["no node 'q'", "'top', 'patch', 'dot'"]),
     "unknown node to write": (lambda s: s.replace_val(0, 1), KeyError, ["no node 0"]),
     "unhashable node": (lambda s: s[["top"]], KeyError, [r"no node \['top'\]"]),
-    "unknown in x": (lambda s: s.init({"q": 1, "own": 2}), ValueError, ["`x` names 'q'", "does not have", "'top'"]),
-    "unknown in y": (lambda s: s.init({"own": np.ones((1, 2))}, {"q": 1}), ValueError, ["`y` names 'q'"]),
-    "unknown in a mapping": (lambda s: s.replace({"q": 1, 5: 2}), ValueError, ["`value` names 'q', 5"]),
+    "unknown in x": (
+        lambda s: s.init({"q": 1, "own": 2}),
+        ValueError,
+        ["`x` names 'q'", "does not have", "'top'"],
+    ),
+    "unknown in y": (
+        lambda s: s.init({"own": np.ones((1, 2))}, {"q": 1}),
+        ValueError,
+        ["`y` names 'q'"],
+    ),
+    "unknown in a mapping": (
+        lambda s: s.replace({"q": 1, 5: 2}),
+        ValueError,
+        ["`value` names 'q', 5"],
+    ),
     "x for several inputs": (
         lambda s: s.init(np.ones((2, 2))),
         ValueError,
@@ -749,7 +846,11 @@ BEYOND = {
         ValueError,
         ["outputs 'patch', 'dot'", "`y` as a mapping"],
     ),
-    "empty x": (lambda s: s.init({}), ValueError, ["`x` is empty", r"GraphState\(topology, batch_size\)"]),
+    "empty x": (
+        lambda s: s.init({}),
+        ValueError,
+        ["`x` is empty", r"GraphState\(topology, batch_size\)"],
+    ),
     "shape in x": (
         lambda s: s.init({"own": np.ones((2, 3))}),
         ValueError,
@@ -766,7 +867,9 @@ BEYOND = {
         ["`x` for node 'small'", "int8", "float64"],
     ),
     "overlap in x": (
-        lambda s: s.init({"top": np.ones((1, 2, 3)), "own": np.ones((1, 2)), "patch": np.ones((1, 3, 3))}),
+        lambda s: s.init(
+            {"top": np.ones((1, 2, 3)), "own": np.ones((1, 2)), "patch": np.ones((1, 3, 3))}
+        ),
         ValueError,
         ["nodes 'top', 'patch' overlap", "replace_val"],
     ),
@@ -790,7 +893,11 @@ BEYOND = {
         ValueError,
         ["`value` for node 'own'", "batch of 7"],
     ),
-    "a list": (lambda s: s.replace([1, 2]), TypeError, ["`value`", r"`\.arrays`", "mapping", "list"]),
+    "a list": (
+        lambda s: s.replace([1, 2]),
+        TypeError,
+        ["`value`", r"`\.arrays`", "mapping", "list"],
+    ),
     "other arrays": (
         lambda s: s.replace(GraphState(Topology(CASES["hub"].graph())).arrays),
         ValueError,
@@ -801,7 +908,11 @@ BEYOND = {
         ValueError,
         [r"`value\['image'\]`", r"\(4, 6, 6\)", r"\(1, 6, 6\)"],
     ),
-    "array of wrong rank": (wrong_arrays(lambda n, a: a[0, 0] if a.ndim > 2 else a), ValueError, ["image"]),
+    "array of wrong rank": (
+        wrong_arrays(lambda n, a: a[0, 0] if a.ndim > 2 else a),
+        ValueError,
+        ["image"],
+    ),
     "arrays of several batches": (
         wrong_arrays(lambda n, a: a[..., :2] if n == "image" else a),
         ValueError,
@@ -866,7 +977,9 @@ def many_forms():
 def test_many_values_written_at_once_are_those_written_one_by_one(nodes, kind):
     topology = many_forms()
     rng = np.random.default_rng(0)
-    values = {node: kind(rng.normal(size=(2, *topology.shape(node))).astype(np.float32)) for node in nodes}
+    values = {
+        node: kind(rng.normal(size=(2, *topology.shape(node))).astype(np.float32)) for node in nodes
+    }
     expected = GraphState(topology, 2)
     for node, value in values.items():
         expected = expected.replace_val(node, value)
@@ -881,9 +994,13 @@ def test_many_values_written_at_once_are_those_written_one_by_one(nodes, kind):
         assert eqx.tree_equal(written, expected)
     stack = [jnp.stack([value, 2 * value]) for value in listed]
     for mapped in (jax.vmap(init), jax.jit(jax.vmap(init))):
-        assert eqx.tree_equal(unstacked(mapped(stack), 1), jax.tree.map(lambda leaf: 2 * leaf, expected))
+        assert eqx.tree_equal(
+            unstacked(mapped(stack), 1), jax.tree.map(lambda leaf: 2 * leaf, expected)
+        )
     floats = [jnp.asarray(value) for value in listed]
-    slope = jax.grad(lambda buffers: sum((leaf**2).sum() for leaf in jax.tree.leaves(init(buffers))))(floats)
+    slope = jax.grad(
+        lambda buffers: sum((leaf**2).sum() for leaf in jax.tree.leaves(init(buffers)))
+    )(floats)
     for one, value in zip(slope, listed, strict=True):
         np.testing.assert_allclose(one, 2 * value, rtol=1e-6)
 
@@ -917,7 +1034,9 @@ def test_init_of_many_nodes_takes_linear_time():
     for kind in (np, jnp):
         one = kind.ones(2)
         start = time.process_time()
-        jax.block_until_ready(jax.tree.leaves(GraphState(topology).init(dict.fromkeys(range(n), one))))
+        jax.block_until_ready(
+            jax.tree.leaves(GraphState(topology).init(dict.fromkeys(range(n), one)))
+        )
         assert time.process_time() - start < 5
 
 
@@ -925,9 +1044,15 @@ def test_zeros_are_no_constants_of_the_program_that_makes_them():
     topology = Topology(topologies.sequential([4, 500, 3]))
 
     def run(make, x):
-        return jax.lax.fori_loop(0, 3, lambda i, state: jax.tree.map(lambda a: 2 * a + 1, state), make(x))
+        return jax.lax.fori_loop(
+            0, 3, lambda i, state: jax.tree.map(lambda a: 2 * a + 1, state), make(x)
+        )
 
-    for make in (GraphState(topology).init, SequentialState([4, 500, 3]).init, lambda x: GraphState(topology, 2)):
+    for make in (
+        GraphState(topology).init,
+        SequentialState([4, 500, 3]).init,
+        lambda x: GraphState(topology, 2),
+    ):
         text = jax.jit(lambda x, make=make: run(make, x)).lower(jnp.ones((2, 4))).as_text()
         assert "optimization_barrier" in text
 
@@ -940,7 +1065,10 @@ def test_a_stack_of_states_is_told_from_a_state():
         lambda: states.batch_size,
         lambda: states.replace_val("own", np.ones((3, 2))),
     ):
-        with pytest.raises(ValueError, match=r"is a stack of states.*jax\.tree\.map\(lambda leaf: leaf\[0\], states\)"):
+        with pytest.raises(
+            ValueError,
+            match=r"is a stack of states.*jax\.tree\.map\(lambda leaf: leaf\[0\], states\)",
+        ):
             call()
     assert jax.vmap(lambda state: state["own"])(states).shape == (2, 3, 2)
 
@@ -948,7 +1076,8 @@ def test_a_stack_of_states_is_told_from_a_state():
 def test_names_of_arrays_are_told_what_they_are():
     state = GraphState(views(), 2)
     with pytest.raises(
-        ValueError, match=r"'image', .*: an array, in `state\.arrays`, and no node; `replace` takes all"
+        ValueError,
+        match=r"'image', .*: an array, in `state\.arrays`, and no node; `replace` takes all",
     ):
         state.replace(dict(state.arrays))
     with pytest.raises(KeyError, match="'image': an array"):
@@ -971,7 +1100,12 @@ def test_equal_copies_of_a_topology_share_one_compilation():
         return state.replace_val("own", state["own"] * 2)
 
     first = views()
-    for topology in (first, Topology(first.to_networkx()), views(), pickle.loads(pickle.dumps(first))):
+    for topology in (
+        first,
+        Topology(first.to_networkx()),
+        views(),
+        pickle.loads(pickle.dumps(first)),
+    ):
         double(GraphState(topology, 2))
     assert len(traces) == 1
     last = views()
@@ -985,8 +1119,13 @@ def test_many_nodes_in_a_few_arrays():
     count = 20_000
     state = GraphState(Topology.from_edges(np.arange(count), np.roll(np.arange(count), 1)))
     assert len(jax.tree.leaves(state)) == 1
-    assert state.init({i: np.full(4, float(i)) for i in (3, count - 1)})[-1].tolist() == [count - 1.0] * 4
-    with pytest.raises(KeyError, match=f"no node {count}; the nodes are 0, 1, .* and {count - 12} more"):
+    assert (
+        state.init({i: np.full(4, float(i)) for i in (3, count - 1)})[-1].tolist()
+        == [count - 1.0] * 4
+    )
+    with pytest.raises(
+        KeyError, match=f"no node {count}; the nodes are 0, 1, .* and {count - 12} more"
+    ):
         state[count]
 
 
@@ -998,7 +1137,9 @@ def ring(n=5, shape=4, **attributes):
     graph = nx.DiGraph()
     graph.add_node("eye", shape=shape, kind="eye")
     graph.add_nodes_from((("v", i) for i in range(n)), shape=shape, kind="vertex", **attributes)
-    graph.add_edges_from([(("v", i), ("v", (i + 1) % n)) for i in range(n)] + [(("v", 0), ("v", 2))], kind="lateral")
+    graph.add_edges_from(
+        [(("v", i), ("v", (i + 1) % n)) for i in range(n)] + [(("v", 0), ("v", 2))], kind="lateral"
+    )
     graph.add_edge("eye", ("v", 0), kind="look")
     return Topology(graph)
 
@@ -1006,7 +1147,9 @@ def ring(n=5, shape=4, **attributes):
 def random_floats(topology, batch, seed=0):
     rng = np.random.default_rng(seed)
     state = GraphState(topology, batch)
-    return state.replace(jax.tree.map(lambda a: rng.normal(size=a.shape).astype(a.dtype), state.arrays))
+    return state.replace(
+        jax.tree.map(lambda a: rng.normal(size=a.shape).astype(a.dtype), state.arrays)
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -1016,7 +1159,9 @@ def test_graphs_tuple_is_an_ordinary_batch_of_graphs(batch):
     assert (graphs.edges, graphs.globals) == (None, None)
     assert graphs.n_node.tolist() == [5] * batch
     assert graphs.n_edge.tolist() == [6] * batch
-    assert {graphs.n_node.dtype, graphs.senders.dtype, graphs.receivers.dtype} == {jnp.dtype("int32")}
+    assert {graphs.n_node.dtype, graphs.senders.dtype, graphs.receivers.dtype} == {
+        jnp.dtype("int32")
+    }
     lateral = [(u[1], v[1]) for u, v in state.topology.edges if u != "eye"]
     for sample, graph in enumerate(jraph.unbatch_np(jax.tree.map(np.array, graphs))):
         assert list(zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True)) == lateral
@@ -1026,9 +1171,13 @@ def test_graphs_tuple_is_an_ordinary_batch_of_graphs(batch):
 
 def convolved(state, weights, normalised):
     """A graph convolution written as a loop over samples, vertices and edges."""
-    expected = {("v", i): np.zeros((state.batch_size, weights.shape[1]), np.float32) for i in range(5)}
+    expected = {
+        ("v", i): np.zeros((state.batch_size, weights.shape[1]), np.float32) for i in range(5)
+    }
     edges = [edge for edge in state.topology.edges if edge[0] != "eye"]
-    sent, heard = ([sum(edge[end] == node for edge in edges) for node in expected] for end in (0, 1))
+    sent, heard = (
+        [sum(edge[end] == node for edge in edges) for node in expected] for end in (0, 1)
+    )
     for u, v in edges:
         scale = np.sqrt(max(sent[u[1]], 1) * max(heard[v[1]], 1)) if normalised else 1.0
         for sample in range(state.batch_size):
@@ -1042,22 +1191,30 @@ def test_users_graph_convolution_runs_on_it_unchanged(normalised, jitted):
     # as many samples as features: a mixed-up axis would fit, and show
     state = random_floats(ring(), batch=4)
     weights = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
-    layer = jraph.GraphConvolution(lambda nodes: nodes @ weights, symmetric_normalization=normalised)
+    layer = jraph.GraphConvolution(
+        lambda nodes: nodes @ weights, symmetric_normalization=normalised
+    )
 
     def run(state):
         return state.from_graphs_tuple("lateral", layer(state.graphs_tuple("lateral")))
 
-    with jax.numpy_dtype_promotion("standard"):  # jraph's own normalisation mixes integers and floats
+    with jax.numpy_dtype_promotion(
+        "standard"
+    ):  # jraph's own normalisation mixes integers and floats
         result = jax.jit(run)(state) if jitted else run(state)
     for node, expected in convolved(state, weights, normalised).items():
         np.testing.assert_allclose(result[node], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(result["eye"], state["eye"])
 
 
-@pytest.mark.parametrize("attributes", [{"shape": (4, 2), "dtype": "bfloat16"}, {"shape": ()}], ids=str)
+@pytest.mark.parametrize(
+    "attributes", [{"shape": (4, 2), "dtype": "bfloat16"}, {"shape": ()}], ids=str
+)
 def test_graphs_tuple_there_and_back_is_the_same_state(attributes):
     state = random_floats(ring(**attributes), 3)
-    back = jax.jit(lambda state: state.from_graphs_tuple("lateral", state.graphs_tuple("lateral")))(state)
+    back = jax.jit(lambda state: state.from_graphs_tuple("lateral", state.graphs_tuple("lateral")))(
+        state
+    )
     assert back.topology == state.topology
     for name, array in state.arrays.items():
         np.testing.assert_array_equal(np.asarray(back.arrays[name]), np.asarray(array))
@@ -1077,7 +1234,9 @@ def test_views_of_one_shape_are_vertices_too():
     state = patches(overlapping=0)
     graphs = state.graphs_tuple("lateral")
     assert graphs.nodes.shape == (2 * 3, 2)
-    np.testing.assert_array_equal(graphs.nodes.reshape(2, 3, 2), np.stack([state[i] for i in range(3)], 1))
+    np.testing.assert_array_equal(
+        graphs.nodes.reshape(2, 3, 2), np.stack([state[i] for i in range(3)], 1)
+    )
     doubled = state.from_graphs_tuple("lateral", graphs._replace(nodes=2 * graphs.nodes))
     np.testing.assert_array_equal(doubled["wide"][:, :6], 2 * state["wide"][:, :6])
     np.testing.assert_array_equal(doubled["wide"][:, 6:], state["wide"][:, 6:])
@@ -1086,13 +1245,19 @@ def test_views_of_one_shape_are_vertices_too():
 def test_overlapping_views_are_read_but_not_written_back():
     state = patches(overlapping=1)
     graphs = state.graphs_tuple("lateral")
-    np.testing.assert_array_equal(graphs.nodes.reshape(2, 3, 3), np.stack([state[i] for i in range(3)], 1))
+    np.testing.assert_array_equal(
+        graphs.nodes.reshape(2, 3, 3), np.stack([state[i] for i in range(3)], 1)
+    )
     with pytest.raises(ValueError, match="nodes 0, 1, 2 overlap"):
         state.from_graphs_tuple("lateral", graphs)
 
 
 JRAPH = {
-    "unknown kind": (lambda s: s.graphs_tuple("q"), ValueError, ["`edge_kind` 'q' has no edges", "'lateral', 'look'"]),
+    "unknown kind": (
+        lambda s: s.graphs_tuple("q"),
+        ValueError,
+        ["`edge_kind` 'q' has no edges", "'lateral', 'look'"],
+    ),
     "several arrays": (
         lambda s: s.graphs_tuple("look"),
         ValueError,
@@ -1109,12 +1274,16 @@ JRAPH = {
         ["kind 'down'", r"'line' \(shape \(9,\)\)"],
     ),
     "too few nodes": (
-        lambda s: s.from_graphs_tuple("lateral", s.graphs_tuple("lateral")._replace(nodes=jnp.ones((9, 4)))),
+        lambda s: s.from_graphs_tuple(
+            "lateral", s.graphs_tuple("lateral")._replace(nodes=jnp.ones((9, 4)))
+        ),
         ValueError,
         [r"`graphs\.nodes`", r"\(10, 4\)", "9"],
     ),
     "wrong width": (
-        lambda s: s.from_graphs_tuple("lateral", s.graphs_tuple("lateral")._replace(nodes=jnp.ones((10, 3)))),
+        lambda s: s.from_graphs_tuple(
+            "lateral", s.graphs_tuple("lateral")._replace(nodes=jnp.ones((10, 3)))
+        ),
         ValueError,
         [r"`graphs\.nodes`", r"\(10, 4\)", r"\(10, 3\)"],
     ),
@@ -1143,7 +1312,8 @@ def test_jraph_refuses(wrong):
 
 def test_a_builders_kind_without_edges_is_no_graph():
     with pytest.raises(
-        ValueError, match="`edge_kind` 'recurrent' has no edges; the kinds that have some are 'forward'"
+        ValueError,
+        match="`edge_kind` 'recurrent' has no edges; the kinds that have some are 'forward'",
     ):
         GraphState(Topology(topologies.sequential([3, 2]))).graphs_tuple("recurrent")
 

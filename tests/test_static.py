@@ -55,7 +55,11 @@ NETWORKS = {
 def test_arrays_are_the_only_leaves_and_copies_are_equal(name):
     made = NETWORKS[name]()
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(made))
-    for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made)), jax.tree.map(lambda leaf: leaf, made)):
+    for other in (
+        copy.deepcopy(made),
+        pickle.loads(pickle.dumps(made)),
+        jax.tree.map(lambda leaf: leaf, made),
+    ):
         assert jax.tree.structure(other) == jax.tree.structure(made)
         assert all(map(np.array_equal, jax.tree.leaves(other), jax.tree.leaves(made)))
 
@@ -79,7 +83,12 @@ def test_a_copy_compiles_nothing():
         traced.append(1)
         return dx.step(network, state)
 
-    for other in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made)), network(mlp, jnp.tanh)):
+    for other in (
+        made,
+        copy.deepcopy(made),
+        pickle.loads(pickle.dumps(made)),
+        network(mlp, jnp.tanh),
+    ):
         run(other, state)
     assert len(traced) == 1
 
@@ -144,13 +153,17 @@ def test_weights_are_the_same_bits_in_numpy_and_in_a_program():
     topology = network().topology
     make = lambda key: dx.Network(topology, {"forward": dx.dense()}, dx.tanh, key=key)  # noqa: E731
     eager = make(KEY)
-    for traced in (jax.jit(make)(KEY), jax.tree.map(lambda leaf: leaf[0], jax.vmap(make)(KEY[None]))):
+    for traced in (
+        jax.jit(make)(KEY),
+        jax.tree.map(lambda leaf: leaf[0], jax.vmap(make)(KEY[None])),
+    ):
         assert all(map(np.array_equal, jax.tree.leaves(traced), jax.tree.leaves(eager)))
 
 
 @pytest.mark.parametrize("name", ["chain", "windows", "views", "mixed", "scalars", "hub"])
 def test_a_user_who_refuses_to_broadcast_ranks_is_served(name):
-    """What JAX is told about the user's own lines does not reach into ours, derivatives included."""
+    """What JAX is told about the user's own lines does not reach into ours, derivatives
+    included."""
     with jax.numpy_rank_promotion("raise"):
         network = CASES[name].network.__wrapped__(CASES[name])
         state = random_state(network.topology, 3)
@@ -160,9 +173,10 @@ def test_a_user_who_refuses_to_broadcast_ranks_is_served(name):
         network.local_field(state)
         smooth = dataclasses.replace(CASES[name], activations=dx.tanh).network()
         if name not in ("mixed",):
-            jax.grad(lambda n: sum(jnp.sum(a) for a in dx.relax(n, state).state.arrays.values()), allow_int=True)(
-                smooth
-            )
+            jax.grad(
+                lambda n: sum(jnp.sum(a) for a in dx.relax(n, state).state.arrays.values()),
+                allow_int=True,
+            )(smooth)
 
 
 def test_training_where_the_user_refuses_to_broadcast_ranks():

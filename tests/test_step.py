@@ -1,4 +1,5 @@
-"""One pass equals the plain loop of the helpers, whatever the network, the schedule and the arguments."""
+"""One pass equals the plain loop of the helpers, whatever the network, the schedule and the
+arguments."""
 
 import networkx as nx
 import numpy as np
@@ -12,7 +13,14 @@ import darnax as dx
 BATCH = 3
 
 
-SCHEDULES = ["synchronous", "node_by_node", "node_by_node in order", "unit_by_unit", "groups", "coloured"]
+SCHEDULES = [
+    "synchronous",
+    "node_by_node",
+    "node_by_node in order",
+    "unit_by_unit",
+    "groups",
+    "coloured",
+]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -45,8 +53,15 @@ def arguments(network, rng):
     kinds = list(topology.edge_kinds)[: max(1, len(topology.edge_kinds) - 1)] or None
     drive = {}
     if driven is not None:
-        drive[driven] = (rng.integers(-64, 64, (BATCH, *topology.shape(driven))) / 64).astype(np.float32)
-    return {"clamp": clamp, "silence": [nodes[rng.integers(len(nodes))]], "kinds": kinds, "drive": drive}
+        drive[driven] = (rng.integers(-64, 64, (BATCH, *topology.shape(driven))) / 64).astype(
+            np.float32
+        )
+    return {
+        "clamp": clamp,
+        "silence": [nodes[rng.integers(len(nodes))]],
+        "kinds": kinds,
+        "drive": drive,
+    }
 
 
 @pytest.mark.parametrize("schedule", ["synchronous", "node_by_node", "unit_by_unit"])
@@ -57,7 +72,9 @@ def test_equals_the_loop_with_every_argument(case, schedule):
     rng = np.random.default_rng(7)
     given = arguments(network, rng)
     given["clamp"] = {
-        n: m for n, m in given["clamp"].items() if m is not False or network.topology.kind(n) in network.activations
+        n: m
+        for n, m in given["clamp"].items()
+        if m is not False or network.topology.kind(n) in network.activations
     }
     ours, visits, units = loop_order(network, schedule)
     loop = Loop(network, state, **given)
@@ -72,7 +89,9 @@ def test_visits_of_many_sizes_share_a_few_programs(case, schedule, monkeypatch):
     """Rounded-up sizes, whose surplus is masked, change nothing."""
     monkeypatch.setattr("darnax.dynamics.sweep.MAX_BRANCHES", 1)
     original = CASES[case]
-    network = type(original)(original.graph, original.activations, original.biases, original.couplings).network()
+    network = type(original)(
+        original.graph, original.activations, original.biases, original.couplings
+    ).network()
     state = random_state(network.topology, BATCH, seed=3)
     ours, visits, units = loop_order(network, schedule)
     network.topology.memory.clear()
@@ -89,7 +108,9 @@ def random_graph(rng):
     for i in range(rng.integers(0, 4)):
         step = int(rng.integers(1, 3))
         first = int(rng.integers(0, 3))
-        graph.add_node(("view", i), array="line", index=slice(first, first + 2 * step, step), kind="a")
+        graph.add_node(
+            ("view", i), array="line", index=slice(first, first + 2 * step, step), kind="a"
+        )
     nodes = list(graph.nodes)
     shape = {node: dx.Topology(graph).shape(node) for node in nodes}
     for u in nodes:
@@ -106,7 +127,9 @@ def random_graph(rng):
 def test_random_networks_equal_the_loop(seed, schedule):
     rng = np.random.default_rng(seed)
     graph = random_graph(rng)
-    case = Case(lambda: graph, biases={"a": dx.bias(0.25)} if "a" in dx.Topology(graph).node_kinds else None)
+    case = Case(
+        lambda: graph, biases={"a": dx.bias(0.25)} if "a" in dx.Topology(graph).node_kinds else None
+    )
     network = case.network()
     state = random_state(network.topology, BATCH, seed)
     given_arguments = arguments(network, rng)

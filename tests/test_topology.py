@@ -29,7 +29,8 @@ QUICK = settings(max_examples=60, deadline=None)
 
 
 def drawn(nodes, edges=(), multi=False, inputs=(), outputs=(), **attributes):
-    """A graph from `{name: attributes or shape}` and `(u, v, attributes)` or `(u, v, key, attributes)`."""
+    """A graph from `{name: attributes or shape}` and `(u, v, attributes)` or
+    `(u, v, key, attributes)`."""
     graph = nx.MultiDiGraph(**attributes) if multi else nx.DiGraph(**attributes)
     for name, given_ in nodes.items():
         graph.add_node(name, **(given_ if isinstance(given_, dict) else {"shape": given_}))
@@ -40,7 +41,12 @@ def drawn(nodes, edges=(), multi=False, inputs=(), outputs=(), **attributes):
 def _names():
     nodes = {"a": 2, 7: 2, -1: (), ("a", 1): 2, ("a", ("b", 0)): 2, 2**70: 1, "": 1, "é\n": 1}
     names = list(nodes)
-    return drawn(nodes, [(u, v, {}) for u in names[:4] for v in names[2:]], inputs=[("a", 1)], outputs=[2**70, "a"])
+    return drawn(
+        nodes,
+        [(u, v, {}) for u in names[:4] for v in names[2:]],
+        inputs=[("a", 1)],
+        outputs=[2**70, "a"],
+    )
 
 
 def _attributes():
@@ -69,7 +75,9 @@ def _strided():
         "scalar": {"array": "one", "dtype": "int8"},
     }
     arrays = {"image": (5, 7), "other": (2, 3, 4), "one": (), "nobody": 3}
-    return drawn(nodes, [("odd", "row", {}), ("dot", "dot", {}), ("last", "scalar", {})], arrays=arrays)
+    return drawn(
+        nodes, [("odd", "row", {}), ("dot", "dot", {}), ("last", "scalar", {})], arrays=arrays
+    )
 
 
 GRAPHS = {name: case.graph for name, case in CASES.items()} | {
@@ -96,10 +104,14 @@ def test_equal_drawings_are_equal(graph):
 
 
 @graphs
-@pytest.mark.parametrize("there_and_back", [pickle.dumps, Topology.to_json, copy.deepcopy, copy.copy])
+@pytest.mark.parametrize(
+    "there_and_back", [pickle.dumps, Topology.to_json, copy.deepcopy, copy.copy]
+)
 def test_copies_are_the_very_object(graph, there_and_back):
     topology = Topology(graph())
-    back = {pickle.dumps: pickle.loads, Topology.to_json: Topology.from_json}.get(there_and_back, lambda same: same)
+    back = {pickle.dumps: pickle.loads, Topology.to_json: Topology.from_json}.get(
+        there_and_back, lambda same: same
+    )
     assert back(there_and_back(topology)) is topology
 
 
@@ -156,7 +168,9 @@ CHANGES = {
     "edge kind": lambda g: g.edges["a", "b"].update(kind="other"),
     "tie": lambda g: g.edges["a", "b"].update(tie="t"),
     "weight": lambda g: g.edges["a", "b"].update(weight=0.25),
-    "integer weights": lambda g: [d.update(weight=int(d["weight"])) for *_, d in g.edges(data=True)],
+    "integer weights": lambda g: [
+        d.update(weight=int(d["weight"])) for *_, d in g.edges(data=True)
+    ],
     "no weight": lambda g: g.edges["a", "b"].pop("weight"),
     "name of the weight": lambda g: g.edges["a", "b"].update(width=g.edges["a", "b"].pop("weight")),
     "inputs": lambda g: g.nodes["a"].update(role="input"),
@@ -170,7 +184,9 @@ CHANGES = {
 
 def _plain():
     nodes = {"a": 2, "b": 3, "v": {"array": "image", "index": slice(0, 2)}}
-    return drawn(nodes, [("a", "b", {"weight": 1.0}), ("b", "a", {"weight": 2.0})], arrays={"image": 4})
+    return drawn(
+        nodes, [("a", "b", {"weight": 1.0}), ("b", "a", {"weight": 2.0})], arrays={"image": 4}
+    )
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -189,8 +205,12 @@ def test_another_order_of_drawing_is_another_topology_with_the_same_hashes(graph
     other.add_edges_from(reversed(list(original.edges(data=True, **keys))))
     one, two = Topology(original), Topology(other)
     assert len(one) == 1 or one != two
-    assert dict(zip(one.nodes, one.node_hashes, strict=True)) == dict(zip(two.nodes, two.node_hashes, strict=True))
-    assert dict(zip(one.edges, one.edge_hashes, strict=True)) == dict(zip(two.edges, two.edge_hashes, strict=True))
+    assert dict(zip(one.nodes, one.node_hashes, strict=True)) == dict(
+        zip(two.nodes, two.node_hashes, strict=True)
+    )
+    assert dict(zip(one.edges, one.edge_hashes, strict=True)) == dict(
+        zip(two.edges, two.edge_hashes, strict=True)
+    )
     assert {g.bundle for g in one.groups} == {g.bundle for g in two.groups}
 
 
@@ -202,8 +222,34 @@ def test_hashes_tell_nodes_and_edges_apart(graph):
 
 
 def test_names_that_look_alike_have_hashes_of_their_own():
-    names = ["a", ("a",), (("a",),), ("a", "b"), (("a",), "b"), ("a", ("b",)), ("b", "a"), (), ((),), "", 1, (1,), "1"]
-    names += [("1",), -1, 2**63, -(2**63), (0,), 0, ((), ()), ("a", 0), (0, "a"), ((1,),), 2**64 + 1]
+    names = [
+        "a",
+        ("a",),
+        (("a",),),
+        ("a", "b"),
+        (("a",), "b"),
+        ("a", ("b",)),
+        ("b", "a"),
+        (),
+        ((),),
+        "",
+        1,
+        (1,),
+        "1",
+    ]
+    names += [
+        ("1",),
+        -1,
+        2**63,
+        -(2**63),
+        (0,),
+        0,
+        ((), ()),
+        ("a", 0),
+        (0, "a"),
+        ((1,),),
+        2**64 + 1,
+    ]
     ours = hashes(names)
     assert len(set(ours.tolist())) == len(names)
     # and each is what it is by itself, whatever stands beside it
@@ -217,7 +263,9 @@ def layout_of_a_drawing():
     edges = [(u, v, {"kind": str(u), "tie": str(v)}) for u in names for v in names]
     topology = Topology(drawn(nodes, edges), inputs={"in", "ni"})
     groups = [[group.kind, group.tie, group.edges.tolist()] for group in topology.groups]
-    return json.dumps([topology.to_json(), topology.edge_hashes.tolist(), list(topology.arrays), groups])
+    return json.dumps(
+        [topology.to_json(), topology.edge_hashes.tolist(), list(topology.arrays), groups]
+    )
 
 
 def test_another_process_finds_the_same_layout_and_hashes():
@@ -243,7 +291,9 @@ def wirings(draw):
     pairs = [(u, v) for u in range(n) for v in range(n)]
     multi = draw(st.booleans())
     edges = draw(st.lists(st.sampled_from(pairs), max_size=15, unique=not multi))
-    keys = [draw(st.sampled_from([0, i + 1, f"k{i}"])) for i in range(len(edges))] if multi else None
+    keys = (
+        [draw(st.sampled_from([0, i + 1, f"k{i}"])) for i in range(len(edges))] if multi else None
+    )
     if keys is not None:  # networkx would merge equal ones
         kept = list(dict.fromkeys(zip(edges, keys, strict=True)))
         edges, keys = [edge for edge, _ in kept], [key for _, key in kept]
@@ -259,9 +309,13 @@ def test_from_edges_equals_the_drawing(wiring):
     n, edges, keys, kinds, weights, node_kinds = wiring
     graph = nx.DiGraph() if keys is None else nx.MultiDiGraph()
     graph.add_nodes_from((i, {"shape": (2, 3), "kind": kind}) for i, kind in enumerate(node_kinds))
-    attributes = [{"kind": kind, "weight": weight} for kind, weight in zip(kinds, weights, strict=True)]
+    attributes = [
+        {"kind": kind, "weight": weight} for kind, weight in zip(kinds, weights, strict=True)
+    ]
     named = [] if keys is None else [keys]
-    graph.add_edges_from(zip(*(zip(*edges, strict=True) if edges else ((), ())), *named, attributes, strict=True))
+    graph.add_edges_from(
+        zip(*(zip(*edges, strict=True) if edges else ((), ())), *named, attributes, strict=True)
+    )
     senders, receivers = np.asarray(edges, np.uint8).reshape(-1, 2).T
     given_ = {"weight": np.asarray(weights)} if weights else {}
     topology = Topology.from_edges(
@@ -369,7 +423,9 @@ def test_sets_are_read_in_the_order_of_drawing():
 
 def test_summary_tells_nodes_arrays_overlaps_and_edges():
     nodes = {i: {"shape": 5, "kind": "hidden"} for i in range(8)}
-    nodes |= {f"p{i}": {"array": "image", "index": slice(i, i + 2), "kind": "patch"} for i in range(3)}
+    nodes |= {
+        f"p{i}": {"array": "image", "index": slice(i, i + 2), "kind": "patch"} for i in range(3)
+    }
     nodes |= {"far": {"array": "image", "index": 7, "dtype": "float32"}}
     edges = [
         (0, 1, {"kind": "lateral"}),
@@ -399,7 +455,9 @@ def test_summary_of_anything(graph):
     text = topology.summary()
     assert repr(topology) in text
     assert all(
-        array in text for group in topology.groups for array in [topology.layout.arrays[group.sender_array].name]
+        array in text
+        for group in topology.groups
+        for array in [topology.layout.arrays[group.sender_array].name]
     )
     assert max(map(len, text.splitlines())) < 200
 
@@ -408,7 +466,9 @@ def test_summary_of_anything(graph):
 
 
 def one(node=None, edges=(), **attributes):
-    return lambda: Topology(drawn({"a": {"shape": 2} if node is None else node, "b": 3}, edges, **attributes))
+    return lambda: Topology(
+        drawn({"a": {"shape": 2} if node is None else node, "b": 3}, edges, **attributes)
+    )
 
 
 def view(index, shape=(4, 6)):
@@ -425,22 +485,54 @@ ERRORS = {
         TypeError,
         ["`graph`", "DiGraph", r"got \[\('a', 'b'\)\]", "from_edges"],
     ),
-    "undirected": (lambda: Topology(nx.Graph()), ValueError, ["`graph` is undirected", "to_directed"]),
+    "undirected": (
+        lambda: Topology(nx.Graph()),
+        ValueError,
+        ["`graph` is undirected", "to_directed"],
+    ),
     "empty": (lambda: Topology(nx.DiGraph()), ValueError, ["`graph` has no nodes", "add_node"]),
     "missing shape": (one({}), ValueError, ["node 'a'", "`shape` is missing", "give one"]),
     "shape of 0": (one({"shape": (2, 0)}), ValueError, ["node 'a'", "at least 1", r"\(2, 0\)"]),
     "negative shape": (one({"shape": -3}), ValueError, ["node 'a'", "at least 1", "-3"]),
     "float shape": (one({"shape": 2.0}), ValueError, ["node 'a'", "int or a tuple of ints", "2.0"]),
-    "bool shape": (one({"shape": True}), ValueError, ["node 'a'", "int or a tuple of ints", "True"]),
+    "bool shape": (
+        one({"shape": True}),
+        ValueError,
+        ["node 'a'", "int or a tuple of ints", "True"],
+    ),
     "text shape": (one({"shape": "2"}), ValueError, ["node 'a'", "'2'"]),
-    "dtype": (one({"shape": 2, "dtype": "float31"}), ValueError, ["node 'a'", "`dtype`", "'int8'", "'float31'"]),
+    "dtype": (
+        one({"shape": 2, "dtype": "float31"}),
+        ValueError,
+        ["node 'a'", "`dtype`", "'int8'", "'float31'"],
+    ),
     "no dtype": (one({"shape": 2, "dtype": None}), ValueError, ["node 'a'", "`dtype`", "None"]),
-    "text dtype": (one({"shape": 2, "dtype": str}), ValueError, ["node 'a'", "`dtype`", "the class str"]),
+    "text dtype": (
+        one({"shape": 2, "dtype": str}),
+        ValueError,
+        ["node 'a'", "`dtype`", "the class str"],
+    ),
     "node kind": (one({"shape": 2, "kind": 3}), ValueError, ["node 'a'", "`kind` is a str", "3"]),
-    "list as kind": (one({"shape": 2, "kind": ["k"]}), ValueError, ["node 'a'", "`kind` is a str", r"\['k'\]"]),
-    "edge kind": (one(edges=[("a", "b", {"kind": 3})]), ValueError, [r"edge \('a', 'b'\)", "`kind` is a str", "3"]),
-    "list as edge kind": (one(edges=[("a", "b", {"kind": []})]), ValueError, [r"edge \('a', 'b'\)", r"got \[\]"]),
-    "tie": (one(edges=[("a", "b", {"tie": 1})]), ValueError, [r"edge \('a', 'b'\)", "`tie` is a str", "1"]),
+    "list as kind": (
+        one({"shape": 2, "kind": ["k"]}),
+        ValueError,
+        ["node 'a'", "`kind` is a str", r"\['k'\]"],
+    ),
+    "edge kind": (
+        one(edges=[("a", "b", {"kind": 3})]),
+        ValueError,
+        [r"edge \('a', 'b'\)", "`kind` is a str", "3"],
+    ),
+    "list as edge kind": (
+        one(edges=[("a", "b", {"kind": []})]),
+        ValueError,
+        [r"edge \('a', 'b'\)", r"got \[\]"],
+    ),
+    "tie": (
+        one(edges=[("a", "b", {"tie": 1})]),
+        ValueError,
+        [r"edge \('a', 'b'\)", "`tie` is a str", "1"],
+    ),
     "undeclared array": (
         one({"array": "x"}, arrays={"y": 1}),
         ValueError,
@@ -448,29 +540,71 @@ ERRORS = {
     ),
     "no array": (one({"array": "x"}), ValueError, ["node 'a'", "'x' is not declared", "no array"]),
     "list as array": (one({"array": ["x"]}), ValueError, ["node 'a'", r"\['x'\] is not declared"]),
-    "index without array": (one({"index": 3}), ValueError, ["node 'a'", "`index` is given without `array`", "name"]),
-    "shape and array": (one({"shape": 2, "array": "x"}), ValueError, ["node 'a'", "clash", "drop `shape`"]),
-    "outside": (view(4), ValueError, ["node 'a'", "'image' of shape", "4 lies outside axis 0 of size 4", "inside"]),
+    "index without array": (
+        one({"index": 3}),
+        ValueError,
+        ["node 'a'", "`index` is given without `array`", "name"],
+    ),
+    "shape and array": (
+        one({"shape": 2, "array": "x"}),
+        ValueError,
+        ["node 'a'", "clash", "drop `shape`"],
+    ),
+    "outside": (
+        view(4),
+        ValueError,
+        ["node 'a'", "'image' of shape", "4 lies outside axis 0 of size 4", "inside"],
+    ),
     "outside below": (view((0, -7)), ValueError, ["node 'a'", "-7 lies outside axis 1 of size 6"]),
-    "reaching outside": (view(slice(2, 5)), ValueError, ["node 'a'", r"slice\(2, 5, None\) reaches outside axis 0"]),
-    "reaching below": (view(slice(-5, 2)), ValueError, ["node 'a'", "reaches outside axis 0 of size 4"]),
-    "step of 0": (view(slice(0, 4, 0)), ValueError, ["node 'a'", "step of 0 on axis 0", "positive"]),
-    "negative step": (view((0, slice(None, None, -1))), ValueError, ["node 'a'", "step of -1 on axis 1", "positive"]),
-    "empty view": (view((0, slice(3, 3))), ValueError, ["node 'a'", "is empty on axis 1 of size 6"]),
+    "reaching outside": (
+        view(slice(2, 5)),
+        ValueError,
+        ["node 'a'", r"slice\(2, 5, None\) reaches outside axis 0"],
+    ),
+    "reaching below": (
+        view(slice(-5, 2)),
+        ValueError,
+        ["node 'a'", "reaches outside axis 0 of size 4"],
+    ),
+    "step of 0": (
+        view(slice(0, 4, 0)),
+        ValueError,
+        ["node 'a'", "step of 0 on axis 0", "positive"],
+    ),
+    "negative step": (
+        view((0, slice(None, None, -1))),
+        ValueError,
+        ["node 'a'", "step of -1 on axis 1", "positive"],
+    ),
+    "empty view": (
+        view((0, slice(3, 3))),
+        ValueError,
+        ["node 'a'", "is empty on axis 1 of size 6"],
+    ),
     "empty by ends": (view(slice(-1, 1)), ValueError, ["node 'a'", "is empty on axis 0"]),
     "too many indices": (view((0, 0, 0)), ValueError, ["node 'a'", "3 entries for 2 axes"]),
     "two dots": (view((..., ...)), ValueError, ["node 'a'", "more than one Ellipsis"]),
-    "fancy index": (view([0, 1]), ValueError, ["node 'a'", r"\[0, 1\] is neither an int nor a slice"]),
+    "fancy index": (
+        view([0, 1]),
+        ValueError,
+        ["node 'a'", r"\[0, 1\] is neither an int nor a slice"],
+    ),
     "bool index": (view(True), ValueError, ["node 'a'", "True is neither"]),
     "new axis": (view(None), ValueError, ["node 'a'", "None is neither"]),
     "float slice": (view(slice(0, 1.5)), ValueError, ["node 'a'", "are not ints"]),
     "text": (view("0"), ValueError, ["node 'a'", "'0' is neither"]),
     "dtypes on one array": (
-        lambda: Topology(drawn({"a": {"array": "x"}, "b": {"array": "x", "dtype": "int8"}}, arrays={"x": 2})),
+        lambda: Topology(
+            drawn({"a": {"array": "x"}, "b": {"array": "x", "dtype": "int8"}}, arrays={"x": 2})
+        ),
         ValueError,
         ["'x'", "clashing dtypes", r"'a' \(float32\)", r"'b' \(int8\)", "all the same"],
     ),
-    "arrays": (one(arrays=["x"]), TypeError, ["`arrays` is a mapping from names to shapes", r"\['x'\]"]),
+    "arrays": (
+        one(arrays=["x"]),
+        TypeError,
+        ["`arrays` is a mapping from names to shapes", r"\['x'\]"],
+    ),
     "array shape": (one(arrays={"x": 0}), ValueError, ["`arrays` 'x'", "at least 1", "0"]),
     "array name": (one(arrays={3: 2}), ValueError, ["`arrays` 3", "is a str"]),
     "unknown input": (
@@ -483,8 +617,16 @@ ERRORS = {
         ValueError,
         [r"`outputs` names \['a'\]", "does not have"],
     ),
-    "input as text": (lambda: Topology(_plain(), inputs="a"), TypeError, ["`inputs` is a sequence", r"write \['a'\]"]),
-    "input as number": (lambda: Topology(_plain(), inputs=3), TypeError, ["`inputs` is a sequence", r"write \[3\]"]),
+    "input as text": (
+        lambda: Topology(_plain(), inputs="a"),
+        TypeError,
+        ["`inputs` is a sequence", r"write \['a'\]"],
+    ),
+    "input as number": (
+        lambda: Topology(_plain(), inputs=3),
+        TypeError,
+        ["`inputs` is a sequence", r"write \[3\]"],
+    ),
     "input as tuple": (
         lambda: Topology(drawn({("a", 1): 2}), inputs=("a", 1)),
         ValueError,
@@ -516,12 +658,28 @@ ERRORS = {
         ValueError,
         ["edge attribute 'weight'", "'x'", r"\('b', 'a'\)", "all of them numbers"],
     ),
-    "json text": (lambda: Topology.from_json("{"), ValueError, ["`text` is not what Topology.to_json writes"]),
-    "other json": (lambda: Topology.from_json("[1]"), ValueError, ["`text` is not what Topology.to_json writes"]),
-    "no json": (lambda: Topology.from_json(None), ValueError, ["`text` is not what Topology.to_json writes"]),
+    "json text": (
+        lambda: Topology.from_json("{"),
+        ValueError,
+        ["`text` is not what Topology.to_json writes"],
+    ),
+    "other json": (
+        lambda: Topology.from_json("[1]"),
+        ValueError,
+        ["`text` is not what Topology.to_json writes"],
+    ),
+    "no json": (
+        lambda: Topology.from_json(None),
+        ValueError,
+        ["`text` is not what Topology.to_json writes"],
+    ),
     "senders": (edges([0.5], [1]), ValueError, ["`senders`", "float64", "integers"]),
     "matrix": (edges([0], [[1]]), ValueError, ["`receivers`", r"\(1, 1\)", "one an edge"]),
-    "lengths": (edges([0], [1, 0]), ValueError, ["`senders` has 1 entries and `receivers` 2", "one each"]),
+    "lengths": (
+        edges([0], [1, 0]),
+        ValueError,
+        ["`senders` has 1 entries and `receivers` 2", "one each"],
+    ),
     "outside n": (
         edges([0, 7], [1, 9], n=4),
         ValueError,
@@ -533,18 +691,38 @@ ERRORS = {
     "n": (edges(n=2.0), ValueError, ["`n`, the number of nodes, is an int", "2.0"]),
     "from_edges shape": (edges(shape=0), ValueError, ["`shape`", "at least 1"]),
     "from_edges dtype": (edges(dtype="x"), ValueError, ["`dtype`", "'x'"]),
-    "from_edges kind": (edges(kind=["a"]), ValueError, ["`kind` is one str or a column of 2", "got 1", "give one"]),
+    "from_edges kind": (
+        edges(kind=["a"]),
+        ValueError,
+        ["`kind` is one str or a column of 2", "got 1", "give one"],
+    ),
     "from_edges edge kind": (edges(edge_kind=["a", 3]), ValueError, ["`edge_kind`", "got 3"]),
     "from_edges no kind": (edges(kind=None), ValueError, ["`kind` is one str", "None"]),
     "from_edges tie": (edges(tie=3), ValueError, ["`tie` is a str or None", "3"]),
-    "parallel": (edges([0, 0, 1], [1, 1, 1]), ValueError, [r"edges \(0, 1\) are given more than once", "`keys`"]),
-    "same keys": (edges([0, 0], [1, 1], keys=["x", "x"]), ValueError, [r"edges \(0, 1, 'x'\)", "`keys` that differ"]),
+    "parallel": (
+        edges([0, 0, 1], [1, 1, 1]),
+        ValueError,
+        [r"edges \(0, 1\) are given more than once", "`keys`"],
+    ),
+    "same keys": (
+        edges([0, 0], [1, 1], keys=["x", "x"]),
+        ValueError,
+        [r"edges \(0, 1, 'x'\)", "`keys` that differ"],
+    ),
     "all keys 0": (edges([0, 0], [1, 1], keys=[0, 0]), ValueError, [r"edges \(0, 1\)", "`keys`"]),
     "number of keys": (edges(keys=["x"]), ValueError, ["`keys` holds one key an edge, 2", "got 1"]),
     "bad keys": (edges(keys=[0.5, 1]), TypeError, ["edge keys", "0.5"]),
     "attributes": (edges(attributes=[1]), TypeError, ["`attributes` is a mapping from names"]),
-    "short attribute": (edges(attributes={"w": [1.0]}), ValueError, ["`attributes` 'w'", "2 in all", r"\(1,\)"]),
-    "text attribute": (edges(attributes={"w": ["x", "y"]}), ValueError, ["`attributes` 'w'", "number"]),
+    "short attribute": (
+        edges(attributes={"w": [1.0]}),
+        ValueError,
+        ["`attributes` 'w'", "2 in all", r"\(1,\)"],
+    ),
+    "text attribute": (
+        edges(attributes={"w": ["x", "y"]}),
+        ValueError,
+        ["`attributes` 'w'", "number"],
+    ),
     "attribute name": (
         edges(attributes={"kind": [1, 2]}),
         ValueError,
@@ -567,7 +745,8 @@ def test_refuses(wrong):
 
 
 @pytest.mark.parametrize(
-    "name", [1.0, True, np.True_, np.float64(1), "2", None, [1], {1}, slice(1), float("nan"), 1 + 0j]
+    "name",
+    [1.0, True, np.True_, np.float64(1), "2", None, [1], {1}, slice(1), float("nan"), 1 + 0j],
 )
 @pytest.mark.parametrize("names", [range(3), [5, 1, 0], [1, "1"], ["a", 1], [(1, 2), 1]], ids=str)
 def test_what_is_no_name_is_found_nowhere(names, name):
@@ -603,7 +782,9 @@ def test_negative_numbers_count_from_the_end_where_nodes_are_numbers():
 def test_names_that_json_made_lists_are_told():
     grid = Topology(dx.topologies.lattice((2, 2)))
     for names in ([[0, 0]], [[0, 0], (1, 1)]):
-        with pytest.raises(ValueError, match=r"a list is no name, for JSON turns tuples into lists: write \(0, 0\)"):
+        with pytest.raises(
+            ValueError, match=r"a list is no name, for JSON turns tuples into lists: write \(0, 0\)"
+        ):
             grid.indices("clamp", names)
     with pytest.raises(ValueError, match="a list is no name"):
         Topology(grid.to_networkx(), inputs=[[0, 1]])
@@ -616,11 +797,16 @@ def test_names_that_json_made_lists_are_told():
 def test_roles_follow_nodes_that_are_renamed(graph):
     drawing = Topology(graph()).to_networkx()
     topology, names = Topology(drawing), list(drawing)
-    turned = dict(zip(names, names[1:] + names[:1], strict=True))  # every name is taken from another node
+    turned = dict(
+        zip(names, names[1:] + names[:1], strict=True)
+    )  # every name is taken from another node
     for renamed, new in (
         (nx.relabel_nodes(drawing, turned), turned),
         (nx.convert_node_labels_to_integers(drawing), {name: i for i, name in enumerate(names)}),
-        (nx.relabel_nodes(drawing, lambda name: ("part", name)), {name: ("part", name) for name in names}),
+        (
+            nx.relabel_nodes(drawing, lambda name: ("part", name)),
+            {name: ("part", name) for name in names},
+        ),
     ):
         other = Topology(renamed)
         for ours, theirs in ((topology.inputs, other.inputs), (topology.outputs, other.outputs)):
@@ -628,7 +814,9 @@ def test_roles_follow_nodes_that_are_renamed(graph):
         assert {new[name] for name in topology.held} == set(other.held)
 
 
-@pytest.mark.parametrize("join", [nx.union, nx.compose, lambda a, b: nx.disjoint_union(b, nx.DiGraph(a))])
+@pytest.mark.parametrize(
+    "join", [nx.union, nx.compose, lambda a, b: nx.disjoint_union(b, nx.DiGraph(a))]
+)
 def test_inputs_of_both_parts_remain(join):
     left = nx.relabel_nodes(dx.topologies.sequential([2, 3, 4]), lambda i: ("left", i))
     right = nx.relabel_nodes(dx.topologies.sequential([5, 6]), lambda i: ("right", i))
@@ -681,10 +869,14 @@ def test_roles_are_read_from_nodes(marks, expected):
 
 
 @pytest.mark.parametrize(
-    "role", ["inputs", "inptu", "", "input,", 3, True, ("input", 1), {"input": 0.5}, {"input": "x"}], ids=str
+    "role",
+    ["inputs", "inptu", "", "input,", 3, True, ("input", 1), {"input": 0.5}, {"input": "x"}],
+    ids=str,
 )
 def test_a_role_that_there_is_not_is_refused(role):
-    with pytest.raises(ValueError, match=r"node 'a': `role` is 'input', 'output' or 'held', .*; write one"):
+    with pytest.raises(
+        ValueError, match=r"node 'a': `role` is 'input', 'output' or 'held', .*; write one"
+    ):
         Topology(drawn({"a": {"shape": 1, "role": role}, "b": 1}))
 
 
@@ -692,7 +884,10 @@ def test_names_on_a_graph_are_refused_unless_they_say_what_the_marks_say():
     graph = nx.DiGraph(inputs=[2], held=[])
     graph.add_nodes_from([2, 1, 0], shape=4)
     for changed in (graph, nx.convert_node_labels_to_integers(graph)):
-        with pytest.raises(ValueError, match=r"`graph.graph\['inputs'\]` is \[2\], .*\['role'\] = 'input'.*inputs=\["):
+        with pytest.raises(
+            ValueError,
+            match=r"`graph.graph\['inputs'\]` is \[2\], .*\['role'\] = 'input'.*inputs=\[",
+        ):
             Topology(changed)
         assert Topology(changed, inputs=[2]).inputs == (2,)
     graph.nodes[2]["role"] = "input"
@@ -780,7 +975,13 @@ ODD = st.one_of(
 def places(data, path=()):
     """Every place in nested data, as the keys that lead there."""
     yield path
-    inside = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    inside = (
+        data.items()
+        if isinstance(data, dict)
+        else enumerate(data)
+        if isinstance(data, list)
+        else ()
+    )
     for key, part in inside:
         yield from places(part, (*path, key))
 
@@ -810,7 +1011,9 @@ def changed(data, path, draw):
 def test_whatever_a_file_says_is_a_sound_topology_or_refused(name, data):
     content = json.loads(Topology(SMALL[name]()).to_json())
     for _ in range(data.draw(st.integers(1, 2))):
-        path = data.draw(st.sampled_from([path for path in places(content) if path and path[0] != "digest"]))
+        path = data.draw(
+            st.sampled_from([path for path in places(content) if path and path[0] != "digest"])
+        )
         changed(content, path, data.draw)
     text = with_digest_of_its_own(content)
     try:
@@ -860,7 +1063,8 @@ def test_files_that_reach_outside_are_refused_before_memory_is_taken(key, value)
 
 def test_a_large_view_costs_no_memory():
     graph = drawn(
-        {"all": {"array": "x", "role": "input"}, "half": {"array": "x", "index": slice(10**9)}}, arrays={"x": 2**31 - 1}
+        {"all": {"array": "x", "role": "input"}, "half": {"array": "x", "index": slice(10**9)}},
+        arrays={"x": 2**31 - 1},
     )
     topology = Topology.from_json(Topology(graph).to_json())
     assert topology.shape("half") == (10**9,)
@@ -870,7 +1074,15 @@ def test_what_was_pickled_is_checked_too():
     topology = Topology(_plain())
     restore, state = topology.__reduce__()
     for i in range(len(state)):
-        for odd in (None, (), {}, -1, np.asarray([5, 5, 5], np.int32), ("a", "a", "a"), {"image": (-1,)}):
+        for odd in (
+            None,
+            (),
+            {},
+            -1,
+            np.asarray([5, 5, 5], np.int32),
+            ("a", "a", "a"),
+            {"image": (-1,)},
+        ):
             try:
                 other = restore(*state[:i], odd, *state[i + 1 :])
             except ValueError:
@@ -882,11 +1094,20 @@ def test_what_was_pickled_is_checked_too():
 
 
 @pytest.mark.parametrize(
-    "slip", [{"Kind": "a"}, {"knid": "a"}, {"kinds": "a"}, {"dytpe": "int8"}, {"roles": "input"}, {"arry": "x"}]
+    "slip",
+    [
+        {"Kind": "a"},
+        {"knid": "a"},
+        {"kinds": "a"},
+        {"dytpe": "int8"},
+        {"roles": "input"},
+        {"arry": "x"},
+    ],
 )
 def test_slips_of_node_attributes_are_spoken_about(slip):
     with pytest.warns(
-        UserWarning, match=rf"node attribute {next(iter(slip))!r} \('a'\) is read by nobody; did you mean"
+        UserWarning,
+        match=rf"node attribute {next(iter(slip))!r} \('a'\) is read by nobody; did you mean",
     ):
         Topology(drawn({"a": {"shape": 1} | slip, "b": 1}))
 
@@ -894,16 +1115,30 @@ def test_slips_of_node_attributes_are_spoken_about(slip):
 @pytest.mark.parametrize("slip", [{"Kind": "a"}, {"kidn": "a"}, {"Tie": "a"}, {"ties": "a"}])
 def test_slips_of_edge_attributes_are_spoken_about(slip):
     with pytest.warns(
-        UserWarning, match=rf"edge attribute {next(iter(slip))!r} \('a' on \('a', 'b'\)\) is read by nobody"
+        UserWarning,
+        match=rf"edge attribute {next(iter(slip))!r} \('a' on \('a', 'b'\)\) is read by nobody",
     ):
         Topology(drawn({"a": 1, "b": 1}, [("a", "b", slip)]))
 
 
 def test_the_users_own_attributes_are_left_alone():
-    own = {"pos": (0, 1), "label": "A", "color": "red", "type": "x", "rule": "z", "weight": 3, "colour": None}
-    graph = drawn({"a": {"shape": 1} | own, "b": 1}, [("a", "b", {"label": "f", "style": "dotted", 3: 4})])
+    own = {
+        "pos": (0, 1),
+        "label": "A",
+        "color": "red",
+        "type": "x",
+        "rule": "z",
+        "weight": 3,
+        "colour": None,
+    }
+    graph = drawn(
+        {"a": {"shape": 1} | own, "b": 1}, [("a", "b", {"label": "f", "style": "dotted", 3: 4})]
+    )
     graph.nodes["b"][3] = "y"
-    assert Topology(graph).columns.left_out == {"label": "'f' on ('a', 'b')", "style": "'dotted' on ('a', 'b')"}
+    assert Topology(graph).columns.left_out == {
+        "label": "'f' on ('a', 'b')",
+        "style": "'dotted' on ('a', 'b')",
+    }
 
 
 def test_a_shape_under_another_name_is_guessed():
@@ -933,7 +1168,9 @@ def test_a_topology_that_was_used_is_freed(use):
             "relax": lambda: dx.relax(network, state),
             "sweep": lambda: dx.step(network, state, schedule=dx.node_by_node()),
             "updates": lambda: dx.local_updates(network, state, {"edge": dx.hebbian()}),
-            "vmap": lambda: jax.vmap(lambda s: dx.step(network, s))(jax.tree.map(lambda a: a[None], state)),
+            "vmap": lambda: jax.vmap(lambda s: dx.step(network, s))(
+                jax.tree.map(lambda a: a[None], state)
+            ),
             "grad": lambda: jax.grad(lambda s: dx.relax(network, s).state[0].sum())(state),
         }
         calls[use]()

@@ -12,7 +12,9 @@ LAYERS = eqx.nn.Conv, eqx.nn.Conv1d, eqx.nn.Conv2d, eqx.nn.Conv3d
 
 
 class ChannelsFirst(eqx.Module):
-    """A convolution between nodes `(channels, *space)`, with a bias `(channels, 1, ...)` or without."""
+    """A convolution between nodes `(channels, *space)`, with a bias `(channels, 1, ...)` or
+    without.
+    """
 
     conv: Conv
     bias: Float[Array, "..."] | None
@@ -21,7 +23,9 @@ class ChannelsFirst(eqx.Module):
     def of(cls, layer: eqx.nn.Conv) -> "ChannelsFirst":
         """The same as `layer`."""
         weight = jnp.moveaxis(layer.weight, (0, 1), (-1, -2))
-        padding = layer.padding if isinstance(layer.padding, str) else tuple(map(tuple, layer.padding))
+        padding = (
+            layer.padding if isinstance(layer.padding, str) else tuple(map(tuple, layer.padding))
+        )
         return cls(Conv(weight, tuple(layer.stride), padding), layer.bias)
 
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
@@ -39,7 +43,11 @@ class ChannelsFirst(eqx.Module):
 
 
 def is_plain_conv(coupling: Any) -> bool:
-    """Whether it is a convolution of Equinox that `dx.conv` could be: no groups, no dilation, zeros at the border."""
+    """Whether it is a convolution of Equinox that `dx.conv` could be: no groups, no dilation, zeros
+    at the border.
+    """
     if type(coupling) not in LAYERS:
         return False
-    return coupling.groups == 1 and set(coupling.dilation) == {1} and coupling.padding_mode == "ZEROS"
+    return (
+        coupling.groups == 1 and set(coupling.dilation) == {1} and coupling.padding_mode == "ZEROS"
+    )

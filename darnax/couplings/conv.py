@@ -35,14 +35,16 @@ class Conv(eqx.Module):
         space = "DHW"[-len(self.stride) :]
         padding: Any = self.padding  # typed too narrowly by JAX
         numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
-        message = jax.lax.conv_general_dilated(x[None], self.weight, self.stride, padding, dimension_numbers=numbers)
+        message = jax.lax.conv_general_dilated(
+            x[None], self.weight, self.stride, padding, dimension_numbers=numbers
+        )
         return message[0]
 
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
         """The messages of a batch, which stands last.
 
-        Windows of few numbers are shifted copies of the image, weighted and added in one loop; a library call would
-        first move the batch to where it wants it.
+        Windows of few numbers are shifted copies of the image, weighted and added in one loop; a
+        library call would first move the batch to where it wants it.
         """
         if not self._small:
             return _over_batch(self, x)
@@ -76,7 +78,10 @@ def _shifted(coupling: Conv, x: Array) -> Array:
     lasts = [n + sum(pad) - k for n, pad, k in zip(size, pads, kernel, strict=True)]
     total = jnp.zeros((), x.dtype)
     for place in np.ndindex(*kernel):
-        cut = (slice(p, p + last + 1, step) for p, last, step in zip(place, lasts, strides, strict=True))
+        cut = (
+            slice(p, p + last + 1, step)
+            for p, last, step in zip(place, lasts, strides, strict=True)
+        )
         window = x[tuple(cut)]
         for channel in range(channels):
             total = total + coupling.weight[place][channel, :, None] * window[..., channel, None, :]
@@ -85,7 +90,9 @@ def _shifted(coupling: Conv, x: Array) -> Array:
 
 @jax.custom_jvp
 def _with_derivatives(y: Array, coupling: Conv, x: Array) -> Array:
-    """`y`, with the derivatives of the library's convolution, which are faster than those of shifted copies."""
+    """`y`, with the derivatives of the library's convolution, which are faster than those of
+    shifted copies.
+    """
     return y
 
 
@@ -113,14 +120,15 @@ def conv(
 ) -> Factory:
     """Convolution between nodes of shape `(*space, channels)`, space of one to three axes.
 
-    The weights start as `N(0, gain² / (kernel units * sender channels))`; channels follow from the shapes of the
-    nodes. As everywhere in deep learning it is a cross-correlation,
+    The weights start as `N(0, gain² / (kernel units * sender channels))`; channels follow from the
+    shapes of the nodes. As everywhere in deep learning it is a cross-correlation,
     `y[p, o] = Σ_{k,i} w[k, i, o] x[p * stride + k, i]`.
 
     **Arguments:**
 
     - `kernel`, `stride`: one number for all axes of space, or one for each.
-    - `padding`: `"SAME"`, `"VALID"`, a number of cells on every side, or a pair (before, after) for each axis.
+    - `padding`: `"SAME"`, `"VALID"`, a number of cells on every side, or a pair (before, after) for
+      each axis.
     - `gain`: scales the initial weights.
 
     Raises `ValueError` for nodes without space and channels, or a kernel or stride below 1.
@@ -144,10 +152,18 @@ class ConvFactory(Factory):
     gain: float
 
     def stacked(
-        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        draws: Draws,
+        edges: Edges,
     ) -> Conv:
         axes = space_axes("conv", sender_shape, receiver_shape)
-        shape = (*checks.per_axis("kernel", self.kernel, axes), sender_shape[-1], receiver_shape[-1])
+        shape = (
+            *checks.per_axis("kernel", self.kernel, axes),
+            sender_shape[-1],
+            receiver_shape[-1],
+        )
         weight = draws.normal(shape, self.gain / math.sqrt(math.prod(shape[:-1])))
         stride = checks.per_axis("stride", self.stride, axes)
         return Conv(on_device(weight), stride, _padding(self.padding, axes))
@@ -170,7 +186,9 @@ class ConvTranspose(eqx.Module):
         return jax.linear_transpose(forward, image)(x)[0]
 
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
-        """The messages of a batch, which stands last; many times faster than what the library makes of it."""
+        """The messages of a batch, which stands last; many times faster than what the library makes
+        of it.
+        """
         kernel, (*space, _) = self.weight.shape[: len(self.stride)], self.receiver_shape
         pads = self.padding
         if isinstance(pads, str):
@@ -197,8 +215,9 @@ def overlap_add(
 ) -> Float[Array, "*space units batch"]:
     """What all places say to windows a stride apart, added up where these overlap.
 
-    `weight` is `(*kernel, units, channels)`; `bias` has a number for every cell of a window, `(cells, 1)`. All windows
-    are one product of matrices; then the k-th cell of every window is added at once, in an elementwise loop.
+    `weight` is `(*kernel, units, channels)`; `bias` has a number for every cell of a window,
+    `(cells, 1)`. All windows are one product of matrices; then the k-th cell of every window is
+    added at once, in an elementwise loop.
     """
     *kernel, units, channels = weight.shape
     places = x.shape[: len(kernel)]
@@ -210,7 +229,9 @@ def overlap_add(
     for place in np.ndindex(*kernel):
         parts = zip(place, kernel, stride, strict=True)
         pads = [(before, size - before - 1, step - 1) for before, size, step in parts]
-        total = total + jax.lax.pad(said[place], jnp.zeros((), said.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+        total = total + jax.lax.pad(
+            said[place], jnp.zeros((), said.dtype), [(0, 0, 0), *pads, (0, 0, 0)]
+        )
     return jnp.moveaxis(total, 0, -2)
 
 
@@ -221,17 +242,20 @@ def conv_transpose(
     padding: str | int | Sequence[tuple[int, int]] = "SAME",
     gain: float | int = 1.0,
 ) -> Factory:
-    """The way back of `conv` with the same arguments: from its receiver, through transposed weights, to its sender.
+    """The way back of `conv` with the same arguments: from its receiver, through transposed
+    weights, to its sender.
 
     Every unit of the sender adds its window to the receiver's image. The weights start as
-    `N(0, gain² / (kernel units * sender channels / stride units))`, the mean number of terms in a sum.
+    `N(0, gain² / (kernel units * sender channels / stride units))`, the mean number of terms in a
+    sum.
 
     **Arguments:**
 
     - `kernel`, `stride`, `padding`: those of the convolution that it is the transpose of.
     - `gain`: scales the initial weights.
 
-    Raises `ValueError` where that convolution would make another shape of the receiver than the sender's.
+    Raises `ValueError` where that convolution would make another shape of the receiver than the
+    sender's.
 
     !!! example
 
@@ -252,7 +276,11 @@ class ConvTransposeFactory(Factory):
     gain: float
 
     def stacked(
-        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        draws: Draws,
+        edges: Edges,
     ) -> ConvTranspose:
         axes = space_axes("conv_transpose", sender_shape, receiver_shape)
         window = checks.per_axis("kernel", self.kernel, axes)
@@ -260,11 +288,14 @@ class ConvTransposeFactory(Factory):
         padding = _padding(self.padding, axes)
         shape = (*window, receiver_shape[-1], sender_shape[-1])
         given = (jax.ShapeDtypeStruct(part, draws.dtype) for part in (shape, receiver_shape))
-        made = jax.eval_shape(lambda weight, image: Conv(weight, stride, padding)(image), *given).shape
+        made = jax.eval_shape(
+            lambda weight, image: Conv(weight, stride, padding)(image), *given
+        ).shape
         if made != sender_shape:
             raise ValueError(
-                f"`conv_transpose` undoes a convolution of {receiver_shape}, which makes {made} of it and not the "
-                f"sender's {sender_shape}; change `kernel`, `stride` or `padding`, or the shape of a node"
+                f"`conv_transpose` undoes a convolution of {receiver_shape}, which makes {made} of "
+                f"it and not the sender's {sender_shape}; change `kernel`, `stride` or `padding`, "
+                "or the shape of a node"
             )
         terms = math.prod(window) * sender_shape[-1] / math.prod(stride)
         weight = draws.normal(shape, self.gain / math.sqrt(terms))
@@ -272,7 +303,9 @@ class ConvTransposeFactory(Factory):
 
 
 def _geometry(kernel: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
-    """Kernel, stride and padding as plain data, checked as far as the axes of space need not be known."""
+    """Kernel, stride and padding as plain data, checked as far as the axes of space need not be
+    known.
+    """
     sizes = checks.sizes("kernel", kernel), checks.sizes("stride", stride)
     holds = "'SAME', 'VALID', a number of cells, or a pair (before, after) for each axis"
     if isinstance(padding, str):
@@ -281,9 +314,14 @@ def _geometry(kernel: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
         return *sizes, padding.upper()
     if isinstance(padding, (int, np.integer)):
         return *sizes, checks.count("padding", padding)
-    if not isinstance(padding, (tuple, list)) or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in padding):
+    if not isinstance(padding, (tuple, list)) or not all(
+        isinstance(p, (tuple, list)) and len(p) == 2 for p in padding
+    ):
         checks.refuse("padding", holds, padding, "give one of them")
-    return *sizes, tuple((checks.count("padding", before), checks.count("padding", after)) for before, after in padding)
+    return *sizes, tuple(
+        (checks.count("padding", before), checks.count("padding", after))
+        for before, after in padding
+    )
 
 
 def _padding(padding: str | int | tuple[tuple[int, ...], ...], axes: int) -> Padding:
@@ -293,16 +331,22 @@ def _padding(padding: str | int | tuple[tuple[int, ...], ...], axes: int) -> Pad
     if isinstance(padding, int):
         return ((padding, padding),) * axes
     if len(padding) != axes:
-        raise ValueError(f"`padding` has a pair for each of the {axes} axes of space, but got {padding}; give as many")
+        raise ValueError(
+            f"`padding` has a pair for each of the {axes} axes of space, but got {padding}; give "
+            "as many"
+        )
     return padding
 
 
-def space_axes(coupling: str, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...]) -> int:
+def space_axes(
+    coupling: str, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...]
+) -> int:
     """The number of axes of space of two images; `ValueError` where they are none."""
     axes = len(sender_shape) - 1
     if len(receiver_shape) != len(sender_shape) or not 1 <= axes <= 3:
         raise ValueError(
-            f"`{coupling}` joins nodes of shape (*space, channels) with one to three axes of space, but {sender_shape} "
-            f"sends to {receiver_shape}; give an image a channel axis, as in (28, 28, 1)"
+            f"`{coupling}` joins nodes of shape (*space, channels) with one to three axes of "
+            f"space, but {sender_shape} sends to {receiver_shape}; give an image a channel axis, "
+            "as in (28, 28, 1)"
         )
     return axes

@@ -1,16 +1,17 @@
 """What a coupling is, and what a factory may ask about its edges.
 
-A *coupling* is a callable module from one sender's state of one sample to one receiver's message. A *factory*
-`(sender_shape, receiver_shape, key) -> coupling` makes it; any Equinox layer works. The network calls a factory once
-for every sort of edge, vectorised over keys, so that it draws from nothing but `key`; one that draws nothing gives
-`key` a default and is called without it.
+A *coupling* is a callable module from one sender's state of one sample to one receiver's message. A
+*factory* `(sender_shape, receiver_shape, key) -> coupling` makes it; any Equinox layer works. The
+network calls a factory once for every sort of edge, vectorised over keys, so that it draws from
+nothing but `key`; one that draws nothing gives `key` a default and is called without it.
 
-A message may depend on the receiver's state too: then the coupling asks for it by an argument of this name,
-`(x, receiver)`.
+A message may depend on the receiver's state too: then the coupling asks for it by an argument of
+this name, `(x, receiver)`.
 
-A coupling may have more methods. `prepared()` gives it as a loop wants it, with all that follows from its parameters
-worked out. `batched(x)` takes the states `(*sender, B)` of a batch at once, where that beats `vmap`. `how()` and
-`why()` say for the summary of a network how it does that, and what for.
+A coupling may have more methods. `prepared()` gives it as a loop wants it, with all that follows
+from its parameters worked out. `batched(x)` takes the states `(*sender, B)` of a batch at once,
+where that beats `vmap`. `how()` and `why()` say for the summary of a network how it does that, and
+what for.
 """
 
 import abc
@@ -32,14 +33,19 @@ ATTRIBUTE = "the name of an edge attribute"
 
 
 class Factory(abc.ABC):
-    """A factory of ours: plain data, equal by content, that makes the couplings of many edges at once.
+    """A factory of ours: plain data, equal by content, that makes the couplings of many edges at
+    once.
 
     Called like a factory of a user it makes a single one.
     """
 
     @abc.abstractmethod
     def stacked(
-        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: "Edges"
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        draws: Draws,
+        edges: "Edges",
     ) -> Coupling:
         """The coupling of several edges, every array with the leading axes of `draws`."""
 
@@ -53,13 +59,17 @@ class Factory(abc.ABC):
     ) -> Coupling:
         edges = Edges.of_one() if edges is None else edges
         words = None if key is None else words_of(key)[None]
-        return self.stacked(tuple(sender_shape), tuple(receiver_shape), Draws(words, (), edges.dtype), edges)
+        return self.stacked(
+            tuple(sender_shape), tuple(receiver_shape), Draws(words, (), edges.dtype), edges
+        )
 
 
 class Fixed(eqx.Module):
-    """A number of a coupling that no rule trains: it can be swept and annealed, but optimisers never see it.
+    """A number of a coupling that no rule trains: it can be swept and annealed, but optimisers
+    never see it.
 
-    `own` marks one that every edge has for itself even where edges are tied, as `Edges.own` gives it.
+    `own` marks one that every edge has for itself even where edges are tied, as `Edges.own` gives
+    it.
     """
 
     value: Shaped[Array, "..."]
@@ -72,7 +82,9 @@ def value(leaf: Any) -> Any:
 
 
 def hears_receiver(coupling: Any) -> bool:
-    """Whether what an edge says depends on its receiver's state as well: it has an argument for it, and no default."""
+    """Whether what an edge says depends on its receiver's state as well: it has an argument for it,
+    and no default.
+    """
     try:
         found = inspect.signature(coupling).parameters.get("receiver")
     except ValueError:  # built-in functions show no signature
@@ -107,7 +119,9 @@ def per_edge(coupling: Any, tied: bool) -> Any:
 
 def pick(coupling: Any, tied: bool, edges: Any) -> Any:
     """The coupling of some of its edges; an int gives that of a single one."""
-    return jax.tree.map(lambda own, leaf: leaf[edges] if own else leaf, per_edge(coupling, tied), coupling)
+    return jax.tree.map(
+        lambda own, leaf: leaf[edges] if own else leaf, per_edge(coupling, tied), coupling
+    )
 
 
 @dataclass(frozen=True)
@@ -118,17 +132,18 @@ class Edges:
 
     - `self_loop`: whether sender and receiver are one node.
     - `dtype`: of messages; a good choice for parameters.
-    - `attributes`: the edge's numbers by name, an entry for each of several edges; where edges are tied, the last axis
-      is a column with those of all of them.
+    - `attributes`: the edge's numbers by name, an entry for each of several edges; where edges are
+      tied, the last axis is a column with those of all of them.
     - `tied`: whether edges are tied.
     - `missing`: for attributes that not all edges have, which lack it.
     - `strange`: for attributes that are not finite on some edges, which these are.
-    - `differing`: for attributes that tied edges have with several values, which differ from the first.
+    - `differing`: for attributes that tied edges have with several values, which differ from the
+      first.
     - `left_out`: for attributes that hold no numbers, an example.
     - `read`: the names of the attributes that were asked for.
 
-    `edges["name"]` is the edge's number, one for all tied edges; `edges.own("name")` is a `Fixed` number that tied
-    edges have each for itself.
+    `edges["name"]` is the edge's number, one for all tied edges; `edges.own("name")` is a `Fixed`
+    number that tied edges have each for itself.
     """
 
     self_loop: bool
@@ -150,8 +165,9 @@ class Edges:
         value = self._column(name)
         if name in self.differing:
             raise ValueError(
-                f"edge attribute {name!r} is one number for all tied edges, but differs on {self.differing[name]}; "
-                "give them one value, or read it with edges.own where it is no parameter"
+                f"edge attribute {name!r} is one number for all tied edges, but differs on "
+                f"{self.differing[name]}; give them one value, or read it with edges.own where it "
+                "is no parameter"
             )
         return value[..., 0] if self.tied else value
 
@@ -162,12 +178,22 @@ class Edges:
     def _column(self, name: str) -> Any:
         self.read.add(name)
         if name in self.strange:
-            raise ValueError(f"edge attribute {name!r} is not finite on {self.strange[name]}; give a finite number")
+            raise ValueError(
+                f"edge attribute {name!r} is not finite on {self.strange[name]}; give a finite "
+                "number"
+            )
         if name in self.missing:
-            raise ValueError(f"edge attribute {name!r} is missing on {self.missing[name]}; give it to every edge")
+            raise ValueError(
+                f"edge attribute {name!r} is missing on {self.missing[name]}; give it to every edge"
+            )
         if name in self.left_out:
-            raise ValueError(f"edge attribute {name!r} is no number: {self.left_out[name]}; draw numbers")
+            raise ValueError(
+                f"edge attribute {name!r} is no number: {self.left_out[name]}; draw numbers"
+            )
         if name not in self.attributes:
             known = sorted(self.attributes) or "none"
-            raise ValueError(f"no edge has a number {name!r} (numbers known here: {known}); draw it, as in {name}=0.5")
+            raise ValueError(
+                f"no edge has a number {name!r} (numbers known here: {known}); draw it, as in "
+                f"{name}=0.5"
+            )
         return self.attributes[name].astype(self.dtype)

@@ -21,8 +21,8 @@ class Dense(eqx.Module):
     **Fields:**
 
     - `weight`: `(receiver units, sender units)`.
-    - `self_coupling`: the fixed diagonal of W, one number, or None. It is part of the formula: what `weight` holds on
-      its diagonal is never read.
+    - `self_coupling`: the fixed diagonal of W, one number, or None. It is part of the formula: what
+      `weight` holds on its diagonal is never read.
     - `factor`: a fixed number of the edge, or None.
     """
 
@@ -45,13 +45,20 @@ class Dense(eqx.Module):
 
 
 def is_matrix(coupling: Any) -> bool:
-    """Whether a message is a matrix times the sender: `Dense`, or Equinox's `Linear`, which is the same with a bias."""
-    linear = type(coupling) is eqx.nn.Linear and "scalar" not in (coupling.in_features, coupling.out_features)
+    """Whether a message is a matrix times the sender: `Dense`, or Equinox's `Linear`, which is the
+    same with a bias.
+    """
+    linear = type(coupling) is eqx.nn.Linear and "scalar" not in (
+        coupling.in_features,
+        coupling.out_features,
+    )
     return linear or isinstance(coupling, Dense)
 
 
 def matrix_of(coupling: Any) -> tuple[Array, Array | None]:
-    """The matrix of such a coupling, or of several, with their factors in it; and what is added to the message."""
+    """The matrix of such a coupling, or of several, with their factors in it; and what is added to
+    the message.
+    """
     if isinstance(coupling, eqx.nn.Linear):
         return coupling.weight, coupling.bias
     if coupling.factor is None:
@@ -60,18 +67,22 @@ def matrix_of(coupling: Any) -> tuple[Array, Array | None]:
 
 
 @checks.by_hand
-def dense(gain: float | int = 1.0, self_coupling: float | int | None = None, factor: str | None = None) -> Factory:
+def dense(
+    gain: float | int = 1.0, self_coupling: float | int | None = None, factor: str | None = None
+) -> Factory:
     """All-to-all coupling, `W x` with `W ~ N(0, gain² / sender units)`.
 
     **Arguments:**
 
     - `gain`: scales the initial weights; 0 starts without any.
-    - `self_coupling`: for self-loops, a fixed diagonal of `W` that nothing trains; positive values help a network to
-      settle.
-    - `factor`: the name of an edge attribute that multiplies the message. Nothing trains it, and tied edges keep each
-      their own: with one `W` for all edges of a weighted graph, the field is `A X W`.
+    - `self_coupling`: for self-loops, a fixed diagonal of `W` that nothing trains; positive values
+      help a network to settle.
+    - `factor`: the name of an edge attribute that multiplies the message. Nothing trains it, and
+      tied edges keep each their own: with one `W` for all edges of a weighted graph, the field is
+      `A X W`.
 
-    Raises `ValueError` where `self_coupling` meets an edge that is no self-loop, or an edge lacks the attribute.
+    Raises `ValueError` where `self_coupling` meets an edge that is no self-loop, or an edge lacks
+    the attribute.
 
     !!! example
 
@@ -82,7 +93,9 @@ def dense(gain: float | int = 1.0, self_coupling: float | int | None = None, fac
     gain = checks.number("gain", gain)
     if self_coupling is not None:
         self_coupling = checks.number("self_coupling", self_coupling)
-    return DenseFactory(gain, self_coupling, None if factor is None else checks.text("factor", factor, ATTRIBUTE))
+    return DenseFactory(
+        gain, self_coupling, None if factor is None else checks.text("factor", factor, ATTRIBUTE)
+    )
 
 
 @dataclass(frozen=True)
@@ -94,11 +107,16 @@ class DenseFactory(Factory):
     factor: str | None
 
     def stacked(
-        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        draws: Draws,
+        edges: Edges,
     ) -> Dense:
         if self.self_coupling is not None and not edges.self_loop:
             raise ValueError(
-                "`self_coupling` is for self-loops; give edges between different nodes a kind of their own"
+                "`self_coupling` is for self-loops; give edges between different nodes a kind of "
+                "their own"
             )
         fan_in, fan_out = math.prod(sender_shape), math.prod(receiver_shape)
         weight = draws.normal((fan_out, fan_in), self.gain / math.sqrt(fan_in))

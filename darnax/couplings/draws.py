@@ -1,9 +1,10 @@
-"""Initial weights: drawn for all edges of a sort at once, in NumPy, without a program for every shape.
+"""Initial weights: drawn for all edges of a sort at once, in NumPy, without a program for every
+shape.
 
-JAX compiles its random numbers anew for every shape, half a second each; a network of many shapes would take minutes to
-build. Here the bits are Threefry's and the normal numbers come from a table by integer arithmetic alone, so that NumPy
-and a traced program give the same bits: under `jit` or `vmap`, where the key is not known yet, the same lines run in
-JAX.
+JAX compiles its random numbers anew for every shape, half a second each; a network of many shapes
+would take minutes to build. Here the bits are Threefry's and the normal numbers come from a table
+by integer arithmetic alone, so that NumPy and a traced program give the same bits: under `jit` or
+`vmap`, where the key is not known yet, the same lines run in JAX.
 """
 
 import functools
@@ -47,7 +48,9 @@ def threefry(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
 
 @functools.cache
 def _table() -> np.ndarray:
-    """Normal quantiles in steps of 2^-27, `(OCTAVES * STEPS + 1,)`: octave k holds tails from 2^-(k+2) to 2^-(k+1)."""
+    """Normal quantiles in steps of 2^-27, `(OCTAVES * STEPS + 1,)`: octave k holds tails from
+    2^-(k+2) to 2^-(k+1).
+    """
     octave, step = np.divmod(np.arange(OCTAVES * STEPS + 1), STEPS)
     # within an octave the tail falls, so that the table as a whole rises
     tails = 2.0 ** -(octave + 1.0) * (1 - step / (2 * STEPS))
@@ -58,13 +61,16 @@ def _table() -> np.ndarray:
 def normal_from_bits(bits: Any, xp: Any) -> Any:
     """Standard normal numbers as int32 in units of 2^-27, one for each word of 32 bits.
 
-    The first bit is the sign. How many zeros follow says in which octave the tail lies, the bits after that where in
-    it; between the entries of the table it is a line. Their standard deviation is 1 within 1e-3, the largest is 6.3.
+    The first bit is the sign. How many zeros follow says in which octave the tail lies, the bits
+    after that where in it; between the entries of the table it is a line. Their standard deviation
+    is 1 within 1e-3, the largest is 6.3.
     """
     rest = bits & np.uint32(0x7FFFFFFF)
     if xp is np:
         # the exponent of a float64 counts the bits of an integer exactly
-        length = (np.maximum(rest, 1).astype(np.float64).view(np.int64) >> 52).astype(np.int32) - 1022
+        length = (np.maximum(rest, 1).astype(np.float64).view(np.int64) >> 52).astype(
+            np.int32
+        ) - 1022
     else:
         length = 32 - jax.lax.clz(jnp.maximum(rest, jnp.uint32(1))).astype(jnp.int32)
     octave = 31 - length
@@ -85,8 +91,10 @@ class Draws:
 
     **Fields:**
 
-    - `words`: two random words an edge, `(edges, 2)`, of NumPy, or of JAX in a program. None if nothing is drawn.
-    - `lead`: the leading axes of leaves: `(edges,)` for several, `()` for one, or for what tied edges share.
+    - `words`: two random words an edge, `(edges, 2)`, of NumPy, or of JAX in a program. None if
+      nothing is drawn.
+    - `lead`: the leading axes of leaves: `(edges,)` for several, `()` for one, or for what tied
+      edges share.
     - `dtype`: of the leaves.
     """
 
@@ -100,9 +108,14 @@ class Draws:
         return jnp if isinstance(self.words, Tracer) else np
 
     def normal(self, shape: Sequence[int], scale: float, stream: int = 0) -> Any:
-        """Normal numbers of standard deviation `scale`, `(*lead, *shape)`; streams are independent of each other."""
+        """Normal numbers of standard deviation `scale`, `(*lead, *shape)`; streams are independent
+        of each other.
+        """
         if self.words is None:
-            raise TypeError("`key` is missing: this coupling draws its weights; give a key, as from jax.random.key(0)")
+            raise TypeError(
+                "`key` is missing: this coupling draws its weights; give a key, as from "
+                "jax.random.key(0)"
+            )
         size, count = math.prod(shape), math.prod(self.lead)
         check_size((*self.lead, *shape), self.dtype)
         xp, half = self.xp, -(-size // 2)
@@ -128,7 +141,9 @@ class Draws:
         check_size((*self.lead, *shape), self.dtype)
         xp = jnp if isinstance(value, jax.Array) else np
         value = xp.asarray(value, self.dtype)
-        return xp.broadcast_to(value.reshape((*value.shape, *[1] * len(shape))), (*self.lead, *shape))
+        return xp.broadcast_to(
+            value.reshape((*value.shape, *[1] * len(shape))), (*self.lead, *shape)
+        )
 
     def each(self, tree: Any) -> Any:
         """A copy of every array of a pytree for every edge."""
@@ -148,8 +163,9 @@ def check_size(shape: Sequence[int], dtype: Any):
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size > _memory():
         raise ValueError(
-            f"its parameters of shape {tuple(shape)} need {size / 2**30:,.0f} GiB, and this machine has "
-            f"{_memory() / 2**30:,.0f}; couple fewer units, or by dx.conv, dx.sparse or dx.scale"
+            f"its parameters of shape {tuple(shape)} need {size / 2**30:,.0f} GiB, and this "
+            f"machine has {_memory() / 2**30:,.0f}; couple fewer units, or by dx.conv, dx.sparse "
+            "or dx.scale"
         )
 
 
@@ -173,7 +189,9 @@ def words_of(key: Any) -> Any:
 
 
 def derived(key: Any, names: np.ndarray) -> Any:
-    """Two random words for each pair of words in `names`, `(n, 2)`: those of a key that belongs to the name."""
+    """Two random words for each pair of words in `names`, `(n, 2)`: those of a key that belongs to
+    the name.
+    """
     words = words_of(key)
     xp = jnp if isinstance(words, Tracer) else np
     with np.errstate(over="ignore"):

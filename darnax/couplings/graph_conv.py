@@ -49,29 +49,31 @@ class GraphConv(eqx.Module):
         nodes: Any = self.net(graph).nodes
         if getattr(nodes, "shape", (None,))[0] != len(x):
             raise ValueError(
-                f"`net` was given a graph of {len(x)} nodes and gave back nodes {jnp.shape(nodes)}; a coupling keeps "
-                "the vertices, and changes features alone"
+                f"`net` was given a graph of {len(x)} nodes and gave back nodes "
+                f"{jnp.shape(nodes)}; a coupling keeps the vertices, and changes features alone"
             )
         return nodes
 
 
 @checks.by_hand
 def graph_conv(net: Any, graph: Any) -> Factory:
-    """A jraph model over the vertices of a graph layer, between nodes of shape `(vertices, *features)`.
+    """A jraph model over the vertices of a graph layer, between nodes of shape
+    `(vertices, *features)`.
 
-    The model sees one sample: a `jraph.GraphsTuple` of one graph, whose `nodes` are the sender's rows and whose `edges`
-    are the weights `(E, 1)`, None where the graph has none. What it makes of the nodes is the message.
+    The model sees one sample: a `jraph.GraphsTuple` of one graph, whose `nodes` are the sender's
+    rows and whose `edges` are the weights `(E, 1)`, None where the graph has none. What it makes of
+    the nodes is the message.
 
     **Arguments:**
 
-    - `net`: a function from `GraphsTuple` to `GraphsTuple`, such as `jraph.GraphConvolution(...)`. Its parameters are
-      trained if it is an Equinox module that holds them; those in a closure stay as they are. All edges of the kind
-      start from these parameters, each with its own copy.
-    - `graph`: what `dx.sparse` takes: a networkx graph whose vertices, in its order, are the rows, or a sparse
-      `matrix[receiver, sender]`.
+    - `net`: a function from `GraphsTuple` to `GraphsTuple`, such as `jraph.GraphConvolution(...)`.
+      Its parameters are trained if it is an Equinox module that holds them; those in a closure stay
+      as they are. All edges of the kind start from these parameters, each with its own copy.
+    - `graph`: what `dx.sparse` takes: a networkx graph whose vertices, in its order, are the rows,
+      or a sparse `matrix[receiver, sender]`.
 
-    Raises `ValueError` where the graph has another number of vertices than the nodes have rows, or the model changes
-    the number of nodes.
+    Raises `ValueError` where the graph has another number of vertices than the nodes have rows, or
+    the model changes the number of nodes.
 
     !!! example
 
@@ -95,7 +97,8 @@ def graph_conv(net: Any, graph: Any) -> Factory:
     vertices = wiring.shape[0]
     if wiring.shape != (vertices, vertices):
         raise ValueError(
-            f"`graph` has the shape {wiring.shape}, but the vertices of a graph make it square; reshape it"
+            f"`graph` has the shape {wiring.shape}, but the vertices of a graph make it square; "
+            "reshape it"
         )
 
     return GraphConvFactory(net, wiring)
@@ -109,7 +112,11 @@ class GraphConvFactory(Factory):
     wiring: Wiring
 
     def stacked(
-        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        draws: Draws,
+        edges: Edges,
     ) -> GraphConv:
         wiring = self.wiring
         vertices = wiring.shape[0]

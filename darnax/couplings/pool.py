@@ -27,7 +27,12 @@ class Pool(eqx.Module):
         # the k-th unit of all windows at once is one strided slice of the image
         ends = [size - window for size, window in zip(x.shape, self.window, strict=False)]
         shifted = [
-            x[tuple(slice(k, end + k + 1, step) for k, end, step in zip(shift, ends, self.stride, strict=True))]
+            x[
+                tuple(
+                    slice(k, end + k + 1, step)
+                    for k, end, step in zip(shift, ends, self.stride, strict=True)
+                )
+            ]
             for shift in product(*map(range, self.window))
         ]
         return self.reduce(jnp.stack(shifted), axis=0)
@@ -41,16 +46,18 @@ def pool(
 ) -> Factory:
     """One number for every window of an image and every channel; it has no parameters.
 
-    Nodes are of shape `(*space, channels)`, with one to three axes of space. Windows cover the image,
-    `(size - window) / stride + 1` of them along an axis.
+    Nodes are of shape `(*space, channels)`, with one to three axes of space. Windows cover the
+    image, `(size - window) / stride + 1` of them along an axis.
 
     **Arguments:**
 
     - `window`: one number for all axes of space, or one for each.
     - `stride`: the same; None for that of the window, so that windows tile the image.
-    - `reduce`: what a window becomes, a function with an `axis`: `jnp.mean`, `jnp.max`, `jnp.sum`, ...
+    - `reduce`: what a window becomes, a function with an `axis`: `jnp.mean`, `jnp.max`, `jnp.sum`,
+      ...
 
-    Raises `ValueError` for a window or stride below 1, windows that do not cover the image, or nodes without space.
+    Raises `ValueError` for a window or stride below 1, windows that do not cover the image, or
+    nodes without space.
 
     !!! example
 
@@ -60,7 +67,9 @@ def pool(
     """
     size = checks.sizes("window", window)
     step = size if stride is None else checks.sizes("stride", stride)
-    return PoolFactory(size, step, checks.function("reduce", reduce, REDUCE, "give one such as jnp.mean"))
+    return PoolFactory(
+        size, step, checks.function("reduce", reduce, REDUCE, "give one such as jnp.mean")
+    )
 
 
 @dataclass(frozen=True)
@@ -72,17 +81,28 @@ class PoolFactory(Factory):
     reduce: Callable[..., Array]
 
     def stacked(
-        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        draws: Draws,
+        edges: Edges,
     ) -> Pool:
         axes = space_axes("pool", sender_shape, receiver_shape)
-        window, stride = checks.per_axis("window", self.window, axes), checks.per_axis("stride", self.stride, axes)
+        window, stride = (
+            checks.per_axis("window", self.window, axes),
+            checks.per_axis("stride", self.stride, axes),
+        )
         sizes = sender_shape[:-1]
         if any(part > whole for part, whole in zip(window, sizes, strict=True)):
-            raise ValueError(f"`window` {window} is larger than the image {sender_shape}; make it smaller")
-        if any((whole - part) % step for part, step, whole in zip(window, stride, sizes, strict=True)):
             raise ValueError(
-                f"`window` {window} with `stride` {stride} leaves out cells at the end of an image {sender_shape}; "
-                "choose others, or give the image another size"
+                f"`window` {window} is larger than the image {sender_shape}; make it smaller"
+            )
+        if any(
+            (whole - part) % step for part, step, whole in zip(window, stride, sizes, strict=True)
+        ):
+            raise ValueError(
+                f"`window` {window} with `stride` {stride} leaves out cells at the end of an image "
+                f"{sender_shape}; choose others, or give the image another size"
             )
         return Pool(window, stride, self.reduce)
 
@@ -126,7 +146,11 @@ class UpsampleFactory(Factory):
     factor: int | tuple[int, ...]
 
     def stacked(
-        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        draws: Draws,
+        edges: Edges,
     ) -> Upsample:
         axes = space_axes("upsample", sender_shape, receiver_shape)
         return Upsample(checks.per_axis("factor", self.factor, axes))

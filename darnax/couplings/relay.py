@@ -33,10 +33,15 @@ class RelayFactory(Factory):
     """See `relay`."""
 
     def stacked(
-        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        draws: Draws,
+        edges: Edges,
     ) -> Relay:
         if sender_shape != receiver_shape:
             raise ValueError(
-                f"`relay` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there"
+                f"`relay` keeps the shape, but {sender_shape} sends to {receiver_shape}; use "
+                "`dense` there"
             )
         return Relay()

@@ -23,7 +23,8 @@ class Scale(eqx.Module):
 
 @checks.by_hand
 def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = False) -> Factory:
-    """Elementwise coupling between nodes of one shape, `strength * x`; between scalar nodes an ordinary weight.
+    """Elementwise coupling between nodes of one shape, `strength * x`; between scalar nodes an
+    ordinary weight.
 
     **Arguments:**
 
@@ -31,7 +32,8 @@ def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = 
     - `weight`: the name of an edge attribute that multiplies it.
     - `fixed`: whether no rule trains it; tied edges then keep each their own `weight`.
 
-    Raises `ValueError` where the shapes of sender and receiver differ, or an edge lacks the attribute.
+    Raises `ValueError` where the shapes of sender and receiver differ, or an edge lacks the
+    attribute.
 
     !!! example
 
@@ -53,14 +55,21 @@ class ScaleFactory(Factory):
     fixed: bool
 
     def stacked(
-        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        draws: Draws,
+        edges: Edges,
     ) -> Scale:
         if sender_shape != receiver_shape:
             raise ValueError(
-                f"`scale` keeps the shape, but {sender_shape} sends to {receiver_shape}; use `dense` there"
+                f"`scale` keeps the shape, but {sender_shape} sends to {receiver_shape}; use "
+                "`dense` there"
             )
         if self.weight is not None and self.fixed:
-            own = self.strength * edges.own(self.weight).value  # one number, or one for each of the tied edges
+            own = (
+                self.strength * edges.own(self.weight).value
+            )  # one number, or one for each of the tied edges
             units = own[(..., *[None] * len(receiver_shape))]
             return Scale(Fixed(jnp.broadcast_to(units, own.shape + receiver_shape), own=True))
         start = self.strength if self.weight is None else self.strength * edges[self.weight]

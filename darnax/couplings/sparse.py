@@ -64,13 +64,14 @@ def sparse(graph: Any, gain: float | int | None = None) -> Factory:
 
     **Arguments:**
 
-    - `graph`: a networkx graph whose vertices, in its order, are the units, and in which `u -> v` says that u sends to
-      v; or a scipy sparse matrix or `jax.experimental.sparse.BCOO`, `matrix[receiver, sender]`.
-    - `gain`: None starts from the entries of the matrix or the `weight` of edges, 1 where there is none; a number draws
-      from `N(0, gain² / entries a receiver)`, their mean number.
+    - `graph`: a networkx graph whose vertices, in its order, are the units, and in which `u -> v`
+      says that u sends to v; or a scipy sparse matrix or `jax.experimental.sparse.BCOO`,
+      `matrix[receiver, sender]`.
+    - `gain`: None starts from the entries of the matrix or the `weight` of edges, 1 where there is
+      none; a number draws from `N(0, gain² / entries a receiver)`, their mean number.
 
-    Raises `TypeError` or `ValueError` for anything else, weights that are not finite, or a number of units that is not
-    that of the nodes.
+    Raises `TypeError` or `ValueError` for anything else, weights that are not finite, or a number
+    of units that is not that of the nodes.
 
     !!! example
 
@@ -96,13 +97,17 @@ class SparseFactory(Factory):
     sum: Sum
 
     def stacked(
-        self, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...], draws: Draws, edges: Edges
+        self,
+        sender_shape: tuple[int, ...],
+        receiver_shape: tuple[int, ...],
+        draws: Draws,
+        edges: Edges,
     ) -> Sparse:
         wiring, units = self.wiring, (math.prod(receiver_shape), math.prod(sender_shape))
         if units != wiring.shape:
             raise ValueError(
-                f"`graph` wires {wiring.shape[1]} units to {wiring.shape[0]}, but the sender has {units[1]} and the "
-                f"receiver {units[0]}; give a matrix of shape {units}"
+                f"`graph` wires {wiring.shape[1]} units to {wiring.shape[0]}, but the sender has "
+                f"{units[1]} and the receiver {units[0]}; give a matrix of shape {units}"
             )
         count = len(wiring.senders)
         if self.gain is not None:

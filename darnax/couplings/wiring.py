@@ -30,10 +30,12 @@ class Wiring(NamedTuple):
 
 
 def read_wiring(argument: str, graph: Any) -> Wiring:
-    """A networkx graph (`u -> v`: u sends to v), a scipy sparse matrix or a BCOO (`matrix[receiver, sender]`).
+    """A networkx graph (`u -> v`: u sends to v), a scipy sparse matrix or a BCOO
+    (`matrix[receiver, sender]`).
 
-    The vertices of a graph are counted in its own order; undirected edges go both ways; an edge without `weight` has
-    weight 1 if another has one. Raises `TypeError` or `ValueError` naming the argument.
+    The vertices of a graph are counted in its own order; undirected edges go both ways; an edge
+    without `weight` has weight 1 if another has one. Raises `TypeError` or `ValueError` naming the
+    argument.
     """
     from jax.experimental.sparse import BCOO
     from scipy.sparse import coo_array, issparse
@@ -57,8 +59,12 @@ def read_wiring(argument: str, graph: Any) -> Wiring:
         )
     heard, sending = map(int, shape or ())
     if not heard or not sending:
-        raise ValueError(f"`{argument}` has the shape {shape}; give it at least one unit on either side")
-    if weights is not None and (weights.dtype.kind not in "biuf" or not np.isfinite(weights.astype(float)).all()):
+        raise ValueError(
+            f"`{argument}` has the shape {shape}; give it at least one unit on either side"
+        )
+    if weights is not None and (
+        weights.dtype.kind not in "biuf" or not np.isfinite(weights.astype(float)).all()
+    ):
         raise ValueError(f"`{argument}` has weights that are not finite real numbers; make them so")
     order = np.lexsort((senders, receivers))
     senders, receivers = (ends[order].astype(np.int32) for ends in (senders, receivers))
@@ -67,12 +73,20 @@ def read_wiring(argument: str, graph: Any) -> Wiring:
 
 def _of_graph(graph: "nx.Graph"):
     position = {vertex: i for i, vertex in enumerate(graph)}
-    drawn = list((graph if graph.is_directed() else graph.to_directed(as_view=True)).edges(data="weight"))
+    drawn = list(
+        (graph if graph.is_directed() else graph.to_directed(as_view=True)).edges(data="weight")
+    )
     ends = np.asarray([(position[u], position[v]) for u, v, _ in drawn], np.int32).reshape(-1, 2)
     weights = None
     if any(weight is not None for *_, weight in drawn):
-        strange = [(u, v) for u, v, weight in drawn if not isinstance(weight, (int, float, np.number, type(None)))]
+        strange = [
+            (u, v)
+            for u, v, weight in drawn
+            if not isinstance(weight, (int, float, np.number, type(None)))
+        ]
         if strange:
-            raise ValueError(f"`weight` is a number, but not on edges {_text.names(strange)}; make it one")
+            raise ValueError(
+                f"`weight` is a number, but not on edges {_text.names(strange)}; make it one"
+            )
         weights = np.asarray([1 if weight is None else weight for *_, weight in drawn])
     return (len(position), len(position)), *ends.T, weights

@@ -37,12 +37,14 @@ class Unrolled(Adjoint):
 
 
 def implicit() -> Implicit:
-    """Derivatives of the fixed point itself, by the implicit function theorem; memory does not grow with the passes.
+    """Derivatives of the fixed point itself, by the implicit function theorem; memory does not grow
+    with the passes.
 
-    At a fixed point `s = F(θ, s)` of the synchronous map the tangent is `ds = (1 - ∂F/∂s)⁻¹ ∂F/∂θ dθ`, and the
-    cotangent `v` becomes `∂F/∂θᵀ (1 - ∂F/∂sᵀ)⁻¹ v` (Pineda, Phys. Rev. Lett. 59, 2229, 1987). The linear equation is
-    solved by iterating the linear map, or by GMRES where that does not converge. Derivatives go forward and backward,
-    and are of any order: `jax.jvp`, `jax.grad`, `jax.hessian`. Held cells, drives and parameters have derivatives;
+    At a fixed point `s = F(θ, s)` of the synchronous map the tangent is
+    `ds = (1 - ∂F/∂s)⁻¹ ∂F/∂θ dθ`, and the cotangent `v` becomes `∂F/∂θᵀ (1 - ∂F/∂sᵀ)⁻¹ v` (Pineda,
+    Phys. Rev. Lett. 59, 2229, 1987). The linear equation is solved by iterating the linear map, or
+    by GMRES where that does not converge. Derivatives go forward and backward, and are of any
+    order: `jax.jvp`, `jax.grad`, `jax.hessian`. Held cells, drives and parameters have derivatives;
     the start of cells that move has none, and samples that did not settle give zero.
     """
     return Implicit()
@@ -57,7 +59,9 @@ def attach(
     network: Network, call: Call, start: GraphState, end: GraphState, settled: Bool[Array, " batch"]
 ) -> GraphState:
     """`end`, bit for bit, with the derivatives of the fixed point that it is."""
-    frame = eqx.tree_at(lambda frame: frame.sweep, call.frame, None, is_leaf=lambda leaf: leaf is None)
+    frame = eqx.tree_at(
+        lambda frame: frame.sweep, call.frame, None, is_leaf=lambda leaf: leaf is None
+    )
     call = Call(frame, call.masks, call.drives, synchronous(), call.masked, call.driven)
     fixed = setting(network, call, start)
     free = updated_cells(fixed, start)
@@ -70,15 +74,22 @@ def attach(
         """One pass at once, by which the cells that moved and settled are where they are."""
         point = others | {at: jnp.where(free[at], array, given[at]) for at, array in moving.items()}
         # what did not settle may not be finite, and nothing times infinity is no number
-        point = {at: jnp.where(settled, array, jnp.zeros_like(array)) for at, array in point.items()}
+        point = {
+            at: jnp.where(settled, array, jnp.zeros_like(array)) for at, array in point.items()
+        }
         after, _ = one_pass(fixed, with_arrays(start, point), None)
         here = {at: free[at] & settled for at in moving}
         return {at: jnp.where(here[at], arrays_of(after)[at], moving[at]) for at in moving}
 
     moved = jax.lax.stop_gradient({at: found[at] for at in movable})
-    # everything that the map reads becomes an argument, parameters in closures of the user's included
-    rest = _at_rest(moved, eqx.filter_closure_convert(image, moved), {at: free[at] & settled for at in movable})
-    return with_arrays(start, others | {at: jnp.where(free[at], rest[at], given[at]) for at in movable})
+    # everything that the map reads becomes an argument, parameters in closures of the user's
+    # included
+    rest = _at_rest(
+        moved, eqx.filter_closure_convert(image, moved), {at: free[at] & settled for at in movable}
+    )
+    return with_arrays(
+        start, others | {at: jnp.where(free[at], rest[at], given[at]) for at in movable}
+    )
 
 
 def without_gradient(tree: Any) -> Any:
@@ -97,9 +108,12 @@ def _at_rest(end: Arrays, image: Callable[[Arrays], Arrays], free: Arrays) -> Ar
 @any_rank
 def _tangent(primals: Any, tangents: Any) -> tuple[Arrays, Arrays]:
     end, image, free = primals
-    # the point itself moves with what the map reads: asked for again, it has its own derivative, and so to any order
+    # the point itself moves with what the map reads: asked for again, it has its own derivative,
+    # and so to any order
     here = _at_rest(end, image, free)
-    dtype = jnp.float64 if any(array.dtype == jnp.float64 for array in here.values()) else jnp.float32
+    dtype = (
+        jnp.float64 if any(array.dtype == jnp.float64 for array in here.values()) else jnp.float32
+    )
 
     def only_free(arrays: Arrays) -> Arrays:
         return {at: jnp.where(free[at], array, 0).astype(dtype) for at, array in arrays.items()}
@@ -114,7 +128,8 @@ def _tangent(primals: Any, tangents: Any) -> tuple[Arrays, Arrays]:
 
     _, given = eqx.filter_jvp(lambda image: image(here), (image,), (tangents[1],))
     known = only_free({at: u for at, u in given.items() if u is not None})
-    # JAX transposes the solution only if every right side is linear in the tangents, and zeros alone are not
+    # JAX transposes the solution only if every right side is linear in the tangents, and zeros
+    # alone are not
     zero = jnp.where(False, sum(jnp.sum(u) for u in known.values()), 0)
     given = {at: known.get(at, jnp.zeros(here[at].shape, dtype)) + zero for at in here}
     enough = max(TOLERANCE, *(float(jnp.finfo(array.dtype).eps) for array in here.values()))
@@ -130,8 +145,8 @@ def _tangent(primals: Any, tangents: Any) -> tuple[Arrays, Arrays]:
 def _solve(operator: Callable[[Arrays], Arrays], given: Arrays, tolerance: float) -> Arrays:
     """The u for which `operator(u) = given`.
 
-    Where the network came to rest by passes that draw near to it, so does adding what is left, at the same rate; where
-    it does not, GMRES goes on from where it stands.
+    Where the network came to rest by passes that draw near to it, so does adding what is left, at
+    the same rate; where it does not, GMRES goes on from where it stands.
     """
 
     def left(u: Arrays) -> tuple[Arrays, Float[Array, ""]]:

@@ -1,4 +1,6 @@
-"""The arguments of a call, checked once and turned into index arrays: who speaks, who is held, who is driven."""
+"""The arguments of a call, checked once and turned into index arrays: who speaks, who is held, who
+is driven.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,10 +32,11 @@ class Frame(eqx.Module):
 
     - `speakers`: which edges speak.
     - `sweep`: the visits of a pass, or None where everything is updated at once.
-    - `held`: for arrays of which some rows are held by name, these rows; the key is missing where the network's own
-      list says it.
+    - `held`: for arrays of which some rows are held by name, these rows; the key is missing where
+      the network's own list says it.
     - `moving`: arrays that can change.
-    - `changing`: groups whose messages can change: their senders can, or they hear their receivers too.
+    - `changing`: groups whose messages can change: their senders can, or they hear their receivers
+      too.
     - `partly_held`: those of them that have rows held by name.
     """
 
@@ -56,10 +59,14 @@ class Call(eqx.Module):
     driven: tuple[int, ...] = eqx.field(static=True)
 
 
-def prepare(network: Any, state: Any, *, schedule: Any, clamp: Any, silence: Any, kinds: Any, drive: Any) -> Call:
+def prepare(
+    network: Any, state: Any, *, schedule: Any, clamp: Any, silence: Any, kinds: Any, drive: Any
+) -> Call:
     """The arguments of `step`, `relax` and `rollout`, checked."""
     check_state(network, state)
-    checks.instance("schedule", schedule, Schedule, "a schedule such as dx.synchronous()", "give one")
+    checks.instance(
+        "schedule", schedule, Schedule, "a schedule such as dx.synchronous()", "give one"
+    )
     topology = network.topology
     names, masks = _clamps(topology, state.batch_size, clamp)
     drives = _drives(topology, state.batch_size, drive)
@@ -75,7 +82,9 @@ def prepare(network: Any, state: Any, *, schedule: Any, clamp: Any, silence: Any
         tuple(i for i, index in enumerate(network.plan.groups) if index.hears_receiver),
     )
     _check_driven(network, names, tuple(drives))
-    return Call(frame, tuple(masks.values()), tuple(drives.values()), schedule, tuple(masks), tuple(drives))
+    return Call(
+        frame, tuple(masks.values()), tuple(drives.values()), schedule, tuple(masks), tuple(drives)
+    )
 
 
 @remembered
@@ -111,7 +120,11 @@ def _frame(
         for at in partly
         if not np.array_equal(held_rows[at], named.get(at, []))
     }
-    changing = frozenset(i for i, group in enumerate(topology.groups) if group.sender_array in moving or i in two_ended)
+    changing = frozenset(
+        i
+        for i, group in enumerate(topology.groups)
+        if group.sender_array in moving or i in two_ended
+    )
     block = block_of(topology)
     movable = layout.covering(moving_rows)
     visits = schedule.visits(topology, movable)
@@ -122,14 +135,25 @@ def _frame(
         units = isinstance(schedule, UnitByUnit)
         plan = None if units else in_turn(topology, visits)
         plan = plan or sweep(topology, visits, speaking, changing, units, whole, stepped)
-    return Frame(speaking, plan, given, moving if visits is None or plan is not None else (), changing, partly)
+    return Frame(
+        speaking,
+        plan,
+        given,
+        moving if visits is None or plan is not None else (),
+        changing,
+        partly,
+    )
 
 
 def _stepped(network: Network, schedule: Schedule, drives: Mapping[int, Any]) -> tuple[int, ...]:
     """Arrays whose nodes are swept unit by unit at the cost of a pass."""
     if not isinstance(schedule, UnitByUnit):
         return ()
-    moved = {int(network.topology.layout.node_array[node]) for node, drive in drives.items() if callable(drive)}
+    moved = {
+        int(network.topology.layout.node_array[node])
+        for node, drive in drives.items()
+        if callable(drive)
+    }
     return tuple(at for at in can_step(network) if at not in moved)
 
 
@@ -138,7 +162,9 @@ def _clamps(topology: Topology, batch: int, clamp: Any) -> tuple[tuple[int, ...]
     held = dict.fromkeys(topology.columns.held)
     masks = {}
     if not isinstance(clamp, Mapping):
-        return tuple(sorted(held | dict.fromkeys(topology.indices("clamp", checks.names("clamp", clamp))))), masks
+        return tuple(
+            sorted(held | dict.fromkeys(topology.indices("clamp", checks.names("clamp", clamp))))
+        ), masks
     for at, mask in zip(topology.indices("clamp", clamp), clamp.values(), strict=True):
         held.pop(at, None)
         if isinstance(mask, (bool, np.bool_)):
@@ -150,7 +176,8 @@ def _clamps(topology: Topology, batch: int, clamp: Any) -> tuple[tuple[int, ...]
     wrong = [topology.nodes[at] for at, mask in masks.items() if mask.dtype != bool]
     if wrong:
         raise TypeError(
-            f"`clamp` takes masks of bool, but those for {_text.names(wrong)} are not; compare, as in x > 0"
+            f"`clamp` takes masks of bool, but those for {_text.names(wrong)} are not; compare, as "
+            "in x > 0"
         )
     return tuple(sorted(held)), masks
 
@@ -181,12 +208,16 @@ def batched(what: str, given: Any, shape: tuple[int, ...], batch: int, noun: str
     value = as_array(what, given)
     if value.dtype.kind not in "biufcV":  # V: bfloat16 and its like
         raise TypeError(
-            f"{what} is a {noun} of shape {shape} or {(batch, *shape)}, but got {checks.came(given)}; give one"
+            f"{what} is a {noun} of shape {shape} or {(batch, *shape)}, but got "
+            f"{checks.came(given)}; give one"
         )
     if value.shape == shape:
         return value[None]
     if value.shape != (batch, *shape):
-        raise ValueError(f"{what} is a {noun} of shape {shape} or {(batch, *shape)}, but got {value.shape}; reshape it")
+        raise ValueError(
+            f"{what} is a {noun} of shape {shape} or {(batch, *shape)}, but got {value.shape}; "
+            "reshape it"
+        )
     return value
 
 
@@ -195,13 +226,14 @@ def _check_driven(network: Network, held: tuple[int, ...], driven: tuple[int, ..
     still = sorted(set(driven) & set(held))
     if still:
         raise ValueError(
-            f"`drive` would move nodes {network.topology.named(still)}, which are held in this call; drop them there, "
-            "or let an input go by clamp={node: False}"
+            f"`drive` would move nodes {network.topology.named(still)}, which are held in this "
+            "call; drop them there, or let an input go by clamp={node: False}"
         )
     kinds = {network.topology.node_class(at).kind for at in driven} - set(network.activations)
     if kinds:
         raise ValueError(
-            f"`drive` moves nodes of kinds {_text.names(sorted(kinds))}, which have no activation; give them one"
+            f"`drive` moves nodes of kinds {_text.names(sorted(kinds))}, which have no activation; "
+            "give them one"
         )
     check_activations(network.topology, network.activations, _hear_nobody(network.topology, driven))
 
@@ -215,7 +247,9 @@ def _hear_nobody(topology: Topology, nodes: tuple[int, ...]) -> np.ndarray:
 def sample_keys(
     network: Network, frame: Frame, schedule: Schedule, key: Any, batch: int
 ) -> Key[Array, " batch"] | None:
-    """One key a sample; None where nothing is random. `ValueError` where something is and no key is given."""
+    """One key a sample; None where nothing is random. `ValueError` where something is and no key is
+    given.
+    """
     noisy = noisy_kinds(network, frame)
     if key is None:
         if noisy:
@@ -223,12 +257,16 @@ def sample_keys(
             raise ValueError(f"`key` is missing: {who}; give jax.random.key(0)")
         if isinstance(schedule, Asynchronous):
             raise ValueError(
-                "`key` is missing: `asynchronous` visits a random share of the cells; give jax.random.key(0)"
+                "`key` is missing: `asynchronous` visits a random share of the cells; give "
+                "jax.random.key(0)"
             )
         return None
     key = as_key(key)
     if key.shape not in ((), (batch,)):
-        raise ValueError(f"`key` is one key or one for each of the {batch} samples, but got keys of shape {key.shape}")
+        raise ValueError(
+            f"`key` is one key or one for each of the {batch} samples, but got keys of shape "
+            f"{key.shape}"
+        )
     if not noisy and not isinstance(schedule, Asynchronous):
         return None
     return key if key.ndim else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(batch))
@@ -237,4 +275,8 @@ def sample_keys(
 def noisy_kinds(network: Network, frame: Frame) -> list[str]:
     """Node kinds that are random and can change in this call."""
     kinds = {kind for at in frame.moving for kind in network.plan.arrays[at].kinds}
-    return sorted(kind for kind in kinds if kind in network.activations and "key" in needs(network.activations[kind]))
+    return sorted(
+        kind
+        for kind in kinds
+        if kind in network.activations and "key" in needs(network.activations[kind])
+    )

@@ -41,7 +41,9 @@ def one_pass(
 
 
 def _at_once(setting: Setting, state: GraphState, keys, active, scales, visit=None):
-    """All cells updated from one snapshot, or those of the rows that a visit names, array by array."""
+    """All cells updated from one snapshot, or those of the rows that a visit names, array by
+    array.
+    """
     network, call = setting.network, setting.call
     topology, arrays = network.topology, arrays_of(state)
     visit = dict.fromkeys(call.frame.moving) if visit is None else visit
@@ -63,7 +65,10 @@ def _at_once(setting: Setting, state: GraphState, keys, active, scales, visit=No
                 continue
             cells = Cells(at, here, old, run.field)
             value, target = respond(setting, cells, keys)
-            free = both(None if run.heard is None else outer(run.heard, old.ndim), held_out(setting, at, here))
+            free = both(
+                None if run.heard is None else outer(run.heard, old.ndim),
+                held_out(setting, at, here),
+            )
             free = both(free, None if visited is None else outer(visited[here], old.ndim))
             if scales is not None and not shows(setting, at):
                 residuals.append(relative(scales[at][here], change_of(target, cells, free)))
@@ -87,15 +92,23 @@ def updated_cells(setting: Setting, state: GraphState) -> dict[int, Bool[Array, 
     landings = _landings(setting, state, setting.call.frame.moving)
     for at in setting.call.frame.moving:
         spec = setting.network.topology.layout.arrays[at]
-        free = outer(messages.heard_rows(messages.runs(landings[at], spec.rows)), len(spec.item) + 2)
+        free = outer(
+            messages.heard_rows(messages.runs(landings[at], spec.rows)), len(spec.item) + 2
+        )
         free = both(free, held_out(setting, at, slice(None)))
-        result[at] = jnp.broadcast_to(free, rows_of(spec, arrays[at]).shape).reshape(arrays[at].shape)
+        result[at] = jnp.broadcast_to(free, rows_of(spec, arrays[at]).shape).reshape(
+            arrays[at].shape
+        )
     return result
 
 
 def _landings(setting: Setting, state: GraphState, on: Container[int]) -> Landings:
     """All that lands on some arrays."""
     network, call = setting.network, setting.call
-    couplings = {i: c for i, c in setting.couplings.items() if network.topology.groups[i].receiver_array in on}
+    couplings = {
+        i: c
+        for i, c in setting.couplings.items()
+        if network.topology.groups[i].receiver_array in on
+    }
     said = messages.landings(network, arrays_of(state), call.frame.speakers, couplings)
     return joined(setting.landed, said, drive_landings(network, call, state, callable_ones=True))

@@ -35,8 +35,8 @@ class Solution(eqx.Module):
     - `state`: the last state.
     - `settled`: whether the residual fell to the tolerance.
     - `steps`: how many passes were made, the deciding one included: a start at rest gives 1.
-    - `residual`: the largest |F(s) - s| of the last pass over the cells free to move, relative to max(1, max|s|) of
-      their block; NaN where a value is not finite.
+    - `residual`: the largest |F(s) - s| of the last pass over the cells free to move, relative to
+      max(1, max|s|) of their block; NaN where a value is not finite.
     - `period`: 1 at rest; the length of the cycle that was found; 0 where neither was.
     """
 
@@ -64,23 +64,25 @@ def relax(
     tol: float = 1e-5,
     adjoint: Adjoint = implicit(),  # noqa: B008
 ) -> Solution:
-    """Passes of the schedule until every sample is at rest, cycles, is lost, or `max_steps` are made.
+    """Passes of the schedule until every sample is at rest, cycles, is lost, or `max_steps` are
+    made.
 
-    F is one pass of the schedule; for `asynchronous`, which visits a share of the cells, the full synchronous update.
-    A sample stops, and is frozen, at the first pass where
+    F is one pass of the schedule; for `asynchronous`, which visits a share of the cells, the full
+    synchronous update. A sample stops, and is frozen, at the first pass where
 
     - its residual is at most `tol`: settled, period 1;
-    - it is back at a copy taken at pass 1, 2, 4, 8, ... (Brent, BIT 20, 176, 1980): not settled, and the period is the
-      number of passes since. Back means within `tol`, and within 1e-5 of how far it goes in a pass, since a slow
-      approach that alternates or spirals comes near to where it was as well; not looked for under random schedules;
+    - it is back at a copy taken at pass 1, 2, 4, 8, ... (Brent, BIT 20, 176, 1980): not settled,
+      and the period is the number of passes since. Back means within `tol`, and within 1e-5 of how
+      far it goes in a pass, since a slow approach that alternates or spirals comes near to where it
+      was as well; not looked for under random schedules;
     - a value is not finite: not settled, period 0, residual NaN;
     - `max_steps` are made: period 0.
 
     Arguments as for `step`, and
 
     - `max_steps`: at least 1.
-    - `tol`: at least 0. For `leaky` units the residual is that of the unleaked map. Below 1e-6, the rounding of
-      float32, smooth units may go on cycling in their last bits and not settle.
+    - `tol`: at least 0. For `leaky` units the residual is that of the unleaked map. Below 1e-6, the
+      rounding of float32, smooth units may go on cycling in their last bits and not settle.
     - `adjoint`: how gradients are taken, `dx.implicit()` or `dx.unrolled()`.
 
     Raises `ValueError` for random activations, which never rest: use `rollout`.
@@ -92,14 +94,19 @@ def relax(
         solution.settled.mean(), solution.steps.max()
         ```
     """
-    max_steps, tol = checks.count("max_steps", max_steps, 1, checks.MOST), checks.number("tol", tol, least=0)
+    max_steps, tol = (
+        checks.count("max_steps", max_steps, 1, checks.MOST),
+        checks.number("tol", tol, least=0),
+    )
     checks.instance("adjoint", adjoint, Adjoint, "dx.implicit() or dx.unrolled()", "give one")
-    call = prepare(network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive)
+    call = prepare(
+        network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive
+    )
     noisy = noisy_kinds(network, call.frame)
     if noisy:
         raise ValueError(
-            f"nodes of kind {noisy[0]!r} are random ({name(network.activations[noisy[0]])}) and never rest; "
-            "use rollout, which makes a fixed number of passes"
+            f"nodes of kind {noisy[0]!r} are random ({name(network.activations[noisy[0]])}) and "
+            "never rest; use rollout, which makes a fixed number of passes"
         )
     keys = sample_keys(network, call.frame, schedule, key, state.batch_size)
     # one program for all numbers of steps, unless all of them are to be remembered
@@ -124,7 +131,8 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
     if not isinstance(adjoint, Unrolled):
         network, call, state = without_gradient(given)
     fixed = setting(network, call, state)
-    # a state made in the same program is full of constant zeros, which XLA would spend seconds on while compiling
+    # a state made in the same program is full of constant zeros, which XLA would spend seconds on
+    # while compiling
     unknown = jax.lax.optimization_barrier(state)
     moving = moving_arrays(fixed, unknown)
     tol = tol.astype(residual_dtype(fixed))
@@ -137,13 +145,17 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         """One pass; `anchor` is the copy that a cycle would come back to."""
         t = now.t + 1
         before = with_arrays(state, now.moving)
-        scales = {at: jnp.where(now.t == 0, at_first[at], 1) for at in ones} | block_scales(fixed, before, skip=ones)
+        scales = {at: jnp.where(now.t == 0, at_first[at], 1) for at in ones} | block_scales(
+            fixed, before, skip=ones
+        )
         after, residual = one_pass(fixed, before, pass_keys(keys, now.t), now.active, scales)
         assert residual is not None
         active, period = now.active & (residual > tol) & (residual < jnp.inf), now.period
         if cycles:
             copy = with_arrays(state, anchor.moving)
-            back = _back(fixed, after, copy, scales, tol, jnp.where(active & (anchor.t > 0), residual, 0))
+            back = _back(
+                fixed, after, copy, scales, tol, jnp.where(active & (anchor.t > 0), residual, 0)
+            )
             active, period = active & ~back, jnp.where(back, t - anchor.t, period)
         return _Progress(
             t=t,
@@ -180,7 +192,9 @@ def _relax(network, state, call, keys, tol, max_steps, adjoint) -> Solution:
         # within a stretch the anchor is a constant of the loop, which costs no traffic
         stop = jnp.maximum(2 * anchor.t, 1)
         return jax.lax.while_loop(
-            lambda now: jnp.any(now.active) & (now.t < stop), lambda now: advance(now, anchor), anchor
+            lambda now: jnp.any(now.active) & (now.t < stop),
+            lambda now: advance(now, anchor),
+            anchor,
         )
 
     end = jax.lax.while_loop(lambda now: jnp.any(now.active), stretch, now)
@@ -203,16 +217,23 @@ def _finite(state: GraphState) -> Bool[Array, " batch"]:
 
 
 def _back(
-    fixed: Setting, now: GraphState, copy: GraphState, scales: Any, tol: Array, residual: Float[Array, " batch"]
+    fixed: Setting,
+    now: GraphState,
+    copy: GraphState,
+    scales: Any,
+    tol: Array,
+    residual: Float[Array, " batch"],
 ) -> Bool[Array, " batch"]:
     """Which samples are back at a copy of their state; a residual of zero says not to ask.
 
-    Where a pass contracts by λ near a p-th root of unity, a sample on its way to rest comes near to where it was p
-    passes ago too. It is then `|1 - λᵖ| / |1 - λ|` of its residual away, at least `1 - |λ|`; in a cycle it is not away
-    at all, but for rounding. So it must be much nearer than it goes in a pass, and go much further than rounding
-    reaches: where `|λ|` is 0.999, rounding alone keeps a slow approach going round in its last thousand bits for good.
+    Where a pass contracts by λ near a p-th root of unity, a sample on its way to rest comes near to
+    where it was p passes ago too. It is then `|1 - λᵖ| / |1 - λ|` of its residual away, at least
+    `1 - |λ|`; in a cycle it is not away at all, but for rounding. So it must be much nearer than it
+    goes in a pass, and go much further than rounding reaches: where `|λ|` is 0.999, rounding alone
+    keeps a slow approach going round in its last thousand bits for good.
 
-    Few samples are back, and a look at some cells tells; only if some might be is the whole compared.
+    Few samples are back, and a look at some cells tells; only if some might be is the whole
+    compared.
     """
     specs, moving = fixed.network.topology.layout.arrays, moving_arrays(fixed, now)
     inexact = [at for at, array in moving.items() if jnp.issubdtype(array.dtype, jnp.inexact)]
@@ -241,8 +262,8 @@ def _near(
 ) -> Bool[Array, " batch"]:
     """Whether two states are equal within the tolerance on some rows of some arrays.
 
-    Leaky units count in steps of their rate; otherwise a slow approach would look like a cycle: in one pass a leaky
-    unit moves but a small share of its residual.
+    Leaky units count in steps of their rate; otherwise a slow approach would look like a cycle: in
+    one pass a leaky unit moves but a small share of its residual.
     """
     network = fixed.network
     result = jnp.ones(a.batch_size, bool)
@@ -250,7 +271,10 @@ def _near(
     for at, rows in where.items():
         spec, index = network.topology.layout.arrays[at], network.plan.arrays[at]
         dtype = field_dtype(spec)
-        change = jnp.abs(rows_of(spec, ours[at])[rows].astype(dtype) - rows_of(spec, theirs[at])[rows].astype(dtype))
+        change = jnp.abs(
+            rows_of(spec, ours[at])[rows].astype(dtype)
+            - rows_of(spec, theirs[at])[rows].astype(dtype)
+        )
         for i, kind in enumerate(index.kinds):
             activation = network.activations[kind]
             if isinstance(activation, Leaky):

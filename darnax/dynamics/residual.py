@@ -30,7 +30,9 @@ def residual_dtype(setting: Setting) -> Any:
 
 
 def block_scales(setting: Setting, state: GraphState, skip: Container[int] = ()) -> Scales:
-    """For every row of the moving arrays max(1, max|s|) over its block: what residuals are relative to."""
+    """For every row of the moving arrays max(1, max|s|) over its block: what residuals are relative
+    to.
+    """
     result, arrays = {}, arrays_of(state)
     for at in setting.call.frame.moving:
         if at in skip:
@@ -49,18 +51,24 @@ def block_scales(setting: Setting, state: GraphState, skip: Container[int] = ())
 
 
 def within_one(setting: Setting, at: int) -> bool:
-    """Whether after a first pass all that moves in an array lies between -1 and 1, and the scales of its rows are 1.
+    """Whether after a first pass all that moves in an array lies between -1 and 1, and the scales
+    of its rows are 1.
 
-    Held cells may be larger, so that must not share a row with others; nor may a pass leave out what it could move.
+    Held cells may be larger, so that must not share a row with others; nor may a pass leave out
+    what it could move.
     """
     network, call = setting.network, setting.call
-    bounded = all(described(network.activations[kind]).bounded for kind in network.plan.arrays[at].kinds)
+    bounded = all(
+        described(network.activations[kind]).bounded for kind in network.plan.arrays[at].kinds
+    )
     masked = any(network.topology.layout.node_array[node] == at for node in call.masked)
     shared = network.topology.layout.arrays[at].shared
     return bounded and not masked and not shared and not isinstance(call.schedule, Asynchronous)
 
 
-def relative(scale: Float[Array, "rows batch"], change: Float[Array, "rows *item batch"]) -> Float[Array, " batch"]:
+def relative(
+    scale: Float[Array, "rows batch"], change: Float[Array, "rows *item batch"]
+) -> Float[Array, " batch"]:
     """The largest change of every sample, relative to the scale of its row."""
     largest = jnp.max(change, axis=tuple(range(1, change.ndim - 1)))
     return jnp.max(largest / scale, axis=0)
@@ -69,11 +77,14 @@ def relative(scale: Float[Array, "rows batch"], change: Float[Array, "rows *item
 def shows(setting: Setting, at: int) -> bool:
     """Whether the change of an array shows how far its cells were from where the map sends them.
 
-    It is then read off the written array, which is cheaper than working out the map a second time. Leaky units move but
-    a part of the way, a random schedule moves but some cells, and integers cannot show a NaN.
+    It is then read off the written array, which is cheaper than working out the map a second time.
+    Leaky units move but a part of the way, a random schedule moves but some cells, and integers
+    cannot show a NaN.
     """
     network = setting.network
-    leaky = any(isinstance(network.activations[kind], Leaky) for kind in network.plan.arrays[at].kinds)
+    leaky = any(
+        isinstance(network.activations[kind], Leaky) for kind in network.plan.arrays[at].kinds
+    )
     floating = jnp.issubdtype(jnp.dtype(network.topology.layout.arrays[at].dtype), jnp.floating)
     return floating and not leaky and not isinstance(setting.call.schedule, Asynchronous)
 
@@ -84,9 +95,13 @@ def change_of(target: Array, cells: Cells, free: Array | None) -> Float[Array, "
     return change if free is None else jnp.where(free, change, 0)
 
 
-def largest_of(setting: Setting, residuals: list, batch: int, scales: Scales | None) -> Float[Array, " batch"] | None:
+def largest_of(
+    setting: Setting, residuals: list, batch: int, scales: Scales | None
+) -> Float[Array, " batch"] | None:
     """The residual over all parts of a pass."""
     if scales is None:
         return None
     dtype = residual_dtype(setting)
-    return jnp.max(jnp.stack([jnp.zeros(batch, dtype), *(part.astype(dtype) for part in residuals)]), axis=0)
+    return jnp.max(
+        jnp.stack([jnp.zeros(batch, dtype), *(part.astype(dtype) for part in residuals)]), axis=0
+    )

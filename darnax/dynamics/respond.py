@@ -45,8 +45,12 @@ def held_out(setting: Setting, at: int, rows: Any) -> Bool[Array, "..."] | None:
     return None if held is None else ~held[rows]
 
 
-def respond(setting: Setting, cells: Cells, keys: Key[Array, " batch"] | None) -> tuple[Array, Array]:
-    """The new state of cells that all are updated, and the target that the residual is measured to, in field dtype."""
+def respond(
+    setting: Setting, cells: Cells, keys: Key[Array, " batch"] | None
+) -> tuple[Array, Array]:
+    """The new state of cells that all are updated, and the target that the residual is measured to,
+    in field dtype.
+    """
     network, at = setting.network, cells.at
     spec, index = network.topology.layout.arrays[at], network.plan.arrays[at]
     bias = setting.biases[at]
@@ -70,7 +74,9 @@ def respond(setting: Setting, cells: Cells, keys: Key[Array, " batch"] | None) -
 
 
 def _respond_by_node(setting: Setting, cells: Cells, keys) -> tuple[Array, Array]:
-    """On a shared array where some nodes answer as a whole: gathered by node, written back to their cells."""
+    """On a shared array where some nodes answer as a whole: gathered by node, written back to their
+    cells.
+    """
     network, at = setting.network, cells.at
     spec, index = network.topology.layout.arrays[at], network.plan.arrays[at]
     shape = (spec.rows, cells.field.shape[-1])
@@ -80,7 +86,9 @@ def _respond_by_node(setting: Setting, cells: Cells, keys) -> tuple[Array, Array
     for i, kind in enumerate(index.kinds):
         if kind in index.nodes:
             for address, ids in index.nodes[kind]:
-                answer = activate(network, kind, spec.dtype, field[address], old[address], ids, keys)
+                answer = activate(
+                    network, kind, spec.dtype, field[address], old[address], ids, keys
+                )
                 value, target = value.at[address].set(answer[0]), target.at[address].set(answer[1])
             continue
         answer = activate(network, kind, spec.dtype, field, old, index.ids, keys)
@@ -89,12 +97,20 @@ def _respond_by_node(setting: Setting, cells: Cells, keys) -> tuple[Array, Array
     return value[cells.rows], target[cells.rows]
 
 
-def activate(network: Any, kind: str, dtype: str, field: Array, old: Array, ids: Array, keys) -> tuple[Array, Array]:
-    """The activation of a node kind on the fields of several nodes `(nodes, *shape, B)`: new state and target."""
+def activate(
+    network: Any, kind: str, dtype: str, field: Array, old: Array, ids: Array, keys
+) -> tuple[Array, Array]:
+    """The activation of a node kind on the fields of several nodes `(nodes, *shape, B)`: new state
+    and target.
+    """
     activation = network.activations[kind]
     known, needed = described(activation), needs(activation)
     inner = activation.target if isinstance(activation, Leaky) else activation
-    if not known.differentiable or "key" in needed or not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+    if (
+        not known.differentiable
+        or "key" in needed
+        or not jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    ):
         reason = (
             f"{name(activation)} has no derivative"
             if not known.differentiable
@@ -103,7 +119,8 @@ def activate(network: Any, kind: str, dtype: str, field: Array, old: Array, ids:
             else f"its state is {dtype}"
         )
         field = no_gradient(
-            f"nodes of kind {kind!r} cannot be differentiated: {reason}; use a smooth activation such as dx.tanh",
+            f"nodes of kind {kind!r} cannot be differentiated: {reason}; use a smooth activation "
+            "such as dx.tanh",
             field,
         )
     arguments = {"state": old.astype(field.dtype)} if "state" in needed else {}
@@ -122,7 +139,9 @@ def activate(network: Any, kind: str, dtype: str, field: Array, old: Array, ids:
         batch = jax.vmap(one, in_axes=(-1, dict.fromkeys(axes, -1)), out_axes=-1)
         target = jax.vmap(batch, in_axes=(0, axes))(field, arguments)
     target = target.astype(field.dtype)
-    return (activation.leak(target, arguments["state"]) if isinstance(activation, Leaky) else target), target
+    return (
+        activation.leak(target, arguments["state"]) if isinstance(activation, Leaky) else target
+    ), target
 
 
 def no_gradient(message: str, field: Array) -> Array:

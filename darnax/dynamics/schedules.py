@@ -1,8 +1,8 @@
 """Schedules: in which order the units of a network are updated within one pass.
 
-A schedule says which nodes are visited together, one visit after another; every visit reads the state that the visits
-before it left. Nodes whose views overlap form one block and are visited together. Schedules are plain data, equal by
-content, so that freshly built equal ones compile once.
+A schedule says which nodes are visited together, one visit after another; every visit reads the
+state that the visits before it left. Nodes whose views overlap form one block and are visited
+together. Schedules are plain data, equal by content, so that freshly built equal ones compile once.
 """
 
 from abc import ABC, abstractmethod
@@ -29,7 +29,8 @@ class Schedule(ABC):
     def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray] | None:
         """The nodes of every visit, as positions; None where everything is visited at once.
 
-        `movable` says which nodes can change in this call. Raises `ValueError` if one of them is left out.
+        `movable` says which nodes can change in this call. Raises `ValueError` if one of them is
+        left out.
         """
 
 
@@ -86,14 +87,18 @@ class Groups(Schedule):
         ids = [np.asarray(topology.indices("schedule", group), np.int64) for group in self.members]
         check_complete(topology, movable, np.concatenate([*ids, np.zeros(0, np.int64)]))
         place = dict(
-            zip(np.concatenate(ids).tolist(), np.repeat(np.arange(len(ids)), list(map(len, ids))), strict=True)
+            zip(
+                np.concatenate(ids).tolist(),
+                np.repeat(np.arange(len(ids)), list(map(len, ids))),
+                strict=True,
+            )
         )
         for block in topology.layout.overlaps:
             parts = {place[at] for at in block.tolist() if at in place}
             if len(parts) > 1 or (parts and not all(at in place for at in block.tolist())):
                 raise ValueError(
-                    f"`schedule` splits a block: nodes {topology.named(block.tolist())} overlap on a shared array, "
-                    "so put all of them in one group"
+                    f"`schedule` splits a block: nodes {topology.named(block.tolist())} overlap on "
+                    "a shared array, so put all of them in one group"
                 )
         return ids
 
@@ -109,14 +114,19 @@ class Coloured(Schedule):
         block = block_of(topology)
         columns = topology.columns
         ends = np.stack([block[columns.senders], block[columns.receivers]], axis=1)
-        ends = ends[movable[columns.senders] & movable[columns.receivers] & (ends[:, 0] != ends[:, 1])]
+        ends = ends[
+            movable[columns.senders] & movable[columns.receivers] & (ends[:, 0] != ends[:, 1])
+        ]
         if self.colours is None:
             colour = two_colours(ends, len(block))
             if colour is None:
                 colouring = nx.greedy_color(nx.Graph(ends.tolist()), strategy="largest_first")
                 colour = np.asarray([colouring.get(b, 0) for b in range(len(block))])
             colour = colour[block]
-            return [np.flatnonzero(movable & (colour == c)) for c in range(colour[movable].max(initial=-1) + 1)]
+            return [
+                np.flatnonzero(movable & (colour == c))
+                for c in range(colour[movable].max(initial=-1) + 1)
+            ]
         given = dict(
             zip(
                 topology.indices("schedule", [node for node, _ in self.colours]),
@@ -126,7 +136,9 @@ class Coloured(Schedule):
         )
         clash = [
             topology.edge(i)
-            for i, (u, v) in enumerate(zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True))
+            for i, (u, v) in enumerate(
+                zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)
+            )
             if u != v
             and movable[u]
             and movable[v]
@@ -136,17 +148,19 @@ class Coloured(Schedule):
         ]
         if clash:
             raise ValueError(
-                f"`schedule` gives both ends of edges {_text.names(clash)} one colour; choose different ones"
+                f"`schedule` gives both ends of edges {_text.names(clash)} one colour; choose "
+                "different ones"
             )
         names = topology.nodes
         used = sorted(set(given.values()))
-        return Groups(tuple(tuple(names[at] for at, c in given.items() if c == u) for u in used)).visits(
-            topology, movable
-        )
+        return Groups(
+            tuple(tuple(names[at] for at, c in given.items() if c == u) for u in used)
+        ).visits(topology, movable)
 
 
 def two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
-    """A colour for each of so many nodes such that no edge joins two of one colour; None where two are too few.
+    """A colour for each of so many nodes such that no edge joins two of one colour; None where two
+    are too few.
 
     It is how far a node is from one of its component, even or odd.
     """
@@ -171,7 +185,9 @@ def block_of(topology: Topology) -> np.ndarray:
     return block
 
 
-def one_by_one(topology: Topology, movable: np.ndarray, order: tuple[Hashable, ...] | None) -> list[np.ndarray]:
+def one_by_one(
+    topology: Topology, movable: np.ndarray, order: tuple[Hashable, ...] | None
+) -> list[np.ndarray]:
     """The blocks in the order of their first node."""
     ids = np.flatnonzero(movable)
     if order is not None:
@@ -190,18 +206,21 @@ def check_complete(topology: Topology, movable: np.ndarray, ids: np.ndarray):
     count = np.bincount(ids, minlength=len(topology))
     repeated, missing = np.flatnonzero(count > 1), np.flatnonzero(movable & (count == 0))
     if len(repeated):
-        raise ValueError(f"`schedule` repeats nodes {topology.named(repeated.tolist())}; name each once")
+        raise ValueError(
+            f"`schedule` repeats nodes {topology.named(repeated.tolist())}; name each once"
+        )
     if len(missing):
         raise ValueError(
-            f"`schedule` leaves out nodes {topology.named(missing.tolist())}, which can change in this call; "
-            "name every one of them"
+            f"`schedule` leaves out nodes {topology.named(missing.tolist())}, which can change in "
+            "this call; name every one of them"
         )
 
 
 def synchronous() -> Synchronous:
     """All units at once, from the same snapshot; one pass costs one message along every edge.
 
-    Symmetric couplings then end at a fixed point or in a cycle of two (Goles and Olivos, Discrete Math. 30, 187, 1980).
+    Symmetric couplings then end at a fixed point or in a cycle of two (Goles and Olivos, Discrete
+    Math. 30, 187, 1980).
     """
     return Synchronous()
 
@@ -217,7 +236,9 @@ def asynchronous(fraction: float | int) -> Asynchronous:
 
 @checks.by_hand
 def node_by_node(order: Iterable[Hashable] | None = None) -> NodeByNode:
-    """One node after another, each seeing those before it; in the order of drawing, or in `order`."""
+    """One node after another, each seeing those before it; in the order of drawing, or in
+    `order`.
+    """
     return NodeByNode(None if order is None else checks.names("order", order))
 
 
@@ -225,28 +246,34 @@ def node_by_node(order: Iterable[Hashable] | None = None) -> NodeByNode:
 def unit_by_unit(order: Iterable[Hashable] | None = None) -> UnitByUnit:
     """One cell after another, inside nodes too: what physics calls asynchronous.
 
-    With symmetric couplings and no negative self-coupling no update of a sign unit raises the energy, so that a
-    network always settles (Hopfield, PNAS 79, 2554, 1982). Nodes in the order of drawing or in `order`, their cells in
-    row-major order.
+    With symmetric couplings and no negative self-coupling no update of a sign unit raises the
+    energy, so that a network always settles (Hopfield, PNAS 79, 2554, 1982). Nodes in the order of
+    drawing or in `order`, their cells in row-major order.
     """
     return UnitByUnit(None if order is None else checks.names("order", order))
 
 
 @checks.by_hand
 def groups(members: Iterable[Iterable[Hashable]]) -> Groups:
-    """Group after group of nodes; the members of a group update together. Every node that can change is named once."""
+    """Group after group of nodes; the members of a group update together. Every node that can
+    change is named once.
+    """
     groups = checks.several("members", members, "a sequence of groups of names")
     return Groups(tuple(checks.names(f"members[{i}]", group) for i, group in enumerate(groups)))
 
 
 @checks.by_hand
 def coloured(colours: Mapping[Hashable, int] | None = None) -> Coloured:
-    """Groups of nodes that send nothing to each other: two where two are enough, else those of a greedy colouring.
+    """Groups of nodes that send nothing to each other: two where two are enough, else those of a
+    greedy colouring.
 
-    `colours` gives them by name instead. Updating a colour at once then equals updating its nodes one by one. Raises
-    `ValueError` in a call if `colours` gives both ends of an edge one colour, or leaves out a node that can change.
+    `colours` gives them by name instead. Updating a colour at once then equals updating its nodes
+    one by one. Raises `ValueError` in a call if `colours` gives both ends of an edge one colour, or
+    leaves out a node that can change.
     """
     if colours is None:
         return Coloured(None)
     given = checks.mapping("colours", colours, "nodes to the numbers of their colours")
-    return Coloured(tuple((node, checks.count(f"colours[{node!r}]", colour)) for node, colour in given.items()))
+    return Coloured(
+        tuple((node, checks.count(f"colours[{node!r}]", colour)) for node, colour in given.items())
+    )

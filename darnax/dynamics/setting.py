@@ -22,9 +22,10 @@ class Setting(NamedTuple):
     **Fields:**
 
     - `couplings`: of the groups that speak and whose messages can change.
-    - `landed`: for every array that moves, what lands on it in every pass alike: messages that cannot change, because
-      their senders cannot, and drives that are no functions.
-    - `held`: for every array that moves, which cells are held, `(rows, *1 or item, 1 or B)`; None for none.
+    - `landed`: for every array that moves, what lands on it in every pass alike: messages that
+      cannot change, because their senders cannot, and drives that are no functions.
+    - `held`: for every array that moves, which cells are held, `(rows, *1 or item, 1 or B)`; None
+      for none.
     - `biases`: for every array that moves, with an axis for the batch; None without.
     """
 
@@ -42,7 +43,11 @@ def setting(network: Network, call: Call, state: GraphState) -> Setting:
     speaking = call.frame.speakers
     changing = call.frame.changing
     visited = changing if isinstance(call.frame.sweep, Sweep) else ()  # a few edges at a time
-    couplings = {i: c for i, c in network.ready(speaking, visited).items() if groups[i].receiver_array in moving}
+    couplings = {
+        i: c
+        for i, c in network.ready(speaking, visited).items()
+        if groups[i].receiver_array in moving
+    }
     lasting = {i: c for i, c in couplings.items() if i not in changing}
     landed = messages.landings(network, arrays_of(state), speaking, lasting)
     biases = {at: network.bias(at) for at in moving}
@@ -59,7 +64,8 @@ def setting(network: Network, call: Call, state: GraphState) -> Setting:
 def moving_arrays(setting: Setting, state: GraphState) -> Arrays:
     """The arrays that can change: what a loop carries.
 
-    The others pass it by, so that in one program what nodes say that never change is worked out once for all loops.
+    The others pass it by, so that in one program what nodes say that never change is worked out
+    once for all loops.
     """
     arrays = arrays_of(state)
     return {at: arrays[at] for at in setting.call.frame.moving}
@@ -79,7 +85,12 @@ def _held(network: Network, call: Call, at: int) -> Bool[Array, "..."] | None:
     held = None
     if at in frame.partly_held:
         rows = frame.held.get(at, network.plan.arrays[at].held)
-        held = jnp.zeros(spec.rows, bool).at[rows].set(True).reshape(spec.rows, *[1] * (len(spec.item) + 1))
+        held = (
+            jnp.zeros(spec.rows, bool)
+            .at[rows]
+            .set(True)
+            .reshape(spec.rows, *[1] * (len(spec.item) + 1))
+        )
     here = [
         (node, mask)
         for node, mask in zip(call.masked, call.masks, strict=True)
@@ -96,7 +107,9 @@ def _held(network: Network, call: Call, at: int) -> Bool[Array, "..."] | None:
     return cells if held is None else held | cells
 
 
-def drive_landings(network: Network, call: Call, state: GraphState, callable_ones: bool) -> Landings:
+def drive_landings(
+    network: Network, call: Call, state: GraphState, callable_ones: bool
+) -> Landings:
     """What drives add to the fields: those that are functions of the state, or the others."""
     topology, layout = network.topology, network.topology.layout
     found: dict[int, list[tuple[int, Any]]] = {}
@@ -109,11 +122,20 @@ def drive_landings(network: Network, call: Call, state: GraphState, callable_one
         field = jnp.zeros((*spec.shape, state.batch_size), field_dtype(spec))
         for node, value in drives:
             if callable(value):
-                what, shape = f"`drive` for node {topology.nodes[node]!r}", topology.node_class(node).shape
+                what, shape = (
+                    f"`drive` for node {topology.nodes[node]!r}",
+                    topology.node_class(node).shape,
+                )
                 value = batched(what, value(state), shape, state.batch_size, "field")
                 value = value.astype(drive_dtype(what, value, topology, node))
-            field = field.at[topology.view(topology.nodes[node]).index].add(jnp.moveaxis(value, 0, -1))
+            field = field.at[topology.view(topology.nodes[node]).index].add(
+                jnp.moveaxis(value, 0, -1)
+            )
         driven = np.zeros(spec.rows, bool)
         driven[layout.rows_of(np.asarray([node for node, _ in drives]))[at]] = True
-        result[at] = [messages.Landing(0, spec.rows, rows_of(spec, field), None if driven.all() else concrete(driven))]
+        result[at] = [
+            messages.Landing(
+                0, spec.rows, rows_of(spec, field), None if driven.all() else concrete(driven)
+            )
+        ]
     return result

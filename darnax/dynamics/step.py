@@ -35,22 +35,22 @@ def step(
 ) -> GraphState:
     """The state after one pass of the schedule.
 
-    A cell is updated if it is not held and an edge into a node that covers it speaks, or it is driven; then its new
-    value is its activation of the local field: messages, bias and drive summed. A node that hears nobody keeps its
-    state.
+    A cell is updated if it is not held and an edge into a node that covers it speaks, or it is
+    driven; then its new value is its activation of the local field: messages, bias and drive
+    summed. A node that hears nobody keeps its state.
 
     **Arguments:**
 
     - `network`, `state`: on one topology.
     - `schedule`: who is updated when, such as `dx.synchronous()` or `dx.unit_by_unit()`.
-    - `clamp`: who is held besides the inputs: node names, or a mapping from nodes to a mask of bool, `(*shape)` or
-      `(B, *shape)`, or to False, which lets an input go.
+    - `clamp`: who is held besides the inputs: node names, or a mapping from nodes to a mask of
+      bool, `(*shape)` or `(B, *shape)`, or to False, which lets an input go.
     - `silence`: names of nodes whose messages are dropped.
     - `kinds`: the edge kinds that speak; None for all.
-    - `drive`: a mapping from nodes to what is added to their field, `(*shape)` or `(B, *shape)`, or a function of the
-      state that gives such an array.
-    - `key`: for random activations and schedules, one key or one for each sample. Sample i draws from
-      `fold_in(key, i)`, whatever its companions.
+    - `drive`: a mapping from nodes to what is added to their field, `(*shape)` or `(B, *shape)`, or
+      a function of the state that gives such an array.
+    - `key`: for random activations and schedules, one key or one for each sample. Sample i draws
+      from `fold_in(key, i)`, whatever its companions.
 
     Raises `ValueError` or `TypeError` naming the argument and node for anything that does not fit.
 
@@ -61,7 +61,15 @@ def step(
         ```
     """
     return rollout(
-        network, state, 1, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive, key=key
+        network,
+        state,
+        1,
+        schedule=schedule,
+        clamp=clamp,
+        silence=silence,
+        kinds=kinds,
+        drive=drive,
+        key=key,
     )[0]
 
 
@@ -73,7 +81,7 @@ def rollout(
     state: GraphState,
     steps: int,
     *,
-    schedule: Schedule = synchronous(),  # noqa: B008
+    schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
     clamp: Iterable[Name] | Mapping[Name, Any] = (),
     silence: Iterable[Name] = (),
     kinds: Iterable[str] | None = None,
@@ -86,8 +94,8 @@ def rollout(
     Arguments as for `step`, and
 
     - `steps`: the number of passes.
-    - `observe`: a function of the state, called after every pass; its results are stacked along a new first axis. None
-      observes nothing.
+    - `observe`: a function of the state, called after every pass; its results are stacked along a
+      new first axis. None observes nothing.
 
     Pass t of sample i draws its noise from the sample's key folded with t.
 
@@ -100,7 +108,9 @@ def rollout(
     steps = checks.count("steps", steps, 0, checks.MOST)
     if observe is not None:
         checks.function("observe", observe, "a function of the state", "give one, or None")
-    call = prepare(network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive)
+    call = prepare(
+        network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive
+    )
     keys = sample_keys(network, call.frame, schedule, key, state.batch_size)
     return _rollout(network, state, call, keys, steps, observe)
 

@@ -1,8 +1,9 @@
 """A pass of several visits, as index arrays.
 
-A few visits to large parts of arrays are made one by one, each like an update at once. Otherwise visits that need
-arrays of like size share one compiled branch, and a scan goes through them, so that compile time follows the number of
-sizes and not of nodes. A visit then touches its own incoming edges only; sizes are rounded up and the rest is masked.
+A few visits to large parts of arrays are made one by one, each like an update at once. Otherwise
+visits that need arrays of like size share one compiled branch, and a scan goes through them, so
+that compile time follows the number of sizes and not of nodes. A visit then touches its own
+incoming edges only; sizes are rounded up and the rest is masked.
 """
 
 import math
@@ -35,7 +36,8 @@ class Sweep(eqx.Module):
     - `rows`: for every array that takes part, the visited rows.
     - `slots`: for every such array, the place of each row in its visit.
     - `cell`: for `unit_by_unit`, which of the cells of its rows the visit updates; else None.
-    - `stepped`: for `unit_by_unit`, arrays whose nodes are visited once, their units swept inside; see `units.py`.
+    - `stepped`: for `unit_by_unit`, arrays whose nodes are visited once, their units swept inside;
+      see `units.py`.
     - `branch`: which of the `sizes` each visit needs.
     - `most`: for arrays of which all visits change about as many rows, or few, how many at most.
     - `sizes`: pairs of `(group, edges)` and `(array, rows)`, rounded up.
@@ -48,13 +50,16 @@ class Sweep(eqx.Module):
     stepped: tuple[int, ...] = eqx.field(static=True)
     branch: Int[Array, " visits"]
     most: tuple[tuple[int, int], ...] = eqx.field(static=True)
-    sizes: tuple[tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]], ...] = eqx.field(static=True)
+    sizes: tuple[tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]], ...] = eqx.field(
+        static=True
+    )
 
 
 class InTurn(eqx.Module):
     """A few visits, each of whole arrays (None) or of some of their rows.
 
-    Fields and random numbers are worked out for all rows of an array: to pick some takes longer than it saves.
+    Fields and random numbers are worked out for all rows of an array: to pick some takes longer
+    than it saves.
     """
 
     visits: tuple[dict[int, Bool[Array, " _"] | None], ...]
@@ -68,7 +73,9 @@ def in_turn(topology: Topology, visits: Sequence[np.ndarray]) -> InTurn | None:
     touched = sum(specs[at].rows for visit in rows for at in visit)
     if touched > 2 * sum(len(found) for visit in rows for found in visit.values()):
         return None
-    return InTurn(tuple({at: _mask(found, specs[at].rows) for at, found in visit.items()} for visit in rows))
+    return InTurn(
+        tuple({at: _mask(found, specs[at].rows) for at, found in visit.items()} for visit in rows)
+    )
 
 
 def _mask(found: np.ndarray, rows: int) -> Array | None:
@@ -86,11 +93,12 @@ def sweep(
     whole: Container[int],
     stepped: tuple[int, ...],
 ) -> Sweep | None:
-    """The index arrays of a sequence of visits to nodes; with `units` each is taken apart into its cells.
+    """The index arrays of a sequence of visits to nodes; with `units` each is taken apart into its
+    cells.
 
-    Groups that are not `changing` say the same at every visit and are left out. `whole` names the shared
-    arrays on which the field of a node must be known as a whole to update one of its cells. None where there is nothing
-    to visit.
+    Groups that are not `changing` say the same at every visit and are left out. `whole` names the
+    shared arrays on which the field of a node must be known as a whole to update one of its cells.
+    None where there is nothing to visit.
     """
     specs = topology.layout.arrays
     rows = [topology.layout.rows_of(nodes) for nodes in visits]
@@ -116,7 +124,9 @@ def sweep(
     edge_lists = {}
     for i, group in enumerate(topology.groups):
         if speakers.modes[i] != SILENT and group.receiver_array in arrays and i in changing:
-            edge_lists[i] = _edges_of_visits(group.receivers, visit_of_row[group.receiver_array], len(rows))
+            edge_lists[i] = _edges_of_visits(
+                group.receivers, visit_of_row[group.receiver_array], len(rows)
+            )
     # rows of several cells are visited once for each of them, with the same edges
     repeats, cell = np.arange(len(rows)), None
     if units:
@@ -126,14 +136,23 @@ def sweep(
         cell = concrete(np.concatenate([np.arange(size) for size in sizes]).astype(np.int32))
     edges = {i: _listing(positions, count, repeats) for i, (positions, count) in edge_lists.items()}
     listed = {
-        at: _listing(np.concatenate(ls), np.asarray([len(p) for p in ls]), repeats) for at, ls in row_lists.items()
+        at: _listing(np.concatenate(ls), np.asarray([len(p) for p in ls]), repeats)
+        for at, ls in row_lists.items()
     }
-    counts = np.stack([np.asarray(part.count) for part in [*edges.values(), *listed.values()]], axis=1)
+    counts = np.stack(
+        [np.asarray(part.count) for part in [*edges.values(), *listed.values()]], axis=1
+    )
     padded, branch = _round_up(counts)
     sizes = tuple(
         (
-            tuple((i, size) for i, size in zip(edges, row[: len(edges)].tolist(), strict=True) if size),
-            tuple((at, size) for at, size in zip(listed, row[len(edges) :].tolist(), strict=True) if size),
+            tuple(
+                (i, size) for i, size in zip(edges, row[: len(edges)].tolist(), strict=True) if size
+            ),
+            tuple(
+                (at, size)
+                for at, size in zip(listed, row[len(edges) :].tolist(), strict=True)
+                if size
+            ),
         )
         for row in padded
     )
@@ -153,8 +172,12 @@ def sweep(
     )
 
 
-def _edges_of_visits(receivers: np.ndarray, visit_of_row: np.ndarray, visits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Edges sorted by the visit that one of their receiver rows belongs to, and how many each visit has."""
+def _edges_of_visits(
+    receivers: np.ndarray, visit_of_row: np.ndarray, visits: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Edges sorted by the visit that one of their receiver rows belongs to, and how many each visit
+    has.
+    """
     flat = visit_of_row[receivers.reshape(len(receivers), -1)]
     visit, edge = flat.ravel(), np.repeat(np.arange(len(receivers)), flat.shape[1])
     pairs = np.unique(np.stack([visit, edge], axis=1)[visit >= 0], axis=0)
@@ -173,13 +196,17 @@ def _listing(positions: np.ndarray, counts: np.ndarray, repeats: np.ndarray) -> 
 
 
 def _round_up(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct rows of sizes that cover `counts`, few enough to compile, and which of them each visit needs."""
+    """Distinct rows of sizes that cover `counts`, few enough to compile, and which of them each
+    visit needs.
+    """
     base = 1.0
     while True:
         padded = (
             counts
             if base == 1
-            else np.where(counts > 1, base ** np.ceil(np.log(np.maximum(counts, 1)) / np.log(base)), counts)
+            else np.where(
+                counts > 1, base ** np.ceil(np.log(np.maximum(counts, 1)) / np.log(base)), counts
+            )
         )
         padded = np.minimum(padded, counts.max(axis=0)).astype(np.int64)
         distinct, branch = np.unique(padded, axis=0, return_inverse=True)

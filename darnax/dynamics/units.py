@@ -1,8 +1,9 @@
 """The units of one node updated one after another.
 
-To work out the field anew for every unit would cost a pass each. The field is kept instead, and every unit that changes
-adds its column of the node's coupling to itself: at once to those of its block, and to others when their block comes,
-as a matrix product, so that a sweep costs about as much as a pass.
+To work out the field anew for every unit would cost a pass each. The field is kept instead, and
+every unit that changes adds its column of the node's coupling to itself: at once to those of its
+block, and to others when their block comes, as a matrix product, so that a sweep costs about as
+much as a pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,8 @@ BLOCK = 32
 
 
 def can_step(network: Network) -> tuple[int, ...]:
-    """Arrays whose nodes can be swept: of several units that answer one by one, coupled by matrices or strengths.
+    """Arrays whose nodes can be swept: of several units that answer one by one, coupled by matrices
+    or strengths.
 
     Nor may what they hear from others depend on their own state.
     """
@@ -33,16 +35,25 @@ def can_step(network: Network) -> tuple[int, ...]:
         for group, index in zip(topology.groups, network.plan.groups, strict=True)
         if index.hears_receiver
     }
-    for at, (spec, index) in enumerate(zip(topology.layout.arrays, network.plan.arrays, strict=True)):
+    for at, (spec, index) in enumerate(
+        zip(topology.layout.arrays, network.plan.arrays, strict=True)
+    ):
         loops = [
             unsealed(network.couplings[group.kind][place.bundle])
             for group, place in zip(topology.groups, topology.places, strict=True)
             if group.self_loop and group.receiver_array == at
         ]
         fns = [network.activations[kind] for kind in index.kinds]
-        alone = [described(fn).elementwise and (isinstance(fn, Glauber) or "key" not in needs(fn)) for fn in fns]
+        alone = [
+            described(fn).elementwise and (isinstance(fn, Glauber) or "key" not in needs(fn))
+            for fn in fns
+        ]
         fits = not spec.shared and spec.item and at not in hearing
-        if fits and all(alone) and all(is_matrix(loop) or isinstance(loop, Scale) for loop in loops):
+        if (
+            fits
+            and all(alone)
+            and all(is_matrix(loop) or isinstance(loop, Scale) for loop in loops)
+        ):
             result.append(at)
     return tuple(result)
 
@@ -66,8 +77,9 @@ def sweep_units(
 ) -> Float[Array, "units batch"]:
     """Where the field of every unit sent it when its turn came.
 
-    `respond(field, old, noise)` gives the target of some units, `settle(target, old)` the state that they then take;
-    `field` is what all hear at first, and `loops` are matrices by which they hear each other, and whether they do.
+    `respond(field, old, noise)` gives the target of some units, `settle(target, old)` the state
+    that they then take; `field` is what all hear at first, and `loops` are matrices by which they
+    hear each other, and whether they do.
     """
     units, batch = old.shape
     size = max(size for size in range(1, BLOCK + 1) if units % size == 0)
@@ -76,13 +88,17 @@ def sweep_units(
     pad = (0, blocks * size - units), (0, 0)
     given = {"old": old, "free": free, "field": field} | ({} if noise is None else {"noise": noise})
     given = {name: jnp.pad(part, pad) for name, part in given.items()}
-    loops = [(jnp.pad(matrix.astype(field.dtype), (pad[0], pad[0])), speaks) for matrix, speaks in loops]
+    loops = [
+        (jnp.pad(matrix.astype(field.dtype), (pad[0], pad[0])), speaks) for matrix, speaks in loops
+    ]
 
     def moved(target: Array, old: Array, free: Array) -> Array:
         return jnp.where(free, settle(target, old).astype(field.dtype) - old.astype(field.dtype), 0)
 
     def block(steps: Array, first: Array):
-        own = {name: jax.lax.dynamic_slice_in_dim(part, first, size) for name, part in given.items()}
+        own = {
+            name: jax.lax.dynamic_slice_in_dim(part, first, size) for name, part in given.items()
+        }
         heard, inner = own.pop("field"), jnp.zeros((size, size), field.dtype)
         for matrix, speaks in loops:
             rows = jnp.where(speaks, jax.lax.dynamic_slice_in_dim(matrix, first, size), 0)

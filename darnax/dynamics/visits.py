@@ -27,11 +27,22 @@ def run_visits(setting: Setting, state: GraphState, keys, active, scales):
     """The visits of a sweep, one after another; visits of like size share a branch."""
     sweep = setting.call.frame.sweep
     assert isinstance(sweep, Sweep)
-    lasting, moving = _whole(setting, setting.landed, state.batch_size), moving_arrays(setting, state)
+    lasting, moving = (
+        _whole(setting, setting.landed, state.batch_size),
+        moving_arrays(setting, state),
+    )
     specs = setting.network.topology.layout.arrays
     branches = [
         lambda carry, visit, size=size: _visit(
-            setting, lasting, with_arrays(state, carry[0]), carry[1], size, visit, keys, active, scales
+            setting,
+            lasting,
+            with_arrays(state, carry[0]),
+            carry[1],
+            size,
+            visit,
+            keys,
+            active,
+            scales,
         )
         for size in sweep.sizes
     ]
@@ -48,7 +59,9 @@ def run_visits(setting: Setting, state: GraphState, keys, active, scales):
         return (new, residual), None
 
     residual = None
-    if scales is not None:  # like an array that moves, it is spread over devices inside of `shard_map`
+    if (
+        scales is not None
+    ):  # like an array that moves, it is spread over devices inside of `shard_map`
         one = next(iter(moving.values()))
         residual = jnp.zeros_like(one, shape=(state.batch_size,), dtype=residual_dtype(setting))
     (moving, residual), _ = jax.lax.scan(body, (moving, residual), jnp.arange(len(sweep.branch)))
@@ -71,15 +84,33 @@ def _whole(setting: Setting, landings: Landings, batch: int) -> Fields:
     return result
 
 
-def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes, visit: Array, keys, active, scales):
-    """What a visit makes of some arrays, the rows that it changes in others and their values, and the residual."""
-    sweep, specs, arrays = setting.call.frame.sweep, setting.network.topology.layout.arrays, arrays_of(state)
+def _visit(
+    setting: Setting,
+    lasting: Fields,
+    state: GraphState,
+    residual,
+    sizes,
+    visit: Array,
+    keys,
+    active,
+    scales,
+):
+    """What a visit makes of some arrays, the rows that it changes in others and their values, and
+    the residual.
+    """
+    sweep, specs, arrays = (
+        setting.call.frame.sweep,
+        setting.network.topology.layout.arrays,
+        arrays_of(state),
+    )
     assert isinstance(sweep, Sweep)
     edge_sizes, row_sizes = map(dict, sizes)
     here = {at: read(sweep.rows[at], visit, size) for at, size in row_sizes.items()}
     # what only fills up a size lies outside, where reading is clamped and writing is dropped
     here = {at: (jnp.where(real, rows, specs[at].rows), real) for at, (rows, real) in here.items()}
-    fields = _fields(setting, lasting, state, {at: rows for at, (rows, _) in here.items()}, edge_sizes, visit)
+    fields = _fields(
+        setting, lasting, state, {at: rows for at, (rows, _) in here.items()}, edge_sizes, visit
+    )
     new, changed = moving_arrays(setting, state), {}
     for at, most in sweep.most:
         spec, old = specs[at], new.pop(at)
@@ -100,12 +131,14 @@ def _visit(setting: Setting, lasting: Fields, state: GraphState, residual, sizes
             free = both(free, place == sweep.cell[visit])
         if scales is not None:
             residual = jnp.maximum(
-                residual, relative(scales[at][rows], change_of(target, cells, free)).astype(residual.dtype)
+                residual,
+                relative(scales[at][rows], change_of(target, cells, free)).astype(residual.dtype),
             )
         value = keep(both(free, active), value.astype(cells.old.dtype), cells.old)
         if at in changed:
             changed[at] = tuple(
-                full.at[: len(rows)].set(part) for full, part in zip(changed[at], (rows, value), strict=True)
+                full.at[: len(rows)].set(part)
+                for full, part in zip(changed[at], (rows, value), strict=True)
             )
         else:
             new[at] = whole.at[rows].set(value, mode="drop").reshape(arrays[at].shape)
@@ -123,7 +156,9 @@ def _fields(
     """The fields of the visited rows, and which of them hear anything."""
     network, sweep = setting.network, setting.call.frame.sweep
     assert isinstance(sweep, Sweep)
-    driven = _whole(setting, drive_landings(network, setting.call, state, callable_ones=True), state.batch_size)
+    driven = _whole(
+        setting, drive_landings(network, setting.call, state, callable_ones=True), state.batch_size
+    )
     fields = {}
     for at, rows in here.items():
         spec = network.topology.layout.arrays[at]
@@ -147,7 +182,9 @@ def _fields(
     return fields
 
 
-def _loops(setting: Setting, at: int, edge_sizes: dict[int, int], visit: Array) -> list[tuple[Array, Array]]:
+def _loops(
+    setting: Setting, at: int, edge_sizes: dict[int, int], visit: Array
+) -> list[tuple[Array, Array]]:
     """The matrices by which the units of the visited node hear each other, and whether they do."""
     sweep, loops = setting.call.frame.sweep, []
     assert isinstance(sweep, Sweep)
@@ -171,8 +208,12 @@ def _spoken(setting: Setting, i: int, edges: Array, real: Array) -> Array:
     return real if spoken is None else real & spoken[edges]
 
 
-def _one_by_one(setting: Setting, cells: Cells, loops: list, free: Array | None, keys) -> tuple[Array, Array]:
-    """The units of one node updated one after another, in their new state and the target of each."""
+def _one_by_one(
+    setting: Setting, cells: Cells, loops: list, free: Array | None, keys
+) -> tuple[Array, Array]:
+    """The units of one node updated one after another, in their new state and the target of
+    each.
+    """
     network, at = setting.network, cells.at
     spec, ids = network.topology.layout.arrays[at], network.plan.arrays[at].ids[cells.rows]
     (kind,) = network.plan.arrays[at].kinds
@@ -183,7 +224,9 @@ def _one_by_one(setting: Setting, cells: Cells, loops: list, free: Array | None,
     def respond(field, old, noise):
         if noise is not None:
             return fn.spins(field, noise)
-        return activate(network, kind, spec.dtype, field[None, None], old[None, None], ids, None)[1][0, 0]
+        return activate(network, kind, spec.dtype, field[None, None], old[None, None], ids, None)[
+            1
+        ][0, 0]
 
     def settle(target, old):
         value = fn.leak(target, old.astype(target.dtype)) if isinstance(fn, Leaky) else target
@@ -197,7 +240,9 @@ def _one_by_one(setting: Setting, cells: Cells, loops: list, free: Array | None,
 
 
 def _say(setting: Setting, arrays: Arrays, i: int, edges: Array, real: Array):
-    """What some edges of group `i` say: messages by row, the rows they land on, and which of them are real."""
+    """What some edges of group `i` say: messages by row, the rows they land on, and which of them
+    are real.
+    """
     network = setting.network
     topology = network.topology
     group, index = topology.groups[i], network.plan.groups[i]
@@ -209,7 +254,11 @@ def _say(setting: Setting, arrays: Arrays, i: int, edges: Array, real: Array):
     if len(group.edges) == 1 or (index.senders is None and sender.shared):
         x = messages.gather(group, index, sender, arrays[group.sender_array])
     else:
-        rows = index.senders[edges] if index.senders is not None else edges_to_rows(group.sender_index, edges)
+        rows = (
+            index.senders[edges]
+            if index.senders is not None
+            else edges_to_rows(group.sender_index, edges)
+        )
         x = rows_of(sender, arrays[group.sender_array])[rows]
     if index.receivers is not None:
         rows = index.receivers.reshape(len(group.edges), -1)[edges] + index.start

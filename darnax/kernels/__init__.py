@@ -1,8 +1,9 @@
 """Fast ways to run edges, chosen by their structure.
 
-The wiring is known before the first step. What can be read off it, such as classes of in-degree or diagonals, is worked
-out once in NumPy and kept as index arrays; what follows from the weights is arranged once before a loop. Every kernel
-gives what the plain way gives, gather, multiply, `segment_sum`, and is tested against it.
+The wiring is known before the first step. What can be read off it, such as classes of in-degree or
+diagonals, is worked out once in NumPy and kept as index arrays; what follows from the weights is
+arranged once before a loop. Every kernel gives what the plain way gives, gather, multiply,
+`segment_sum`, and is tested against it.
 """
 
 import numpy as np

@@ -11,14 +11,18 @@ DENSITY, SMALL, FEW = 0.15, 200, 64
 class AllToAll(Sum):
     """A matrix product, zero where there is no edge.
 
-    Zero times NaN is NaN and must not reach nodes that no edge takes it to: what is not finite is summed the plain way.
+    Zero times NaN is NaN and must not reach nodes that no edge takes it to: what is not finite is
+    summed the plain way.
     """
 
     ends: Ends
 
     @classmethod
     def of(cls, senders, receivers, ends, scalar):
-        dense = len(senders) >= DENSITY * ends.sending * ends.hearing or max(ends.sending, ends.hearing) <= SMALL
+        dense = (
+            len(senders) >= DENSITY * ends.sending * ends.hearing
+            or max(ends.sending, ends.hearing) <= SMALL
+        )
         return cls(ends) if scalar and dense and len(senders) >= FEW else None
 
     def arrange(self, w):

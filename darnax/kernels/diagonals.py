@@ -67,11 +67,15 @@ class Shifts(eqx.Module):
     def arrange(self, w: Float[Array, "edges item"]) -> list[Float[Array, "rows item"]]:
         """The weights of every diagonal, zero where it has no edge."""
         return [
-            take(w, own.edges) if own.real is None else jnp.where(own.real[:, None], take(w, own.edges), 0)
+            take(w, own.edges)
+            if own.real is None
+            else jnp.where(own.real[:, None], take(w, own.edges), 0)
             for own in self.diagonals
         ]
 
-    def weighted(self, arranged: list[Array], x: Shaped[Array, "rows units batch"]) -> Float[Array, "rows units batch"]:
+    def weighted(
+        self, arranged: list[Array], x: Shaped[Array, "rows units batch"]
+    ) -> Float[Array, "rows units batch"]:
         """The weighted sums, of what can be transposed."""
         before, after = self.reach
         parts = [x[len(x) - before :]] * (before > 0) + [x] + [x[:after]] * (after > 0)
@@ -100,7 +104,10 @@ class Shifts(eqx.Module):
         before, after = self.reach
         terms = []
         for own, w in zip(self.diagonals, arranged, strict=True):
-            copies = [ring[before + offset : len(ring) - after + offset].astype(w.dtype) for offset in own.offsets]
+            copies = [
+                ring[before + offset : len(ring) - after + offset].astype(w.dtype)
+                for offset in own.offsets
+            ]
             heard = copies[0]
             if own.real is not None:
                 heard = where(own.real[:, None, None], heard, jnp.zeros_like(heard))
@@ -113,8 +120,9 @@ class Shifts(eqx.Module):
 class Diagonals(Sum):
     """Shifted copies of all rows, weighted and added; nothing is gathered.
 
-    Rows are taken as a ring. Where a lattice ends or closes, a receiver has its sender at another distance than most,
-    or none: of every copy it takes the row that it hears. `back` are the shifts of the reversed graph.
+    Rows are taken as a ring. Where a lattice ends or closes, a receiver has its sender at another
+    distance than most, or none: of every copy it takes the row that it hears. `back` are the shifts
+    of the reversed graph.
     """
 
     ends: Ends
@@ -155,8 +163,12 @@ def _diagonal(edges: np.ndarray, offsets: np.ndarray) -> Diagonal:
     )
 
 
-def _where(mask: Bool[Array, "rows 1 1"], a: Float[Array, "rows units batch"], b: Float[Array, "..."]) -> Array:
-    """`jnp.where` without derivatives; rows shorter than a vector become vector code too, by masking bits."""
+def _where(
+    mask: Bool[Array, "rows 1 1"], a: Float[Array, "rows units batch"], b: Float[Array, "..."]
+) -> Array:
+    """`jnp.where` without derivatives; rows shorter than a vector become vector code too, by
+    masking bits.
+    """
     if not 1 < math.prod(a.shape[1:]) < VECTOR:
         return jnp.where(mask, a, b)
     bits = jnp.dtype(f"int{8 * a.dtype.itemsize}")

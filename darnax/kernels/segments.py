@@ -4,7 +4,9 @@ from darnax.kernels.sum import Ends, Sum
 
 
 class Segments(Sum):
-    """Gather, multiply, `jraph.segment_sum`: the slowest loop of all, and the quickest to compile."""
+    """Gather, multiply, `jraph.segment_sum`: the slowest loop of all, and the quickest to
+    compile.
+    """
 
     ends: Ends
 

@@ -25,8 +25,9 @@ LARGEST, FEW, MANY = 32, 4096, 2**14
 class Class(eqx.Module):
     """Receivers with up to so many edges: `edges[k]` and `senders[k]` are those of slot k.
 
-    Where a receiver has fewer, its first edge stands in, and what it says there does not count. `full` tells which
-    slots need not ask: most classes have receivers with fewer edges in their last slot alone.
+    Where a receiver has fewer, its first edge stands in, and what it says there does not count.
+    `full` tells which slots need not ask: most classes have receivers with fewer edges in their
+    last slot alone.
     """
 
     senders: Int[Array, "slots receivers"]
@@ -41,8 +42,10 @@ class Loops(eqx.Module):
     **Fields:**
 
     - `classes`: of receivers and parts.
-    - `place`: where among all classes the sum of a row is, after the last for rows that hear nobody.
-    - `parts`: of rows that were cut, the places of parts and which of these rows each belongs to; None without any.
+    - `place`: where among all classes the sum of a row is, after the last for rows that hear
+      nobody.
+    - `parts`: of rows that were cut, the places of parts and which of these rows each belongs to;
+      None without any.
     """
 
     classes: tuple[Class, ...]
@@ -50,7 +53,9 @@ class Loops(eqx.Module):
     parts: Ends | None
 
     @classmethod
-    def of(cls, senders: np.ndarray, receivers: np.ndarray, hearing: int, edges: np.ndarray) -> "Loops":
+    def of(
+        cls, senders: np.ndarray, receivers: np.ndarray, hearing: int, edges: np.ndarray
+    ) -> "Loops":
         """For edges sorted by receiver; `edges` are their numbers."""
         degree = np.bincount(receivers, minlength=hearing)
         first = np.cumsum(degree) - degree
@@ -58,7 +63,10 @@ class Loops(eqx.Module):
         cuts = -(-degree // LARGEST)
         owner = np.repeat(np.arange(hearing), cuts)
         nth = np.arange(len(owner)) - np.repeat(np.cumsum(cuts) - cuts, cuts)
-        start, size = first[owner] + LARGEST * nth, np.minimum(degree[owner] - LARGEST * nth, LARGEST)
+        start, size = (
+            first[owner] + LARGEST * nth,
+            np.minimum(degree[owner] - LARGEST * nth, LARGEST),
+        )
         bound = _merged(np.where(size <= 2, size, -(-size // 2) * 2))
         order = np.argsort(bound, kind="stable")
         classes = tuple(
@@ -81,14 +89,20 @@ class Loops(eqx.Module):
         slots = [(c.real, take(w, c.edges)) for c in self.classes]
         return [own if real is None else jnp.where(real[..., None], own, 0) for real, own in slots]
 
-    def weighted(self, slots: list[Array], x: Shaped[Array, "rows units batch"]) -> Float[Array, "heard units batch"]:
+    def weighted(
+        self, slots: list[Array], x: Shaped[Array, "rows units batch"]
+    ) -> Float[Array, "heard units batch"]:
         """The weighted sums."""
 
         def term(i: int, k: int) -> Array:
             c = self.classes[i]
             found = slots[i][k][..., None] * take(x, c.senders[k]).astype(slots[i].dtype)
             # zero times infinity is no number
-            return found if c.full[k] or c.real is None else jnp.where(c.real[k][:, None, None], found, 0)
+            return (
+                found
+                if c.full[k] or c.real is None
+                else jnp.where(c.real[k][:, None, None], found, 0)
+            )
 
         return self.total(term)
 
@@ -102,16 +116,20 @@ class Loops(eqx.Module):
         if self.parts is not None:
             joined = jnp.concatenate(sums)
             pieces = take(joined, self.parts.senders)
-            sums.append(jraph.segment_sum(pieces, self.parts.receivers, self.parts.hearing, indices_are_sorted=True))
+            sums.append(
+                jraph.segment_sum(
+                    pieces, self.parts.receivers, self.parts.hearing, indices_are_sorted=True
+                )
+            )
         return take(jnp.concatenate(sums), self.place)
 
 
 class Slots(Sum):
     """`y = w[0] x[s[0]] + w[1] x[s[1]] + ...`, written out for every class of in-degree.
 
-    A gather that stands in an elementwise loop becomes vector code. What is padded are a few per cent. Nodes with more
-    than 32 edges are cut into parts, which a short plain sum puts together. `back` are the loops of the reversed graph:
-    they take derivatives from receivers to senders.
+    A gather that stands in an elementwise loop becomes vector code. What is padded are a few per
+    cent. Nodes with more than 32 edges are cut into parts, which a short plain sum puts together.
+    `back` are the loops of the reversed graph: they take derivatives from receivers to senders.
     """
 
     ends: Ends
@@ -145,7 +163,11 @@ class Slots(Sum):
         def term(i: int, k: int) -> Array:
             c = self.loops.classes[i]
             found = fn(take(still, c.senders[k]) + heard[i])
-            return found if c.full[k] or c.real is None else jnp.where(c.real[k][:, None, None], found, 0)
+            return (
+                found
+                if c.full[k] or c.real is None
+                else jnp.where(c.real[k][:, None, None], found, 0)
+            )
 
         return with_derivatives_of_pairs(fn, self.loops.total(term), self.ends, p, q)
 
@@ -157,7 +179,9 @@ class Slots(Sum):
 
 
 def _merged(bound: np.ndarray) -> np.ndarray:
-    """Bounds with classes raised to the next where that pads little: every class is a loop to start and to compile."""
+    """Bounds with classes raised to the next where that pads little: every class is a loop to start
+    and to compile.
+    """
     bounds, count = np.unique(bound, return_counts=True)
     little = bound.sum() * (0.02 if len(bound) < MANY else 0.01)
     for small, large in pairwise(range(len(bounds))):
@@ -167,7 +191,9 @@ def _merged(bound: np.ndarray) -> np.ndarray:
     return bound
 
 
-def _class(senders: np.ndarray, edges: np.ndarray, start: np.ndarray, size: np.ndarray, bound: int) -> Class:
+def _class(
+    senders: np.ndarray, edges: np.ndarray, start: np.ndarray, size: np.ndarray, bound: int
+) -> Class:
     slot = np.arange(bound)[:, None]
     real = slot < size
     which = np.where(real, start + slot, start)

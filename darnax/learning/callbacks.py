@@ -26,8 +26,8 @@ class EarlyStopping:
         """The score is one of those that there will be."""
         if self.score not in scores:
             raise ValueError(
-                f"`score` of early stopping is {self.score!r}, which no epoch will have; there will be "
-                f"{_text.names(scores)}, and those of `validation` if it is given"
+                f"`score` of early stopping is {self.score!r}, which no epoch will have; there "
+                f"will be {_text.names(scores)}, and those of `validation` if it is given"
             )
 
     def __call__(self, network: Network, history: History) -> bool:
@@ -39,7 +39,8 @@ class EarlyStopping:
 def early_stopping(score: Any, patience: Any, larger: Any = True) -> EarlyStopping:
     """A callback that ends training when a score has not been better for `patience` epochs.
 
-    It looks at the history alone, so that a run that was resumed ends where one that never stopped does.
+    It looks at the history alone, so that a run that was resumed ends where one that never stopped
+    does.
 
     **Arguments:**
 
@@ -54,7 +55,9 @@ def early_stopping(score: Any, patience: Any, larger: Any = True) -> EarlyStoppi
         ```
     """
     score = checks.text("score", score, 'the name of a score such as "validation accuracy"')
-    return EarlyStopping(score, checks.count("patience", patience, 1), checks.flag("larger", larger))
+    return EarlyStopping(
+        score, checks.count("patience", patience, 1), checks.flag("larger", larger)
+    )
 
 
 def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:

@@ -33,7 +33,11 @@ class History(Sequence):
         self.rows: list[dict[str, Any]] = []
         for row in rows:
             row = checks.mapping("rows", row, "names of scores to numbers, one an epoch")
-            wrong = [name for name, value in row.items() if not (isinstance(name, str) and _is_number(value))]
+            wrong = [
+                name
+                for name, value in row.items()
+                if not (isinstance(name, str) and _is_number(value))
+            ]
             if wrong:
                 came = {name: row[name] for name in wrong}
                 checks.refuse("rows", holds, came, "give a number, or NaN where there is none")
@@ -46,7 +50,10 @@ class History(Sequence):
         if not isinstance(key, str):
             return self._row(key)
         if key not in self.names:
-            raise KeyError(f"no epoch has {key!r}; there are {', '.join(map(repr, self.names)) or 'no numbers yet'}")
+            raise KeyError(
+                f"no epoch has {key!r}; there are "
+                f"{', '.join(map(repr, self.names)) or 'no numbers yet'}"
+            )
         return np.asarray([row.get(key, np.nan) for row in self.rows])
 
     def extended(self, row: dict[str, float]) -> "History":
@@ -60,7 +67,9 @@ class History(Sequence):
         try:
             return self.rows[key]
         except TypeError:
-            checks.refuse("key", "the name of a score, or the number of an epoch", key, "give one of them")
+            checks.refuse(
+                "key", "the name of a score, or the number of an epoch", key, "give one of them"
+            )
         except IndexError:
             raise IndexError(f"there is no epoch {key!r}: the history has {len(self)}") from None
 
@@ -70,7 +79,11 @@ class History(Sequence):
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{name} {value:.4g}" for name, value in self.rows[-1].items()) if self.rows else "empty"
+        last = (
+            ", ".join(f"{name} {value:.4g}" for name, value in self.rows[-1].items())
+            if self.rows
+            else "empty"
+        )
         return f"History({len(self)} epochs; {last})"
 
     def to_json(self) -> str:
@@ -78,7 +91,8 @@ class History(Sequence):
         return json.dumps(self.rows)
 
     def plot(self, axes: Any = None) -> Any:
-        """Every score over epochs, training and validation in one panel; returns the matplotlib figure.
+        """Every score over epochs, training and validation in one panel; returns the matplotlib
+        figure.
 
         **Arguments:**
 
@@ -90,14 +104,26 @@ class History(Sequence):
 
         scores = list(dict.fromkeys(name.removeprefix("validation ") for name in self.names))
         if not scores:
-            raise ValueError("the history is empty, and there is nothing to plot; train for at least one epoch")
+            raise ValueError(
+                "the history is empty, and there is nothing to plot; train for at least one epoch"
+            )
         if axes is None:
-            _, axes = plt.subplots(1, len(scores), figsize=(3.5 * len(scores), 3), layout="constrained", squeeze=False)
+            _, axes = plt.subplots(
+                1, len(scores), figsize=(3.5 * len(scores), 3), layout="constrained", squeeze=False
+            )
         axes = np.ravel(np.asarray(axes))
         if not all(hasattr(ax, "plot") for ax in axes):
-            checks.refuse("axes", "one matplotlib axes or several", axes, "give them as from plt.subplots(1, n)[1]")
+            checks.refuse(
+                "axes",
+                "one matplotlib axes or several",
+                axes,
+                "give them as from plt.subplots(1, n)[1]",
+            )
         if len(axes) != len(scores):
-            raise ValueError(f"`axes` are {len(axes)}, but there are {len(scores)} scores: {scores}; give one each")
+            raise ValueError(
+                f"`axes` are {len(axes)}, but there are {len(scores)} scores: {scores}; give one "
+                "each"
+            )
         epochs = np.arange(1, len(self) + 1)
         for ax, score in zip(axes, scores, strict=True):
             for name, style in ((score, "-"), (f"validation {score}", "--")):

@@ -23,7 +23,9 @@ Targets = Mapping[Name, Array]
 
 
 class Nudge(eqx.Module):
-    """A drive towards a target, `strength * (target - state)`: minus the gradient of half the squared distance."""
+    """A drive towards a target, `strength * (target - state)`: minus the gradient of half the
+    squared distance.
+    """
 
     node: Name = eqx.field(static=True)
     target: Array
@@ -42,8 +44,9 @@ def nudge(node: Any, target: Any, strength: Any) -> Nudge:
     - `target`: where it is drawn to, `(B, *shape)`.
     - `strength`: a finite number; below 0 it is driven away.
 
-    Raises `TypeError` or `ValueError` for a target that is no array of numbers, or another strength.
-    Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11, 24 (2017), equation 10.
+    Raises `TypeError` or `ValueError` for a target that is no array of numbers, or another
+    strength. Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11, 24 (2017), equation
+    10.
 
     !!! example
 
@@ -53,10 +56,17 @@ def nudge(node: Any, target: Any, strength: Any) -> Nudge:
     """
     array = as_array("`target`", target)
     if not jnp.issubdtype(array.dtype, jnp.number):
-        checks.refuse("target", "an array of numbers (B, *shape)", target, "give the states that the node should be in")
+        checks.refuse(
+            "target",
+            "an array of numbers (B, *shape)",
+            target,
+            "give the states that the node should be in",
+        )
     if not isinstance(node, Hashable):
         checks.refuse("node", "the name of a node", node, "give one name")
-    return Nudge(node, jnp.asarray(array), jnp.asarray(checks.scalar("strength", strength), jnp.float32))
+    return Nudge(
+        node, jnp.asarray(array), jnp.asarray(checks.scalar("strength", strength), jnp.float32)
+    )
 
 
 @dataclass(frozen=True)
@@ -67,12 +77,13 @@ class Phase:
 
     - `name`: what to call it.
     - `steps`: the number of passes, or the most there may be; at least 1 where it settles.
-    - `settle`: whether every sample stops where it comes to rest; if not, nobody looks, and none counts as settled.
+    - `settle`: whether every sample stops where it comes to rest; if not, nobody looks, and none
+      counts as settled.
     - `clamp`: nodes held besides the inputs; those that have a target are set to it first.
     - `silence`: nodes whose messages are dropped.
     - `kinds`: the edge kinds that speak; None for all.
-    - `nudge`: how strongly the field of nodes that have a target is drawn to it, or driven away below 0; 0 for not at
-      all.
+    - `nudge`: how strongly the field of nodes that have a target is drawn to it, or driven away
+      below 0; 0 for not at all.
     - `schedule`: who is updated when.
 
     Raises `TypeError` or `ValueError` that name the field and the phase for anything else.
@@ -97,7 +108,9 @@ class Phase:
         name = checks.text("name", self.name, "the name of a phase")
         settle = checks.flag(f"settle of phase {name!r}", self.settle)
         schedule = f"schedule of phase {name!r}"
-        checks.instance(schedule, self.schedule, Schedule, "a schedule such as dx.synchronous()", "give one")
+        checks.instance(
+            schedule, self.schedule, Schedule, "a schedule such as dx.synchronous()", "give one"
+        )
         # equal phases are equal however they were written
         plain = {
             "settle": settle,
@@ -125,7 +138,9 @@ class Phase:
                 f"the edge kinds are {_text.names(topology.edge_kinds)}"
             )
 
-    def run(self, network: Network, state: GraphState, targets: Targets, key: Any = None) -> Solution:
+    def run(
+        self, network: Network, state: GraphState, targets: Targets, key: Any = None
+    ) -> Solution:
         """Where it leads, and whether and when each sample came to rest there."""
         held = {node: target for node, target in targets.items() if node in self.clamp}
         state = state.replace(held) if held else state
@@ -142,7 +157,11 @@ class Phase:
             return relax(network, state, max_steps=self.steps, **said)
         state, _ = rollout(network, state, self.steps, **said)
         batch = (state.batch_size,)
-        unknown = jnp.zeros(batch, bool), jnp.full(batch, self.steps, jnp.int32), jnp.full(batch, jnp.inf)
+        unknown = (
+            jnp.zeros(batch, bool),
+            jnp.full(batch, self.steps, jnp.int32),
+            jnp.full(batch, jnp.inf),
+        )
         return Solution(state, *unknown, jnp.zeros(batch, jnp.int32))
 
 
@@ -150,17 +169,28 @@ def _names(phase: str, field: str, value: Any) -> tuple:
     """The names that a phase has in a field."""
     argument = f"{field} of phase {phase!r}"
     if isinstance(value, Mapping):
-        checks.refuse(argument, "a list of names", value, "a phase holds whole nodes; for masks use dx.relax")
+        checks.refuse(
+            argument, "a list of names", value, "a phase holds whole nodes; for masks use dx.relax"
+        )
     names = checks.names(argument, value)
     if not all(isinstance(name, Hashable) for name in names):
-        checks.refuse(argument, "a list of names", value, "names are text, whole numbers or tuples of these")
+        checks.refuse(
+            argument, "a list of names", value, "names are text, whole numbers or tuples of these"
+        )
     return names
 
 
 def run(
-    network: Network, state: GraphState, phases: Sequence[Phase], targets: Targets, key: Any, first: int = 0
+    network: Network,
+    state: GraphState,
+    phases: Sequence[Phase],
+    targets: Targets,
+    key: Any,
+    first: int = 0,
 ) -> list[Solution]:
-    """Phase after phase, each from where the last one led, with noise of its own; they are numbered from `first`."""
+    """Phase after phase, each from where the last one led, with noise of its own; they are numbered
+    from `first`.
+    """
     solutions = []
     for i, phase in enumerate(phases, first):
         own = None if key is None else jax.random.fold_in(key, i)
@@ -172,7 +202,8 @@ def run(
 def whole(solutions: Sequence[Solution]) -> Solution:
     """Phases as one: where the last of them ended, after the passes of all.
 
-    A pass that only showed that an earlier phase had settled does not count: a phase that changes nothing adds none.
+    A pass that only showed that an earlier phase had settled does not count: a phase that changes
+    nothing adds none.
     """
     last, steps = solutions[-1], solutions[-1].steps
     for earlier in solutions[:-1]:

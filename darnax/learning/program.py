@@ -1,7 +1,9 @@
-"""Programs told apart by what they compute, and compiled once for all arguments that come to the same.
+"""Programs told apart by what they compute, and compiled once for all arguments that come to the
+same.
 
-An optimiser is a few closures, and two that were made alike are not equal, nor are two lambdas. What can be compared is
-what JAX traces them to: the same operations on the same constants are the same program, whoever wrote them.
+An optimiser is a few closures, and two that were made alike are not equal, nor are two lambdas.
+What can be compared is what JAX traces them to: the same operations on the same constants are the
+same program, whoever wrote them.
 """
 
 import functools
@@ -22,8 +24,9 @@ from darnax import files
 class Shared:
     """A function that is compiled once for all arguments that it is traced to the same program for.
 
-    Arrays are traced, everything else is part of the program, as in `eqx.filter_jit`; results are arrays. For arguments
-    that are equal nothing is traced again. Others are traced, in a small part of the time that compiling takes.
+    Arrays are traced, everything else is part of the program, as in `eqx.filter_jit`; results are
+    arrays. For arguments that are equal nothing is traced again. Others are traced, in a small part
+    of the time that compiling takes.
     """
 
     def __init__(self, function: Callable[..., Any]):
@@ -40,7 +43,9 @@ class Shared:
         return jax.tree.unflatten(jax.tree.structure(trace.out_info), results)
 
     def outputs(self, *arguments: Any) -> Any:
-        """Shapes and dtypes of what a call gives. Nothing is run, and the call will not trace it again."""
+        """Shapes and dtypes of what a call gives. Nothing is run, and the call will not trace it
+        again.
+        """
         return self._trace(arguments)[0].out_info
 
     def _trace(self, arguments: tuple) -> tuple[Any, Any]:
@@ -50,10 +55,11 @@ class Shared:
 
 
 def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
-    """A digest of what `function` computes of its arguments; arrays in them may be `jax.ShapeDtypeStruct`.
+    """A digest of what `function` computes of its arguments; arrays in them may be
+    `jax.ShapeDtypeStruct`.
 
-    It depends on the shapes and dtypes of arrays, not on their values, and on everything else as far as it changes what
-    is computed. It is the same in every process.
+    It depends on the shapes and dtypes of arrays, not on their values, and on everything else as
+    far as it changes what is computed. It is the same in every process.
     """
     closed, _, _ = eqx.filter_make_jaxpr(function)(*arguments)
     return _digest(closed, _text_of(closed))
@@ -63,9 +69,14 @@ def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
 def _program(closed: ClosedJaxpr) -> Callable[..., Any]:
     """The compiled form of a traced program."""
     text = _text_of(closed)
-    # functions of Python that run in it, and objects shown by their address, are not told apart by the text
+    # functions of Python that run in it, and objects shown by their address, are not told apart by
+    # the text
     callbacks = any("callback" in equation.primitive.name for equation in _equations(closed))
-    return _compiled(closed) if callbacks or "0x" in text else _of_its_kind(_Traced(_digest(closed, text), closed))
+    return (
+        _compiled(closed)
+        if callbacks or "0x" in text
+        else _of_its_kind(_Traced(_digest(closed, text), closed))
+    )
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,9 @@ def _digest(closed: ClosedJaxpr, text: str) -> str:
 
 
 def _constants(closed: ClosedJaxpr) -> Iterator[Any]:
-    """What a program computes with besides its arguments, in the order of use; printed, most of it is a name."""
+    """What a program computes with besides its arguments, in the order of use; printed, most of it
+    is a name.
+    """
     yield from closed.consts
     for equation in _equations(closed):
         yield from (end.val for end in equation.invars if isinstance(end, Literal))

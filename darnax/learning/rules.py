@@ -1,11 +1,13 @@
 """Local rules: what a receiver's field and state say about the messages it got.
 
-A rule is a function `(field, state) -> signal` of one node of one sample, all of one shape. The signal stands where a
-gradient with respect to the field would stand: each coupling turns it into its own update through its own
-vector-Jacobian product, and optimisers subtract that. So for a dense coupling the weights move along
-`-signal ⊗ sender`, and a rule that strengthens what agrees with the state has the signal `-state`.
+A rule is a function `(field, state) -> signal` of one node of one sample, all of one shape. The
+signal stands where a gradient with respect to the field would stand: each coupling turns it into
+its own update through its own vector-Jacobian product, and optimisers subtract that. So for a dense
+coupling the weights move along `-signal ⊗ sender`, and a rule that strengthens what agrees with the
+state has the signal `-state`.
 
-A rule that compares samples has a third parameter, `mean`: it is given a function that averages over the batch.
+A rule that compares samples has a third parameter, `mean`: it is given a function that averages
+over the batch.
 """
 
 from collections.abc import Callable
@@ -82,11 +84,13 @@ class BCM:
 
 
 def perceptron(margin: Any = 0.0) -> Perceptron:
-    """Units that are not yet right by a margin learn: signal `-s` where `s * field <= margin`, else 0.
+    """Units that are not yet right by a margin learn: signal `-s` where `s * field <= margin`, else
+    0.
 
-    For ±1 units and a dense coupling the update of `W[i, j]` is `s[i] x[j]` for every sample in which unit i violates
-    its margin. It stops by itself. Source: F. Rosenblatt, Psychol. Rev. 65, 386 (1958); with a margin E. Gardner,
-    J. Phys. A 21, 257 (1988). Raises `ValueError` for a negative margin.
+    For ±1 units and a dense coupling the update of `W[i, j]` is `s[i] x[j]` for every sample in
+    which unit i violates its margin. It stops by itself. Source: F. Rosenblatt, Psychol. Rev. 65,
+    386 (1958); with a margin E. Gardner, J. Phys. A 21, 257 (1988). Raises `ValueError` for a
+    negative margin.
 
     !!! example
 
@@ -109,8 +113,9 @@ def hebbian() -> Hebbian:
 def anti_hebbian() -> Hebbian:
     """What fires together is set apart: signal `s`, so that `W[i, j]` falls by `s[i] x[j]`.
 
-    On lateral couplings it makes units answer independently; on states that a network falls into by itself it unlearns
-    them. Source: P. Földiák, Biol. Cybern. 64, 165 (1990); J. J. Hopfield et al., Nature 304, 158 (1983).
+    On lateral couplings it makes units answer independently; on states that a network falls into by
+    itself it unlearns them. Source: P. Földiák, Biol. Cybern. 64, 165 (1990); J. J. Hopfield et
+    al., Nature 304, 158 (1983).
     """
     return Hebbian(-1)
 
@@ -118,9 +123,10 @@ def anti_hebbian() -> Hebbian:
 def oja() -> Oja:
     """Hebbian learning of what is not yet explained: `W` grows by `s (x - Wᵀ s)`.
 
-    One linear unit, `s = w · x`, finds the first principal component of centred data, with `|w| = 1`; several find the
-    subspace of as many components. `Wᵀ s` is the coupling's own transpose, so it serves every linear coupling.
-    Source: E. Oja, J. Math. Biol. 15, 267 (1982), and Int. J. Neural Syst. 1, 61 (1989).
+    One linear unit, `s = w · x`, finds the first principal component of centred data, with
+    `|w| = 1`; several find the subspace of as many components. `Wᵀ s` is the coupling's own
+    transpose, so it serves every linear coupling. Source: E. Oja, J. Math. Biol. 15, 267 (1982),
+    and Int. J. Neural Syst. 1, 61 (1989).
 
     !!! example
 
@@ -132,7 +138,8 @@ def oja() -> Oja:
 
 
 def delta(activation: Any = identity) -> Delta:
-    """Units learn to answer with their target: signal `f'(field) (f(field) - s)`, the gradient of `½ (f(field) - s)²`.
+    """Units learn to answer with their target: signal `f'(field) (f(field) - s)`, the gradient of
+    `½ (f(field) - s)²`.
 
     For continuous units; the target is the state, or `target` of `local_updates`.
     Source: B. Widrow and M. E. Hoff, IRE WESCON 4, 96 (1960).
@@ -153,13 +160,13 @@ def delta(activation: Any = identity) -> Delta:
     needed = sorted(needs(activation))
     if needed:
         raise ValueError(
-            f"`activation` is a function of the field alone, but {name(activation)} needs {' and '.join(needed)}; "
-            "give the function inside, such as dx.tanh"
+            f"`activation` is a function of the field alone, but {name(activation)} needs "
+            f"{' and '.join(needed)}; give the function inside, such as dx.tanh"
         )
     if not described(activation).differentiable:
         raise ValueError(
-            f"`activation` has a derivative, but that of {name(activation)} is 0, and nothing would be learnt; "
-            "give one such as dx.tanh, or use dx.perceptron"
+            f"`activation` has a derivative, but that of {name(activation)} is 0, and nothing "
+            "would be learnt; give one such as dx.tanh, or use dx.perceptron"
         )
     return Delta(activation)
 
@@ -174,10 +181,11 @@ def covariance() -> Covariance:
 
 
 def bcm() -> BCM:
-    """Units become selective: signal `-s (s - θ)`, with the sliding threshold `θ = mean(s²)` over the batch.
+    """Units become selective: signal `-s (s - θ)`, with the sliding threshold `θ = mean(s²)` over
+    the batch.
 
-    Answers above the threshold are strengthened, those below it weakened; the threshold follows and keeps both in
-    bounds. Source: E. L. Bienenstock, L. N. Cooper and P. W. Munro, J. Neurosci. 2, 32 (1982); the threshold as in
-    N. Intrator and L. N. Cooper, Neural Networks 5, 3 (1992).
+    Answers above the threshold are strengthened, those below it weakened; the threshold follows and
+    keeps both in bounds. Source: E. L. Bienenstock, L. N. Cooper and P. W. Munro, J. Neurosci. 2,
+    32 (1982); the threshold as in N. Intrator and L. N. Cooper, Neural Networks 5, 3 (1992).
     """
     return BCM()

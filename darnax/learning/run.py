@@ -1,8 +1,9 @@
 """What a training run is made of, and the file from which it goes on.
 
-A checkpoint belongs to a run: to its network, rules, optimiser, data and random numbers. Going on with others gives
-numbers that no run from the start ever gives, and nobody would notice. So a checkpoint keeps facts about all of these.
-Functions cannot be compared, but what they compute can: facts about them are digests of traced programs.
+A checkpoint belongs to a run: to its network, rules, optimiser, data and random numbers. Going on
+with others gives numbers that no run from the start ever gives, and nobody would notice. So a
+checkpoint keeps facts about all of these. Functions cannot be compared, but what they compute can:
+facts about them are digests of traced programs.
 """
 
 from importlib import metadata
@@ -70,7 +71,11 @@ class Checkpoint:
 
     def save(self, now: Progress):
         """Write where the run is."""
-        progress = {"history": now.history.rows, "ended": now.ended, "reached": files.digest(now.params)}
+        progress = {
+            "history": now.history.rows,
+            "ended": now.ended,
+            "reached": files.digest(now.params),
+        }
         files.save_arrays(self.path, (now.params, now.memory), self.facts | progress)
 
     def _check(self, there: dict[str, Any], start: str):
@@ -78,7 +83,8 @@ class Checkpoint:
         wrong = [name for name, fact in self.facts["run"].items() if there["run"].get(name) != fact]
         wrong = [name for name in wrong if name not in self.may_differ]
         if "start" in wrong and there["reached"] == start:
-            # whoever hands in what the run has come to wants to go on with it; it is still the run that it was
+            # whoever hands in what the run has come to wants to go on with it; it is still the run
+            # that it was
             wrong.remove("start")
             self.facts["run"]["start"] = there["run"]["start"]
         if not wrong:
@@ -88,7 +94,9 @@ class Checkpoint:
         if allowed == wrong:
             advice += f", or say that it is meant: may_differ={allowed}"
         words = [self._difference(name, there) for name in wrong]
-        raise ValueError(f"`checkpoint` {str(self.path)!r} is of another run: {'; '.join(words)}; {advice}")
+        raise ValueError(
+            f"`checkpoint` {str(self.path)!r} is of another run: {'; '.join(words)}; {advice}"
+        )
 
     def _difference(self, name: str, there: dict[str, Any]) -> str:
         """How a fact differs, in words."""
@@ -122,7 +130,8 @@ def facts_of(run: Run, start: Progress, frozen: Network) -> dict[str, Any]:
     example = _example(topology, run.data)
     lesson = fingerprint(_lesson, start.params, frozen, run.learning, example, run.key)
     steps = fingerprint(run.optimiser.update, start.params, start.memory, start.params)
-    # some optimisers keep their rates in their memory; zeros, since it may hold the parameters as well
+    # some optimisers keep their rates in their memory; zeros, since it may hold the parameters as
+    # well
     rates = run.optimiser.init(jax.tree.map(jnp.zeros_like, start.params))
     decisive = {
         "nodes": len(topology.nodes),
@@ -150,8 +159,8 @@ def check_may_differ(may_differ: Any) -> tuple[str, ...]:
     unknown = [name for name in names if name not in MAY_DIFFER]
     if unknown:
         raise ValueError(
-            f"`may_differ` names {_text.names(unknown)}, which is no fact of a run that can; there are "
-            f"{_text.names(MAY_DIFFER)}"
+            f"`may_differ` names {_text.names(unknown)}, which is no fact of a run that can; there "
+            f"are {_text.names(MAY_DIFFER)}"
         )
     return names
 
@@ -163,18 +172,28 @@ def _lesson(params: Network, rest: Network, learning: Learning, data: Data, key:
 
 
 def _example(topology: Topology, data: Data | None) -> Data:
-    """Two samples such as those of a run: what is done to a sample does not depend on how many there are."""
+    """Two samples such as those of a run: what is done to a sample does not depend on how many
+    there are.
+    """
     if data is not None:
         return data.at(np.array([0, 0]))
     zeros = [
-        {node: np.zeros((2, *topology.shape(node)), topology.node_class(topology.index(node)).dtype) for node in nodes}
+        {
+            node: np.zeros(
+                (2, *topology.shape(node)), topology.node_class(topology.index(node)).dtype
+            )
+            for node in nodes
+        }
         for nodes in (topology.inputs or topology.nodes[:1], topology.outputs)
     ]
     return Data.of(topology, *zeros)
 
 
 def _told(data: Data) -> str:
-    return f"{len(data)} samples for {_text.names(data.nodes[0] + data.nodes[1])}, digest {files.digest(data)}"
+    return (
+        f"{len(data)} samples for {_text.names(data.nodes[0] + data.nodes[1])}, digest "
+        f"{files.digest(data)}"
+    )
 
 
 def _versions() -> dict[str, str | None]:

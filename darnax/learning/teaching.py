@@ -23,7 +23,9 @@ Scores = dict[str, Float[Array, " batch"]]
 
 
 class Learning(eqx.Module):
-    """A way of teaching, as `fit` uses it: how a network answers, and what it learns from a batch."""
+    """A way of teaching, as `fit` uses it: how a network answers, and what it learns from a
+    batch.
+    """
 
     rules: eqx.AbstractVar[dict[str, Callable[..., Any]]]
 
@@ -39,24 +41,27 @@ class Learning(eqx.Module):
     def updates(
         self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
     ) -> tuple[Network, Solution, Scores]:
-        """Updates from those `samples` that count; where the network answered; and scores, one a sample."""
+        """Updates from those `samples` that count; where the network answered; and scores, one a
+        sample.
+        """
 
 
 class DynamicalLearning(Learning):
-    """Teaches the network to settle, unclamped, in the state in which it settled while its outputs were clamped.
+    """Teaches the network to settle, unclamped, in the state in which it settled while its outputs
+    were clamped.
 
-    The phases follow one another; in some the targets are clamped, in the last ones they no longer are. Then all that
-    has a rule learns by it to be in the state where the last phase led, outputs in that of their targets. Inference is
-    the same phases without those that need targets.
+    The phases follow one another; in some the targets are clamped, in the last ones they no longer
+    are. Then all that has a rule learns by it to be in the state where the last phase led, outputs
+    in that of their targets. Inference is the same phases without those that need targets.
 
     **Arguments:**
 
     - `rules`: by edge kind, a local rule.
-    - `phases`: a sequence of `Phase`; None for one pass of warm-up, outputs clamped until rest, outputs silent until
-      rest (Badalotti et al., arXiv:2509.05041).
-    - `from_inference`: whether senders and fields are those of inference, and the phases only say where to be; else
-      they too are those of the last phase. A self-coupling keeps a memory of the clamped outputs; what is learnt where
-      inference ends does not rely on it.
+    - `phases`: a sequence of `Phase`; None for one pass of warm-up, outputs clamped until rest,
+      outputs silent until rest (Badalotti et al., arXiv:2509.05041).
+    - `from_inference`: whether senders and fields are those of inference, and the phases only say
+      where to be; else they too are those of the last phase. A self-coupling keeps a memory of the
+      clamped outputs; what is learnt where inference ends does not rely on it.
     - `normalise`: as for `local_updates`.
 
     Raises `TypeError` or `ValueError` for rules that are no functions, and phases that are none.
@@ -65,7 +70,8 @@ class DynamicalLearning(Learning):
 
         ```python
         learning = dx.DynamicalLearning({"forward": dx.perceptron(0.5)})
-        updates, answer, scores = learning.updates(network, x, {"label": y}, samples=jnp.ones(B, bool))
+        samples = jnp.ones(B, bool)
+        updates, answer, scores = learning.updates(network, x, {"label": y}, samples=samples)
         ```
     """
 
@@ -74,11 +80,16 @@ class DynamicalLearning(Learning):
     from_inference: bool = eqx.field(static=True)
     normalise: Callable[[Any, int], Any] | None = eqx.field(static=True)
 
-    def __init__(self, rules: Any, phases: Any = None, *, from_inference: Any = False, normalise: Any = None):
+    def __init__(
+        self, rules: Any, phases: Any = None, *, from_inference: Any = False, normalise: Any = None
+    ):
         check_normalise(normalise)
         self.rules = as_rules(rules)
         self.phases = None if phases is None else _phases(phases)
-        self.from_inference, self.normalise = checks.flag("from_inference", from_inference), normalise
+        self.from_inference, self.normalise = (
+            checks.flag("from_inference", from_inference),
+            normalise,
+        )
 
     def check(self, topology: Topology):
         for phase in self._phases(topology):
@@ -107,7 +118,9 @@ class DynamicalLearning(Learning):
             normalise=self.normalise,
             samples=samples,
         )
-        taught = [s.state for s, phase in zip(solutions, phases, strict=True) if phase.teaches(list(y))]
+        taught = [
+            s.state for s, phase in zip(solutions, phases, strict=True) if phase.teaches(list(y))
+        ]
         scores = {"overlap": overlap(taught[-1], last.state)} if taught else {}
         return updates, answer, scores | {"lost": (~samples).astype(jnp.float32)}
 
@@ -132,7 +145,9 @@ class DynamicalLearning(Learning):
 
     def _inference(self, topology: Topology) -> tuple[Phase, ...]:
         """The phases that do without targets."""
-        alone = tuple(phase for phase in self._phases(topology) if not phase.teaches(topology.outputs))
+        alone = tuple(
+            phase for phase in self._phases(topology) if not phase.teaches(topology.outputs)
+        )
         if not alone:
             raise ValueError(
                 "`phases` leave nothing for inference: every one of them clamps or nudges outputs; "
@@ -150,33 +165,39 @@ def _phases(given: Any) -> tuple[Phase, ...]:
         checks.refuse("phases", holds, given, "give a list of them")
     phases = tuple(given)
     if not phases:
-        checks.refuse("phases", holds, given, "give a list of them, or None for the usual three", ValueError)
+        checks.refuse(
+            "phases", holds, given, "give a list of them, or None for the usual three", ValueError
+        )
     for i, phase in enumerate(phases):
         _phase(f"phases[{i}]", phase)
     return phases
 
 
 def _phase(argument: str, value: Any) -> Phase:
-    return checks.instance(argument, value, Phase, "a dx.Phase(...)", "make one, such as dx.Phase('free')")
+    return checks.instance(
+        argument, value, Phase, "a dx.Phase(...)", "make one, such as dx.Phase('free')"
+    )
 
 
 class ContrastiveLearning(Learning):
-    """Learning from the difference of two phases: rules applied where the network is taught, less where it is free.
+    """Learning from the difference of two phases: rules applied where the network is taught, less
+    where it is free.
 
-    With `hebbian` rules, clamped outputs are contrastive Hebbian learning (J. R. Movellan, Connectionist Models 10,
-    1991); outputs that are nudged, by `Phase(..., nudge=β)`, equilibrium propagation (B. Scellier and Y. Bengio, Front.
-    Comput. Neurosci. 11, 24, 2017). There the difference, divided by β, goes to the gradient of the squared error at
-    rest as β goes to 0, if couplings are symmetric: that of a weight which both directions share.
+    With `hebbian` rules, clamped outputs are contrastive Hebbian learning (J. R. Movellan,
+    Connectionist Models 10, 1991); outputs that are nudged, by `Phase(..., nudge=β)`, equilibrium
+    propagation (B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11, 24, 2017). There the
+    difference, divided by β, goes to the gradient of the squared error at rest as β goes to 0, if
+    couplings are symmetric: that of a weight which both directions share.
 
     **Arguments:**
 
     - `rules`: by edge kind, a local rule; `dx.hebbian()` above.
-    - `free`, `taught`: the two phases; the second one begins where the first led, and clamps or nudges what has a
-      target.
+    - `free`, `taught`: the two phases; the second one begins where the first led, and clamps or
+      nudges what has a target.
     - `normalise`: as for `local_updates`.
 
-    Raises `TypeError` or `ValueError` for rules that are no functions, a free phase that needs targets, and a taught
-    one that needs none.
+    Raises `TypeError` or `ValueError` for rules that are no functions, a free phase that needs
+    targets, and a taught one that needs none.
 
     !!! example
 
@@ -199,13 +220,17 @@ class ContrastiveLearning(Learning):
             advice = "give it clamp=[...] or nudge=..., or it does what the free one does"
             checks.refuse("taught", "a phase that is given targets", taught, advice, ValueError)
         if self.free.nudge:
-            checks.refuse("free", "a phase without targets", free, "leave out its nudge", ValueError)
+            checks.refuse(
+                "free", "a phase without targets", free, "leave out its nudge", ValueError
+            )
 
     def check(self, topology: Topology):
         for phase in (self.free, self.taught):
             phase.check(topology)
         if self.free.teaches(topology.outputs):
-            checks.refuse("free", "a phase without targets", self.free, "let it hold no outputs", ValueError)
+            checks.refuse(
+                "free", "a phase without targets", self.free, "let it hold no outputs", ValueError
+            )
 
     def infer(self, network: Network, x: Any, key: Any = None) -> Solution:
         return self.free.run(network, GraphState(network.topology).init(x), {}, key)
@@ -214,7 +239,9 @@ class ContrastiveLearning(Learning):
         self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
     ) -> tuple[Network, Solution, Scores]:
         network = bound(network)
-        free, taught = run(network, GraphState(network.topology).init(x), (self.free, self.taught), y, key)
+        free, taught = run(
+            network, GraphState(network.topology).init(x), (self.free, self.taught), y, key
+        )
         samples = samples & finite(free.state) & finite(taught.state)
         there, here = (
             local_updates(
@@ -229,15 +256,19 @@ class ContrastiveLearning(Learning):
             for phase, solution in ((self.taught, taught), (self.free, free))
         )
         updates = jax.tree.map(lambda a, b: (a - b) / (self.taught.nudge or 1), there, here)
-        scores = {"overlap": overlap(taught.state, free.state), "lost": (~samples).astype(jnp.float32)}
+        scores = {
+            "overlap": overlap(taught.state, free.state),
+            "lost": (~samples).astype(jnp.float32),
+        }
         return updates, free, scores
 
 
 def bound(network: Network) -> Network:
     """The network with its arrays bound together, for a program in which several phases use them.
 
-    In a loop over steps of learning XLA takes what depends on index arrays alone out of the loop, once for every phase;
-    then it no longer sees that all phases hear the same from nodes that are held.
+    In a loop over steps of learning XLA takes what depends on index arrays alone out of the loop,
+    once for every phase; then it no longer sees that all phases hear the same from nodes that are
+    held.
     """
     traced, rest = eqx.partition(network, lambda leaf: isinstance(leaf, Tracer))
     return eqx.combine(jax.lax.optimization_barrier(traced), rest)
@@ -245,19 +276,33 @@ def bound(network: Network) -> Network:
 
 def finite(state: GraphState) -> Bool[Array, " batch"]:
     """Which samples hold nothing but finite numbers."""
-    return jnp.all(jnp.stack([jnp.isfinite(a.reshape(-1, a.shape[-1])).all(0) for a in jax.tree.leaves(state)]), axis=0)
+    return jnp.all(
+        jnp.stack(
+            [jnp.isfinite(a.reshape(-1, a.shape[-1])).all(0) for a in jax.tree.leaves(state)]
+        ),
+        axis=0,
+    )
 
 
 def overlap(a: GraphState, b: GraphState) -> Float[Array, " batch"]:
-    """The cosine of two states of every sample, over the nodes that are neither inputs nor outputs."""
+    """The cosine of two states of every sample, over the nodes that are neither inputs nor
+    outputs.
+    """
     topology = a.topology
-    inner = np.setdiff1d(np.arange(len(topology)), [*topology.columns.held, *topology.columns.outputs])
+    inner = np.setdiff1d(
+        np.arange(len(topology)), [*topology.columns.held, *topology.columns.outputs]
+    )
     dots = []
     for at, rows in topology.layout.rows_of(inner).items():
         spec = topology.layout.arrays[at]
         here = slice(None) if len(rows) == spec.rows else rows
-        one, two = (s.arrays[spec.name].reshape(spec.rows, -1, s.batch_size)[here].astype(jnp.float32) for s in (a, b))
-        dots.append(jnp.stack([(one * two).sum((0, 1)), (one**2).sum((0, 1)), (two**2).sum((0, 1))]))
+        one, two = (
+            s.arrays[spec.name].reshape(spec.rows, -1, s.batch_size)[here].astype(jnp.float32)
+            for s in (a, b)
+        )
+        dots.append(
+            jnp.stack([(one * two).sum((0, 1)), (one**2).sum((0, 1)), (two**2).sum((0, 1))])
+        )
     if not dots:
         return jnp.ones(a.batch_size)
     both, first, second = sum(dots[1:], dots[0])

@@ -34,25 +34,27 @@ def local_updates(
 ) -> Network:
     """What every trained leaf learns from one state, as a descent direction for optax.
 
-    Senders and fields are those of `state`, the receivers' states those of `target`. For an edge it is the
-    vector-Jacobian product of its message with `rule(field, target)`, with respect to its own parameters alone: no
-    gradient crosses a node. Edges that do not speak learn nothing. A bias learns as a coupling from a unit that is
-    always 1, by the rules of the edges that reach it; different ones add up.
+    Senders and fields are those of `state`, the receivers' states those of `target`. For an edge it
+    is the vector-Jacobian product of its message with `rule(field, target)`, with respect to its
+    own parameters alone: no gradient crosses a node. Edges that do not speak learn nothing. A bias
+    learns as a coupling from a unit that is always 1, by the rules of the edges that reach it;
+    different ones add up.
 
     **Arguments:**
 
-    - `rules`: by edge kind, a rule such as `dx.perceptron(0.5)` or any function `(field, state) -> signal`.
+    - `rules`: by edge kind, a rule such as `dx.perceptron(0.5)` or any function
+      `(field, state) -> signal`.
     - `target`: the state that receivers should be in; None for `state` itself.
     - `silence`, `kinds`: who is not heard, and which edge kinds speak, as for `step`.
-    - `normalise`: `(batch, fan_in) -> number` that sums over the batch are divided by, fan-in being the number of the
-      sender's units; None for the batch, that is for means.
-    - `samples`: a bool mask `(B,)` of those that count; None for all. The updates are those of a batch without the
-      others, whatever is in them, NaN included.
+    - `normalise`: `(batch, fan_in) -> number` that sums over the batch are divided by, fan-in being
+      the number of the sender's units; None for the batch, that is for means.
+    - `samples`: a bool mask `(B,)` of those that count; None for all. The updates are those of a
+      batch without the others, whatever is in them, NaN included.
 
     **Returns:** the structure of `params` in `params, rest = dx.partition(network, rules)`.
 
-    Raises `ValueError` or `TypeError` for unknown kinds or nodes, a rule for couplings without parameters, and states
-    of another topology or batch.
+    Raises `ValueError` or `TypeError` for unknown kinds or nodes, a rule for couplings without
+    parameters, and states of another topology or batch.
 
     !!! example
 
@@ -67,21 +69,27 @@ def local_updates(
     target = state if target is None else target
     _check_target(network, target)
     if target.batch_size != state.batch_size:
-        raise ValueError(f"`target` has a batch of {target.batch_size}, but `state` one of {state.batch_size}")
+        raise ValueError(
+            f"`target` has a batch of {target.batch_size}, but `state` one of {state.batch_size}"
+        )
     rules = check_rules(network, rules)
     samples = None if samples is None else _mask(samples, state.batch_size)
     check_normalise(normalise)
     kinds = None if kinds is None else checks.names("kinds", kinds)
     speakers = messages.speakers(network.topology, checks.names("silence", silence), kinds)
-    return _local_updates(network, state, target, speakers, tuple(sorted(rules.items())), normalise, samples)
+    return _local_updates(
+        network, state, target, speakers, tuple(sorted(rules.items())), normalise, samples
+    )
 
 
 def _check_target(network: Network, target: Any):
-    checks.instance("target", target, GraphState, "a darnax.GraphState", "make one of network.topology")
+    checks.instance(
+        "target", target, GraphState, "a darnax.GraphState", "make one of network.topology"
+    )
     if target.topology != network.topology:
         raise ValueError(
-            f"`target` belongs to another topology: {target.topology!r}, but the network to {network.topology!r}; "
-            "make it with GraphState(network.topology)"
+            f"`target` belongs to another topology: {target.topology!r}, but the network to "
+            f"{network.topology!r}; make it with GraphState(network.topology)"
         )
 
 
@@ -90,8 +98,8 @@ def _mask(samples: Any, batch: int) -> Bool[Array, " batch"]:
     samples = as_array("`samples`", samples)
     if samples.shape != (batch,) or samples.dtype != bool:
         raise ValueError(
-            f"`samples` is a bool mask of shape ({batch},), but got {samples.dtype} of shape {samples.shape}; "
-            "give one answer a sample"
+            f"`samples` is a bool mask of shape ({batch},), but got {samples.dtype} of shape "
+            f"{samples.shape}; give one answer a sample"
         )
     return jnp.asarray(samples)
 
@@ -100,7 +108,9 @@ def check_normalise(normalise: Any):
     """`normalise` is None or a function of the batch and the fan-in."""
     holds = "None, or a function (batch, fan_in) -> number to divide by"
     if normalise is not None:
-        checks.function("normalise", normalise, holds, "write one, as in lambda batch, fan_in: batch")
+        checks.function(
+            "normalise", normalise, holds, "write one, as in lambda batch, fan_in: batch"
+        )
         check_takes("normalise", normalise, 2, "(batch, fan_in)")
 
 
@@ -109,14 +119,18 @@ def as_rules(rules: Any) -> dict[Any, Callable[..., Any]]:
     rules = dict(checks.mapping("rules", rules, "edge kinds to rules such as dx.perceptron(0.5)"))
     wrong = [kind for kind, rule in rules.items() if not callable(rule)]
     if wrong:
-        raise TypeError(f"`rules` {_text.names(wrong)} are not rules; give functions such as dx.perceptron(0.5)")
+        raise TypeError(
+            f"`rules` {_text.names(wrong)} are not rules; give functions such as dx.perceptron(0.5)"
+        )
     for kind, rule in rules.items():
         argument = f"rules[{kind!r}]"
         checks.called(argument, rule)
         check_takes(argument, rule, 2, "(field, state)", {"mean"})
         if not _hashable(*jax.tree.flatten(eqx.filter(rule, eqx.is_array, inverse=True))):
             advice = "freeze its class, as dataclass(frozen=True) does"
-            checks.refuse(argument, "part of a compiled program, and so can be hashed", rule, advice)
+            checks.refuse(
+                argument, "part of a compiled program, and so can be hashed", rule, advice
+            )
     return rules
 
 
@@ -131,7 +145,9 @@ def _hashable(leaves: list[Any], structure: Any) -> bool:
 def check_takes(argument: str, function: Any, count: int, call: str, known: Collection[str] = ()):
     """A function can be called with some arguments by position, and with those of known names."""
     if inspect.isclass(function):
-        checks.refuse(argument, f"a function {call}", function, "make one of it first, as in Rule()")
+        checks.refuse(
+            argument, f"a function {call}", function, "make one of it first, as in Rule()"
+        )
     try:
         signature = inspect.signature(function)
     except ValueError:  # built-in functions show none
@@ -145,15 +161,20 @@ def check_takes(argument: str, function: Any, count: int, call: str, known: Coll
 
 
 def check_rules(network: Network, rules: Any) -> dict[str, Callable[..., Any]]:
-    """Rules by edge kind: all of the network, all of them functions, and all with something to train."""
+    """Rules by edge kind: all of the network, all of them functions, and all with something to
+    train.
+    """
     rules = known_rules(network.topology, as_rules(rules))
     empty = [
         kind
         for kind in rules
-        if kind in network.couplings and not any(jax.tree.leaves(trainable(network.couplings[kind])))
+        if kind in network.couplings
+        and not any(jax.tree.leaves(trainable(network.couplings[kind])))
     ]
     if empty:
-        raise ValueError(f"`rules` names {_text.names(empty)}, whose couplings have nothing to train; drop them")
+        raise ValueError(
+            f"`rules` names {_text.names(empty)}, whose couplings have nothing to train; drop them"
+        )
     return rules
 
 
@@ -161,9 +182,15 @@ def check_rules(network: Network, rules: Any) -> dict[str, Callable[..., Any]]:
 def _local_updates(network, state, target, speakers, rules, normalise, samples) -> Network:
     rules = dict(rules)
     params, rest = partition(network, rules)
-    batch = state.batch_size if samples is None else jnp.maximum(jnp.sum(samples, dtype=jnp.float32), 1)
+    batch = (
+        state.batch_size if samples is None else jnp.maximum(jnp.sum(samples, dtype=jnp.float32), 1)
+    )
     topology, arrays = network.topology, messages.arrays_of(state)
-    learning = [i for i, group in enumerate(topology.groups) if group.kind in rules and speakers.modes[i] != SILENT]
+    learning = [
+        i
+        for i, group in enumerate(topology.groups)
+        if group.kind in rules and speakers.modes[i] != SILENT
+    ]
     fields, goals = network.fields(state, speakers), list(target.arrays.values())
     lesson = _Lesson(network, speakers, fields, goals, rules, learning, samples)
     kernels, heard = {}, {}
@@ -196,10 +223,13 @@ def _local_updates(network, state, target, speakers, rules, normalise, samples) 
     _, pull = jax.vjp(said, params)
     signals = [signal(lesson, i, summed=kernel is not None) for i, kernel in kernels.items()]
     fan_ins = [math.prod(topology.groups[i].sender_shape) for i in kernels]
-    (updates,) = pull([told / divide(fan_in) for told, fan_in in zip(signals, fan_ins, strict=True)])
+    (updates,) = pull(
+        [told / divide(fan_in) for told, fan_in in zip(signals, fan_ins, strict=True)]
+    )
     biases = {
         kind: {
-            name: None if leaf is None else bias_signal(lesson, kind, name) / divide(1) for name, leaf in leaves.items()
+            name: None if leaf is None else bias_signal(lesson, kind, name) / divide(1)
+            for name, leaf in leaves.items()
         }
         for kind, leaves in params.biases.items()
     }
@@ -236,26 +266,36 @@ class _Lesson(NamedTuple):
 
 
 def _explained(lesson: _Lesson, i: int, ends: messages.Heard) -> Array:
-    """What the receivers of group `i` expect of its senders: their state, through the transposed coupling."""
+    """What the receivers of group `i` expect of its senders: their state, through the transposed
+    coupling.
+    """
     network = lesson.network
     group, coupling = network.topology.groups[i], network.coupling(i)
-    said, pull = jax.vjp(lambda senders: messages.said(network, i, coupling, (senders, *ends[1:])), ends[0])
+    said, pull = jax.vjp(
+        lambda senders: messages.said(network, i, coupling, (senders, *ends[1:])), ends[0]
+    )
     goal = lesson.goal(group.receiver_array)[receiver_rows(network, i)]
     return pull(goal.astype(said.dtype))[0]
 
 
 def signal(lesson: _Lesson, i: int, summed: bool) -> Float[Array, "edges *receiver batch"]:
-    """What the receivers of group `i` tell its edges; or, to take back what a kernel summed, one signal a row."""
+    """What the receivers of group `i` tell its edges; or, to take back what a kernel summed, one
+    signal a row.
+    """
     group, index = lesson.network.topology.groups[i], lesson.network.plan.groups[i]
     rows = slice(index.start, index.stop) if summed else receiver_rows(lesson.network, i)
     at = group.receiver_array
-    result = per_node(lesson.rules[group.kind], lesson.fields[at][rows], lesson.goal(at)[rows], lesson.samples)
+    result = per_node(
+        lesson.rules[group.kind], lesson.fields[at][rows], lesson.goal(at)[rows], lesson.samples
+    )
     speaks = None if summed else lesson.speaks(i)
     return result if speaks is None else jnp.where(outer(speaks, result.ndim), result, 0)
 
 
 def per_node(rule: Callable[..., Any], field: Array, state: Array, samples: Array | None) -> Array:
-    """The signals of many nodes `(nodes, *shape, B)`, each by itself; 0 for samples that do not count."""
+    """The signals of many nodes `(nodes, *shape, B)`, each by itself; 0 for samples that do not
+    count.
+    """
     counts = jnp.ones(field.shape[-1], bool) if samples is None else samples
     averages = _averages(rule)
 
@@ -267,7 +307,9 @@ def per_node(rule: Callable[..., Any], field: Array, state: Array, samples: Arra
         result = rule(field, state, mean=mean) if averages else rule(field, state)
         if getattr(result, "shape", None) != field.shape:
             what = f"a rule gives a signal of the shape of the field, here {field.shape}"
-            raise ValueError(f"{what}, but {rule!r} gave {checks.came(result)}; give one number a unit")
+            raise ValueError(
+                f"{what}, but {rule!r} gave {checks.came(result)}; give one number a unit"
+            )
         return jnp.where(counts, result, 0)
 
     one_batch = jax.vmap(one, in_axes=-1, out_axes=-1, axis_name="batch")
@@ -284,7 +326,9 @@ def _averages(rule: Callable[..., Any]) -> bool:
 
 
 def bias_signal(lesson: _Lesson, kind: str, name: str) -> Float[Array, "..."]:
-    """The signals of the rules that reach the biases of a kind in an array, summed over rules and the batch."""
+    """The signals of the rules that reach the biases of a kind in an array, summed over rules and
+    the batch.
+    """
     network, topology = lesson.network, lesson.network.topology
     at = list(topology.arrays).index(name)
     spec, index = topology.layout.arrays[at], network.plan.arrays[at]
@@ -294,10 +338,14 @@ def bias_signal(lesson: _Lesson, kind: str, name: str) -> Float[Array, "..."]:
         if group.receiver_array == at:
             rule, speaks = lesson.rules[group.kind], lesson.speaks(i)
             speaks = jnp.ones(len(group.edges), bool) if speaks is None else speaks
-            # equal rules reach a bias together, others add up; those that hold arrays cannot be compared
+            # equal rules reach a bias together, others add up; those that hold arrays cannot be
+            # compared
             same = rule if _hashable([rule], None) else group.kind
             before = reached.get(same, (rule, jnp.zeros(spec.rows, bool)))[1]
-            reached[same] = rule, before.at[receiver_rows(network, i)].max(outer(speaks, group.receivers.ndim))
+            reached[same] = (
+                rule,
+                before.at[receiver_rows(network, i)].max(outer(speaks, group.receivers.ndim)),
+            )
     total = jnp.zeros((spec.rows, *spec.item), field_dtype(spec))
     for rule, rows in reached.values():
         result = per_node(rule, lesson.fields[at], lesson.goal(at), lesson.samples)

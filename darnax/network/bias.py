@@ -17,7 +17,13 @@ class Bias(eqx.Module):
 
     init: float | Callable[..., Any] = eqx.field(static=True)
 
-    def __call__(self, keys: Callable[[], Key[Array, " count"]], count: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    def __call__(
+        self,
+        keys: Callable[[], Key[Array, " count"]],
+        count: int,
+        shape: tuple[int, ...],
+        dtype: Any,
+    ) -> Any:
         """Those of several nodes, or arrays; `keys` are asked for only to draw."""
         init = self.init
         if not callable(init):
@@ -26,7 +32,9 @@ class Bias(eqx.Module):
         def one(key: Key[Array, ""]) -> Float[Array, "..."]:
             start = init(key, shape, dtype)
             if jnp.shape(start) != shape:
-                raise ValueError(f"`init` gives an array of shape {shape}, but gave {jnp.shape(start)}")
+                raise ValueError(
+                    f"`init` gives an array of shape {shape}, but gave {jnp.shape(start)}"
+                )
             return jnp.asarray(start, dtype)
 
         return jax.vmap(one)(keys())
@@ -38,8 +46,8 @@ def bias(init: float | int | Callable[..., Any] = 0.0) -> Bias:
 
     **Arguments:**
 
-    - `init`: the number that all start from, or an initialiser `(key, shape, dtype) -> array` such as those of
-      `jax.nn.initializers`.
+    - `init`: the number that all start from, or an initialiser `(key, shape, dtype) -> array` such
+      as those of `jax.nn.initializers`.
 
     !!! example
 

@@ -1,8 +1,8 @@
 """Message passing: gather the senders, apply the coupling, sum at the receivers.
 
-Inside, an array is its rows, `(rows, *item, B)`; the batch stands last because neighbours are then gathered as
-contiguous rows of the batch. Messages add up on the rows, so that where views overlap all that lands on a cell is
-added, once.
+Inside, an array is its rows, `(rows, *item, B)`; the batch stands last because neighbours are then
+gathered as contiguous rows of the batch. Messages add up on the rows, so that where views overlap
+all that lands on a cell is added, once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,8 @@ SILENT, SOME, ALL = range(3)
 
 Arrays = dict[int, Array]
 Heard = tuple[Array, ...]
-"""The states of senders `(E, *sender_shape, B)`, and of receivers where a coupling asks for them."""
+"""The states of senders `(E, *sender_shape, B)`, and of receivers where a coupling asks for
+them."""
 
 
 def arrays_of(state: GraphState) -> Arrays:
@@ -57,8 +58,8 @@ class Speakers(eqx.Module):
     **Fields:**
 
     - `modes`: for every edge group whether none, some or all of its edges speak.
-    - `silent`: for groups of which some speak, the rows of the silent senders; on a shared array, which edges are
-      silent.
+    - `silent`: for groups of which some speak, the rows of the silent senders; on a shared array,
+      which edges are silent.
     """
 
     modes: tuple[int, ...] = eqx.field(static=True)
@@ -90,7 +91,9 @@ def speakers(topology: Topology, silence: tuple, kinds: tuple | None) -> Speaker
         else:
             modes.append(SOME)
             stacked = not topology.layout.arrays[group.sender_array].shared
-            silent[i] = concrete(np.unique(group.senders[quiet]).astype(np.int32) if stacked else quiet)
+            silent[i] = concrete(
+                np.unique(group.senders[quiet]).astype(np.int32) if stacked else quiet
+            )
     return Speakers(tuple(modes), silent)
 
 
@@ -98,7 +101,9 @@ def concrete(array: np.ndarray) -> Array:
     """A JAX array that is safe to keep, even where this runs inside a trace."""
     with jax.ensure_compile_time_eval():
         made = on_device(array)
-    if isinstance(made, Tracer):  # `shard_map` without `jit` traces even that, but only in its own thread
+    if isinstance(
+        made, Tracer
+    ):  # `shard_map` without `jit` traces even that, but only in its own thread
         with ThreadPoolExecutor(1) as elsewhere:
             made = elsewhere.submit(on_device, array).result()
     return made
@@ -132,10 +137,16 @@ def outer(rows: Bool[Array, " rows"], ndim: int) -> Bool[Array, "..."]:
     return rows.reshape(-1, *[1] * (ndim - 1))
 
 
-def gather(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, array: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+def gather(
+    group: EdgeGroup, index: GroupIndex, spec: ArraySpec, array: Shaped[Array, "..."]
+) -> Shaped[Array, "..."]:
     """The senders' states, `(E, *sender_shape, B)`."""
     if index.senders is not None:
-        return rows_of(spec, array).at[index.senders].get(mode="promise_in_bounds", wrap_negative_indices=False)
+        return (
+            rows_of(spec, array)
+            .at[index.senders]
+            .get(mode="promise_in_bounds", wrap_negative_indices=False)
+        )
     assert group.sender_index is not None
     return array[group.sender_index][None] if spec.shared else array[group.sender_index]
 
@@ -158,8 +169,12 @@ def send(coupling: Any, tied: bool, ends: Heard, dtype: Any) -> Shaped[Array, ".
     return jax.vmap(of_one, in_axes=(axes, *[0] * len(ends)))(arrays, *ends).astype(dtype)
 
 
-def land(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, messages: Array, spoken: Array | None) -> Landing:
-    """The messages summed at their receivers; `spoken` tells which edges spoke (None: all of them)."""
+def land(
+    group: EdgeGroup, index: GroupIndex, spec: ArraySpec, messages: Array, spoken: Array | None
+) -> Landing:
+    """The messages summed at their receivers; `spoken` tells which edges spoke (None: all of
+    them).
+    """
     if spoken is not None:
         messages = jnp.where(outer(spoken, messages.ndim), messages, 0)
     heard = index.heard
@@ -178,12 +193,20 @@ def land(group: EdgeGroup, index: GroupIndex, spec: ArraySpec, messages: Array, 
 
 
 def spread(view: Sequence[int | slice], spec: ArraySpec, value: Shaped[Array, "*view batch"]):
-    """A value of a view as rows of its shared array, zero elsewhere; and which rows it covers (None: all)."""
+    """A value of a view as rows of its shared array, zero elsewhere; and which rows it covers
+    (None: all).
+    """
     full = value.reshape(
-        *[1 if isinstance(part, int) else len(range(part.start, part.stop, part.step)) for part in view], -1
+        *[
+            1 if isinstance(part, int) else len(range(part.start, part.stop, part.step))
+            for part in view
+        ],
+        -1,
     )
     edges = [
-        (part, size - part - 1, 0) if isinstance(part, int) else (part.start, size - part.stop, part.step - 1)
+        (part, size - part - 1, 0)
+        if isinstance(part, int)
+        else (part.start, size - part.stop, part.step - 1)
         for part, size in zip(view, spec.lead, strict=True)
     ]
     field = jax.lax.pad(full, jnp.zeros((), full.dtype), [*edges, (0, 0, 0)])
@@ -195,7 +218,9 @@ def spread(view: Sequence[int | slice], spec: ArraySpec, value: Shaped[Array, "*
 
 def runs(landings: Sequence[Landing], rows: int) -> list[Run]:
     """The rows of an array cut where the set of landings changes, messages added up."""
-    cuts = sorted({0, rows, *(landing.start for landing in landings), *(landing.stop for landing in landings)})
+    cuts = sorted(
+        {0, rows, *(landing.start for landing in landings), *(landing.stop for landing in landings)}
+    )
     result = []
     for start, stop in pairwise(cuts):
         here = [landing for landing in landings if landing.start <= start and stop <= landing.stop]
@@ -218,7 +243,9 @@ def runs(landings: Sequence[Landing], rows: int) -> list[Run]:
 def fields(runs: Sequence[Run], spec: ArraySpec, batch: int) -> Float[Array, "rows *item batch"]:
     """The field of all rows of an array, zero where nothing lands."""
     zeros = [
-        jnp.zeros((run.stop - run.start, *spec.item, batch), field_dtype(spec)) for run in runs if run.field is None
+        jnp.zeros((run.stop - run.start, *spec.item, batch), field_dtype(spec))
+        for run in runs
+        if run.field is None
     ]
     parts = [zeros.pop(0) if run.field is None else run.field for run in runs]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
@@ -227,7 +254,10 @@ def fields(runs: Sequence[Run], spec: ArraySpec, batch: int) -> Float[Array, "ro
 def heard_rows(runs: Sequence[Run]) -> Bool[Array, " rows"]:
     """Which rows of an array anything lands on."""
     return jnp.concatenate(
-        [jnp.full(r.stop - r.start, r.field is not None) if r.heard is None else r.heard for r in runs]
+        [
+            jnp.full(r.stop - r.start, r.field is not None) if r.heard is None else r.heard
+            for r in runs
+        ]
     )
 
 
@@ -256,7 +286,11 @@ def landings(
     result: dict[int, list[Landing]] = {}
     for i, coupling in couplings.items():
         group, index = topology.groups[i], network.plan.groups[i]
-        kernel, sender, receiver = network.kernel(i, speakers), specs[group.sender_array], specs[group.receiver_array]
+        kernel, sender, receiver = (
+            network.kernel(i, speakers),
+            specs[group.sender_array],
+            specs[group.receiver_array],
+        )
         if kernel is None:
             speaks = spoken(speakers, i, index, group, sender)
             landing = land(group, index, receiver, say(network, i, coupling, arrays), speaks)
@@ -267,25 +301,41 @@ def landings(
     return result
 
 
-def say(network: Any, i: int, coupling: Any, arrays: Mapping[int, Array]) -> Float[Array, "edges *receiver batch"]:
+def say(
+    network: Any, i: int, coupling: Any, arrays: Mapping[int, Array]
+) -> Float[Array, "edges *receiver batch"]:
     """What the edges of group `i` say, as if all of them spoke."""
     return said(network, i, coupling, heard_from(network, i, arrays))
 
 
 def heard_from(network: Any, i: int, arrays: Mapping[int, Array]) -> Heard:
     """What the messages of group `i` are made of, edge by edge."""
-    group, index, specs = network.topology.groups[i], network.plan.groups[i], network.topology.layout.arrays
+    group, index, specs = (
+        network.topology.groups[i],
+        network.plan.groups[i],
+        network.topology.layout.arrays,
+    )
     senders = gather(group, index, specs[group.sender_array], arrays[group.sender_array])
     if not index.hears_receiver:
         return (senders,)
-    receivers = rows_of(specs[group.receiver_array], arrays[group.receiver_array])[receiver_rows(network, i)]
+    receivers = rows_of(specs[group.receiver_array], arrays[group.receiver_array])[
+        receiver_rows(network, i)
+    ]
     return senders, receivers.reshape(-1, *group.receiver_shape, receivers.shape[-1])
 
 
 def both_ends(network: Any, i: int, arrays: Mapping[int, Array]) -> tuple[Array, Array]:
-    """What a kernel makes the messages of group `i` of: the rows that can send, and those it is summed over."""
-    group, index, specs = network.topology.groups[i], network.plan.groups[i], network.topology.layout.arrays
-    sending, hearing = (rows_of(specs[at], arrays[at]) for at in (group.sender_array, group.receiver_array))
+    """What a kernel makes the messages of group `i` of: the rows that can send, and those it is
+    summed over.
+    """
+    group, index, specs = (
+        network.topology.groups[i],
+        network.plan.groups[i],
+        network.topology.layout.arrays,
+    )
+    sending, hearing = (
+        rows_of(specs[at], arrays[at]) for at in (group.sender_array, group.receiver_array)
+    )
     return sending, hearing[index.start : index.stop]
 
 

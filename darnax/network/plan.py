@@ -1,8 +1,8 @@
 """The index arrays of a network, as leaves.
 
-Closed over they would be constants of every compiled function, which costs seconds of compile time and copies of
-them; as leaves they are arguments. What is regular (ranges of rows, single views) stays static in the topology and
-has no leaf.
+Closed over they would be constants of every compiled function, which costs seconds of compile time
+and copies of them; as leaves they are arguments. What is regular (ranges of rows, single views)
+stays static in the topology and has no leaf.
 """
 
 from typing import Any
@@ -28,8 +28,10 @@ class GroupIndex(eqx.Module):
     **Fields:**
 
     - `senders`: rows to gather, or None where a static index does it.
-    - `receivers`: the row of `start ... stop` that each message (or each of its cells) lands on, counted from `start`.
-    - `heard`: which of the rows from `start` to `stop` anything lands on; None where it is all of them.
+    - `receivers`: the row of `start ... stop` that each message (or each of its cells) lands on,
+      counted from `start`.
+    - `heard`: which of the rows from `start` to `stop` anything lands on; None where it is all of
+      them.
     - `kernel`: how to run all edges faster; None for edge by edge.
     - `start`, `stop`: the rows that the messages are summed over.
     - `hears_receiver`: whether messages depend on the receiver's state as well.
@@ -50,13 +52,15 @@ class ArrayIndex(eqx.Module):
     **Fields:**
 
     - `ids`: two words a row that name it: noise is drawn from them.
-    - `held`: rows of nodes that are held by default, or None where the array has none or nothing else.
-    - `owner`: for cells of a shared array, the place of their node's kind in `kinds`, -1 for none; None where one kind
-      covers them all, as in stacked arrays.
-    - `covers`: where nodes of several kinds live on a shared array, the cells that those of each kind cover.
+    - `held`: rows of nodes that are held by default, or None where the array has none or nothing
+      else.
+    - `owner`: for cells of a shared array, the place of their node's kind in `kinds`, -1 for none;
+      None where one kind covers them all, as in stacked arrays.
+    - `covers`: where nodes of several kinds live on a shared array, the cells that those of each
+      kind cover.
     - `blocks`: for cells of a shared array, which block they are part of.
-    - `nodes`: for shared arrays and activations that are not elementwise: for each kind the addresses and ids of its
-      nodes, one entry a shape.
+    - `nodes`: for shared arrays and activations that are not elementwise: for each kind the
+      addresses and ids of its nodes, one entry a shape.
     - `kinds`: the kinds of the nodes that live here and have an activation, sorted.
     """
 
@@ -76,7 +80,9 @@ class Plan(eqx.Module):
     arrays: tuple[ArrayIndex, ...]
 
 
-def plan(topology: Topology, couplings: dict[str, tuple[Any, ...]], elementwise: dict[str, bool]) -> Plan:
+def plan(
+    topology: Topology, couplings: dict[str, tuple[Any, ...]], elementwise: dict[str, bool]
+) -> Plan:
     """The plan of a topology with these couplings.
 
     `elementwise` says it of the activation of every node kind that has one.
@@ -90,13 +96,17 @@ def plan(topology: Topology, couplings: dict[str, tuple[Any, ...]], elementwise:
 
 
 def _group_index(topology: Topology, group: EdgeGroup, coupling: Any) -> GroupIndex:
-    sender, spec = topology.layout.arrays[group.sender_array], topology.layout.arrays[group.receiver_array]
+    sender, spec = (
+        topology.layout.arrays[group.sender_array],
+        topology.layout.arrays[group.receiver_array],
+    )
     senders = None if group.sender_index is not None else on_device(group.senders, jnp.int32)
     rows = group.receivers.ravel()
     start, stop = int(rows.min()), int(rows.max()) + 1
     each_one = group.receiver_index is not None
     if spec.shared or (4 * (stop - start) > spec.rows and not each_one):
-        # fewer cuts through the array: what lands on most of it may as well be summed over all of it
+        # fewer cuts through the array: what lands on most of it may as well be summed over all of
+        # it
         start, stop = 0, spec.rows
     heard, receivers, ends = np.zeros(stop - start, bool), None, None
     heard[rows - start] = True
@@ -122,7 +132,10 @@ def _array_index(topology: Topology, at: int, elementwise: dict[str, bool]) -> A
     spec, members = layout.arrays[at], layout.members[at]
     kinds = tuple(
         sorted(
-            {topology.node_class(node).kind for node in (members if spec.shared else members[:1]).tolist()}
+            {
+                topology.node_class(node).kind
+                for node in (members if spec.shared else members[:1]).tolist()
+            }
             & set(elementwise)
         )
     )
@@ -156,8 +169,16 @@ def _covers(topology: Topology, members: np.ndarray, rows: int) -> dict[str, Arr
     return {kind: on_device(mask) for kind, mask in covered.items()} if len(covered) > 1 else {}
 
 
-def _owners(topology: Topology, members: np.ndarray, rows: int, kinds: tuple[str, ...], elementwise: dict[str, bool]):
-    """Which kind answers for every cell, and for kinds that are not elementwise where their nodes are."""
+def _owners(
+    topology: Topology,
+    members: np.ndarray,
+    rows: int,
+    kinds: tuple[str, ...],
+    elementwise: dict[str, bool],
+):
+    """Which kind answers for every cell, and for kinds that are not elementwise where their nodes
+    are.
+    """
     owner = np.full(rows, -1, np.int8)
     places: dict[str, dict[tuple, list[int]]] = {}
     for node in members.tolist():

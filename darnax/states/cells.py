@@ -1,8 +1,9 @@
 """Reading and writing nodes in the global arrays of a state.
 
-Outside of a user's program every call runs one small compiled program of ours. It is compiled for the *form* of a
-view, its extents and steps, and takes its place as an argument: a thousand nodes of one array share one program.
-Inside a user's program places are constants, which XLA and `vmap` turn into better code.
+Outside of a user's program every call runs one small compiled program of ours. It is compiled for
+the *form* of a view, its extents and steps, and takes its place as an argument: a thousand nodes of
+one array share one program. Inside a user's program places are constants, which XLA and `vmap` turn
+into better code.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,9 @@ ROW = Form((1,), (1,), (0,))
 
 
 class Write(NamedTuple):
-    """Values of one form for one array: `places (n, axes)` and `values (n, B, *shape)`, or a single one of each."""
+    """Values of one form for one array: `places (n, axes)` and `values (n, B, *shape)`, or a single
+    one of each.
+    """
 
     array: str
     form: Form
@@ -59,7 +62,9 @@ def place_and_form(index: Index) -> tuple[tuple[int, ...], Form]:
 
 
 def joined(array: str, form: Form, pairs: list[tuple[tuple[int, ...], Any]]) -> list[Write]:
-    """Values of one form as writes: a few as they are, many as one; rows that follow one another are one slice."""
+    """Values of one form as writes: a few as they are, many as one; rows that follow one another
+    are one slice.
+    """
     if len(pairs) <= FEW:
         return [Write(array, form, place, value) for place, value in pairs]
     pairs = sorted(pairs, key=lambda pair: pair[0])
@@ -67,13 +72,19 @@ def joined(array: str, form: Form, pairs: list[tuple[tuple[int, ...], Any]]) -> 
     values = [value for _, value in pairs]
     if form == ROW and last[0] - first[0] == len(pairs) - 1:
         return [Write(array, Form((len(pairs),), (1,), ()), first, stack(values, 1))]
-    return [Write(array, form, np.asarray([place for place, _ in pairs], np.int32), stack(values, 0))]
+    return [
+        Write(array, form, np.asarray([place for place, _ in pairs], np.int32), stack(values, 0))
+    ]
 
 
 def read(array: Any, index: Index) -> Shaped[Array, "batch *shape"]:
     """The view of an array `(..., B)`, batch first."""
     place, form = place_and_form(index)
-    return _read(array, place, form) if isinstance(array, Tracer) else _read_program(array, place, form)
+    return (
+        _read(array, place, form)
+        if isinstance(array, Tracer)
+        else _read_program(array, place, form)
+    )
 
 
 def _read(array, place, form: Form):
@@ -90,12 +101,16 @@ _read_program = jax.jit(_read, static_argnames="form")
 def _window(array, place, sizes: tuple[int, ...]):
     sizes, starts = sizes + array.shape[len(sizes) :], _starts(place, array.ndim)
     if all(isinstance(start, int) for start in starts):
-        return lax.slice(array, starts, [start + size for start, size in zip(starts, sizes, strict=True)])
+        return lax.slice(
+            array, starts, [start + size for start, size in zip(starts, sizes, strict=True)]
+        )
     return lax.dynamic_slice(array, starts, sizes)
 
 
 def _starts(place, axes: int) -> tuple:
-    """A start for every axis; those of a place that is an argument all have one type, which JAX asks for."""
+    """A start for every axis; those of a place that is an argument all have one type, which JAX
+    asks for.
+    """
     starts = (*place, *(0,) * (axes - len(place)))
     if all(isinstance(start, int) for start in starts):
         return starts
@@ -103,7 +118,9 @@ def _starts(place, axes: int) -> tuple:
 
 
 def write(arrays: dict[str, Any], writes: Sequence[Write]) -> dict[str, Any]:
-    """The arrays with values written into them; those that nothing is written to are the same objects."""
+    """The arrays with values written into them; those that nothing is written to are the same
+    objects.
+    """
     touched = {write.array: arrays[write.array] for write in writes}
     forms, places, values = _split(writes)
     inside = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((touched, values)))
@@ -119,9 +136,12 @@ def fresh(sizes: tuple, batch: int, writes: Sequence[Write]) -> dict[str, Any]:
 
 def zeros(sizes: tuple, batch: int) -> dict[str, Any]:
     """Arrays of zeros, batch last."""
-    # Behind the barrier XLA takes them for data: as constants, it would work out what becomes of them, cell by cell,
-    # while it compiles a program in which a state is made and run.
-    return {name: lax.optimization_barrier(jnp.zeros((*shape, batch), dtype)) for name, shape, dtype in sizes}
+    # Behind the barrier XLA takes them for data: as constants, it would work out what becomes of
+    # them, cell by cell, while it compiles a program in which a state is made and run.
+    return {
+        name: lax.optimization_barrier(jnp.zeros((*shape, batch), dtype))
+        for name, shape, dtype in sizes
+    }
 
 
 def _split(writes: Sequence[Write]):
@@ -168,7 +188,9 @@ zeros_program = jax.jit(zeros, static_argnames=("sizes", "batch"))
 
 
 def stack(values: Sequence[Any], axis: int) -> Any:
-    """Arrays side by side; by NumPy where it can, for XLA takes quadratic time for an operation of many operands."""
+    """Arrays side by side; by NumPy where it can, for XLA takes quadratic time for an operation of
+    many operands.
+    """
     if not any(isinstance(value, jax.Array) for value in values):
         return np.stack(values, axis)
     some = 64

@@ -37,7 +37,9 @@ class Arrays(Mapping):
 
     def __getitem__(self, name: Any) -> Any:
         if not isinstance(name, str) or name not in self._names:
-            raise KeyError(f"there is no array {checks.came(name)}; the arrays are {_text.names(self._names)}")
+            raise KeyError(
+                f"there is no array {checks.came(name)}; the arrays are {_text.names(self._names)}"
+            )
         return self._values[self._names.index(name)]
 
     def __iter__(self) -> Iterator[str]:
@@ -67,9 +69,10 @@ class Arrays(Mapping):
 class GraphState(State):
     """The state of a whole topology in a few global arrays; keys are node names.
 
-    An array is `(n, *shape, B)` for n nodes of equal kind, shape and dtype, and `(*shape, B)` for a declared
-    shared one; `state[node]` hands out `(B, *shape)`. Where views overlap, writing one writes what the others
-    see. On a `topologies.sequential` it answers every call as `SequentialState` does.
+    An array is `(n, *shape, B)` for n nodes of equal kind, shape and dtype, and `(*shape, B)` for a
+    declared shared one; `state[node]` hands out `(B, *shape)`. Where views overlap, writing one
+    writes what the others see. On a `topologies.sequential` it answers every call as
+    `SequentialState` does.
 
     **Arguments:**
 
@@ -119,32 +122,43 @@ class GraphState(State):
         """The output's buffer; with several outputs a mapping from their names to their buffers."""
         outputs = self.topology.outputs
         if not outputs:
-            raise ValueError("there is no `readout`: the topology has no outputs; give Topology(..., outputs=[...])")
+            raise ValueError(
+                "there is no `readout`: the topology has no outputs; give Topology(..., "
+                "outputs=[...])"
+            )
         return self[outputs[0]] if len(outputs) == 1 else {name: self[name] for name in outputs}
 
     def init(self, x: Any, y: Any = None) -> "GraphState":
         """Inputs set to `x`, outputs to `y` if given, zeros elsewhere, all in the batch of `x`.
 
-        `x` and `y` are arrays `(B, *shape)` for the only input and output, or mappings from any nodes to
-        such. Raises `ValueError` or `TypeError` if a name, shape, dtype or batch is wrong or two values
-        meet on a cell.
+        `x` and `y` are arrays `(B, *shape)` for the only input and output, or mappings from any
+        nodes to such. Raises `ValueError` or `TypeError` if a name, shape, dtype or batch is wrong
+        or two values meet on a cell.
         """
         values = _named(self.topology, "x", x, self.topology.inputs)
         values += [] if y is None else _named(self.topology, "y", y, self.topology.outputs)
         if not values:
-            raise ValueError("`x` is empty and gives no batch; give a value, or use GraphState(topology, batch_size)")
+            raise ValueError(
+                "`x` is empty and gives no batch; give a value, or use GraphState(topology, "
+                "batch_size)"
+            )
         return _fresh(self, _all_checked(self.topology, values, None))
 
     def replace(self, value: Any) -> "GraphState":
-        """Buffers replaced: all by what `.arrays` gives, or some by a mapping from nodes to `(B, *shape)`.
+        """Buffers replaced: all by what `.arrays` gives, or some by a mapping from nodes to
+        `(B, *shape)`.
 
-        A topology whose nodes are the numbers 0 to L-1 also takes a list of L buffers, as `SequentialState`
-        does. A mapping keeps the batch of the state; the other two may bring another.
+        A topology whose nodes are the numbers 0 to L-1 also takes a list of L buffers, as
+        `SequentialState` does. A mapping keeps the batch of the state; the other two may bring
+        another.
         """
         if isinstance(value, Arrays):
             return _from_arrays(self, value)
         if isinstance(value, Mapping):
-            return _write(self, _all_checked(self.topology, _named(self.topology, "value", value), self.batch_size))
+            return _write(
+                self,
+                _all_checked(self.topology, _named(self.topology, "value", value), self.batch_size),
+            )
         if not isinstance(self.topology.nodes, range):
             raise TypeError(
                 "`value` is what `.arrays` gives or a mapping from nodes to arrays, but got "
@@ -163,10 +177,10 @@ class GraphState(State):
     def graphs_tuple(self, edge_kind: Any) -> "jraph.GraphsTuple":
         """The edges of one kind as a batch of B jraph graphs, one a sample.
 
-        `nodes` is `(B * N, *shape)`: all N nodes of the array in which the edges begin and end, in the
-        order of drawing, sample after sample. Edges stand in the order of `topology.edges`; `edges` and
-        `globals` are None. Raises `ValueError` if there is no such kind or if its ends lie in several
-        arrays.
+        `nodes` is `(B * N, *shape)`: all N nodes of the array in which the edges begin and end, in
+        the order of drawing, sample after sample. Edges stand in the order of `topology.edges`;
+        `edges` and `globals` are None. Raises `ValueError` if there is no such kind or if its ends
+        lie in several arrays.
 
         !!! example
 
@@ -191,19 +205,25 @@ class GraphState(State):
 
     @any_rank
     def from_graphs_tuple(self, edge_kind: Any, graphs: Any) -> "GraphState":
-        """The state with the `nodes` of `graphs`, which came from `graphs_tuple(edge_kind)`, written back.
+        """The state with the `nodes` of `graphs`, which came from `graphs_tuple(edge_kind)`,
+        written back.
 
-        Raises `ValueError` or `TypeError` if their number, shape or dtype is another, or if views overlap.
+        Raises `ValueError` or `TypeError` if their number, shape or dtype is another, or if views
+        overlap.
         """
         graph, batch = subgraph(self.topology, edge_kind), self.batch_size
         if graph.shared:
             _refuse_overlaps(self.topology, graph.nodes.tolist())
         advice = "give what graphs_tuple gives, with other nodes"
         graphs = checks.instance("graphs", graphs, jraph.GraphsTuple, "a jraph.GraphsTuple", advice)
-        nodes = checked("`graphs.nodes`", graphs.nodes, graph.shape, graph.dtype, batch * len(graph.nodes))
+        nodes = checked(
+            "`graphs.nodes`", graphs.nodes, graph.shape, graph.dtype, batch * len(graph.nodes)
+        )
         nodes = jnp.moveaxis(nodes.reshape(batch, len(graph.nodes), *graph.shape), 0, -1)
         rows = _rows(self, graph).at[graph.rows].set(nodes)
-        return _with(self, {**self.arrays, graph.array: rows.reshape(self.arrays[graph.array].shape)})
+        return _with(
+            self, {**self.arrays, graph.array: rows.reshape(self.arrays[graph.array].shape)}
+        )
 
 
 def _rows(state: GraphState, graph: Subgraph):
@@ -212,17 +232,22 @@ def _rows(state: GraphState, graph: Subgraph):
 
 
 def _array(state: GraphState, name: str) -> Any:
-    """An array of the state; one with more axes, as `vmap` gives it, is of no state but of a stack of them."""
+    """An array of the state; one with more axes, as `vmap` gives it, is of no state but of a stack
+    of them.
+    """
     array, axes = state.arrays[name], 1 + len(state.topology.arrays[name].shape)
     if array.ndim != axes:
         raise ValueError(
-            f"the state is a stack of states: its array {name!r} has {array.ndim} axes where one state has {axes}; "
-            "take one, as in jax.tree.map(lambda leaf: leaf[0], states), or work inside jax.vmap"
+            f"the state is a stack of states: its array {name!r} has {array.ndim} axes where one "
+            f"state has {axes}; take one, as in jax.tree.map(lambda leaf: leaf[0], states), or "
+            "work inside jax.vmap"
         )
     return array
 
 
-def _named(topology: Topology, argument: str, value: Any, default: tuple = ()) -> list[tuple[str, int, Any]]:
+def _named(
+    topology: Topology, argument: str, value: Any, default: tuple = ()
+) -> list[tuple[str, int, Any]]:
     """What to call each value in an error, the position of its node, and the value."""
     nodes = topology.nodes
     if isinstance(value, Mapping):
@@ -238,7 +263,9 @@ def _named(topology: Topology, argument: str, value: Any, default: tuple = ()) -
     return [(f"`{argument}` for node {default[0]!r}", topology.index(default[0]), value)]
 
 
-def _all_checked(topology: Topology, values: list[tuple[str, int, Any]], batch: int | None) -> dict[int, Any]:
+def _all_checked(
+    topology: Topology, values: list[tuple[str, int, Any]], batch: int | None
+) -> dict[int, Any]:
     """Buffers of one batch by the position of their node, no two of them on one cell."""
     _refuse_overlaps(topology, [at for _, at, _ in values])
     buffers = {}
@@ -259,8 +286,8 @@ def _refuse_overlaps(topology: Topology, nodes: list[int]):
     clash = topology.layout.clashing(np.asarray(nodes, np.int64))
     if clash:
         raise ValueError(
-            f"nodes {topology.named(clash)} overlap on a shared array, so that one value would overwrite "
-            "another; set one of them, or write one after another with replace_val"
+            f"nodes {topology.named(clash)} overlap on a shared array, so that one value would "
+            "overwrite another; set one of them, or write one after another with replace_val"
         )
 
 
@@ -292,20 +319,30 @@ def _from_arrays(state: GraphState, value: Arrays) -> GraphState:
     specs = state.topology.arrays
     if tuple(value) != tuple(specs):
         raise ValueError(
-            f"`value` has the arrays {_text.names(value)}, but the topology has {_text.names(specs)}; "
-            "give the arrays of a state of this topology"
+            f"`value` has the arrays {_text.names(value)}, but the topology has "
+            f"{_text.names(specs)}; give the arrays of a state of this topology"
         )
     given = {name: as_array(f"`value[{name!r}]`", array) for name, array in value.items()}
     batches = sorted({array.shape[-1] if array.ndim else 0 for array in given.values()})
     if len(batches) > 1 or not batches[0]:
-        raise ValueError(f"`value` has arrays of batch {batches}; give all one batch of at least 1, as the last axis")
+        raise ValueError(
+            f"`value` has arrays of batch {batches}; give all one batch of at least 1, as the last "
+            "axis"
+        )
     for name, array in given.items():
         if array.shape[:-1] != specs[name].shape:
             expected = (*specs[name].shape, batches[0])
-            raise ValueError(f"`value[{name!r}]` has shape {expected}, batch last, but got {array.shape}; reshape it")
-    fresh = {name: cast(f"`value[{name!r}]`", array, specs[name].dtype) for name, array in given.items()}
+            raise ValueError(
+                f"`value[{name!r}]` has shape {expected}, batch last, but got {array.shape}; "
+                "reshape it"
+            )
+    fresh = {
+        name: cast(f"`value[{name!r}]`", array, specs[name].dtype) for name, array in given.items()
+    }
     return _with(state, {name: jnp.asarray(array) for name, array in fresh.items()})
 
 
 def _with(state: GraphState, arrays: Mapping[str, Any]) -> GraphState:
-    return jax.tree.unflatten(jax.tree.structure(state), [arrays[name] for name in state.topology.arrays])
+    return jax.tree.unflatten(
+        jax.tree.structure(state), [arrays[name] for name in state.topology.arrays]
+    )

@@ -43,7 +43,9 @@ class SequentialState(State):
     def __init__(self, sizes: Any, dtype: Any = jnp.float32):
         shapes = parse_sizes(sizes)
         if not shapes:
-            raise ValueError("`sizes` names at least one layer, but got none; give one shape a layer")
+            raise ValueError(
+                "`sizes` names at least one layer, but got none; give one shape a layer"
+            )
         self.dtype = jnp.dtype(parse_dtype(dtype))
         check_width([self.dtype.name])
         self.states = _zeros(tuple(shapes), 1, self.dtype.name)
@@ -74,7 +76,8 @@ class SequentialState(State):
         return self.states[-1]
 
     def init(self, x: Any, y: Any = None) -> "SequentialState":
-        """Input set to `x: (B, *sizes[0])`, output to `y: (B, *sizes[-1])` if given, zeros elsewhere.
+        """Input set to `x: (B, *sizes[0])`, output to `y: (B, *sizes[-1])` if given, zeros
+        elsewhere.
 
         Either may be a mapping from any layers to arrays, all of one batch.
         """
@@ -89,7 +92,8 @@ class SequentialState(State):
         return _with(self, {**dict(enumerate(zeros)), **buffers})
 
     def replace(self, value: Any) -> "SequentialState":
-        """Buffers replaced: all by a list of as many, or some by a mapping from layers to `(B, *shape)`.
+        """Buffers replaced: all by a list of as many, or some by a mapping from layers to
+        `(B, *shape)`.
 
         A mapping keeps the batch of the state; a list may bring another.
         """
@@ -106,7 +110,9 @@ class SequentialState(State):
         return _with(self, {**dict(enumerate(self.states)), **buffers})
 
 
-def _named(state: SequentialState, argument: str, value: Any, default: int) -> list[tuple[str, int, Any]]:
+def _named(
+    state: SequentialState, argument: str, value: Any, default: int
+) -> list[tuple[str, int, Any]]:
     """What to call each value in an error, its layer, and the value."""
     if isinstance(value, Mapping):
         places = zip(positions(argument, value, _find(state)), value.values(), strict=True)
@@ -114,13 +120,17 @@ def _named(state: SequentialState, argument: str, value: Any, default: int) -> l
     return [(f"`{argument}`", default, value)]
 
 
-def _all_checked(state: SequentialState, values: list[tuple[str, int, Any]], batch: int | None) -> dict[int, Any]:
+def _all_checked(
+    state: SequentialState, values: list[tuple[str, int, Any]], batch: int | None
+) -> dict[int, Any]:
     """Buffers of one batch by layer."""
     buffers: dict[int, Any] = {}
     given: dict[int, str] = {}
     for what, at, value in values:
         if at in buffers:
-            raise ValueError(f"{what} would overwrite {given[at]}, for both set layer {at}; give one of them")
+            raise ValueError(
+                f"{what} would overwrite {given[at]}, for both set layer {at}; give one of them"
+            )
         given[at] = what
         buffers[at] = checked(what, value, state.states[at].shape[1:], state.dtype, batch)
         batch = len(buffers[at])
@@ -135,7 +145,9 @@ def _index(state: SequentialState, key: Any) -> int:
     at = _find(state)(key)
     if at is None:
         last = len(state.states) - 1
-        raise UnknownNode(f"there is no layer {checks.came(key)}; the layers are 0 to {last}, or from the end -1")
+        raise UnknownNode(
+            f"there is no layer {checks.came(key)}; the layers are 0 to {last}, or from the end -1"
+        )
     return at
 
 

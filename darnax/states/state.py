@@ -13,8 +13,9 @@ from jaxtyping import Array, Shaped
 class State(eqx.Module):
     """The configuration of a whole network, as an immutable pytree.
 
-    Every layer or node, input and output included, has a buffer `(B, *shape)`. A new state has a batch of
-    one; `init` resizes all buffers to the batch of what it is given. Every method returns a new state.
+    Every layer or node, input and output included, has a buffer `(B, *shape)`. A new state has a
+    batch of one; `init` resizes all buffers to the batch of what it is given. Every method returns
+    a new state.
     """
 
     @abstractmethod
@@ -51,4 +52,7 @@ def check_width(dtypes: Iterable[str]):
     """Refuse types that JAX would quietly make narrower."""
     for dtype in dtypes:
         if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
-            raise ValueError(f"dtype {dtype} needs 64-bit mode; call jax.config.update('jax_enable_x64', True) first")
+            raise ValueError(
+                f"dtype {dtype} needs 64-bit mode; call jax.config.update('jax_enable_x64', True) "
+                "first"
+            )

@@ -15,7 +15,8 @@ class Subgraph(NamedTuple):
 
     - `nodes`: positions among the nodes of the topology, `(N,)`.
     - `rows`: their addresses in the array, `(N, *lead)`.
-    - `senders`, `receivers`: positions in `nodes`, one an edge, in the order of the topology's edges.
+    - `senders`, `receivers`: positions in `nodes`, one an edge, in the order of the topology's
+      edges.
     """
 
     array: str
@@ -29,20 +30,24 @@ class Subgraph(NamedTuple):
 
 
 def subgraph(topology: Topology, edge_kind: Any) -> Subgraph:
-    """The edges of a kind and the nodes of the one array at their ends; `ValueError` if there are several."""
+    """The edges of a kind and the nodes of the one array at their ends; `ValueError` if there are
+    several.
+    """
     layout, columns = topology.layout, topology.columns
     checks.text("edge_kind", edge_kind, "a kind of edges")
     groups = [group for group in topology.groups if group.kind == edge_kind]
     if not groups:
         kinds = _text.names(sorted({group.kind for group in topology.groups})) or "none"
-        raise ValueError(f"`edge_kind` {edge_kind!r} has no edges; the kinds that have some are {kinds}")
+        raise ValueError(
+            f"`edge_kind` {edge_kind!r} has no edges; the kinds that have some are {kinds}"
+        )
     ends = {(g.sender_array, g.sender_shape): None for g in groups}
     ends |= {(g.receiver_array, g.receiver_shape): None for g in groups}
     if len(ends) > 1:
         where = _text.listing(f"{layout.arrays[at].name!r} (shape {shape})" for at, shape in ends)
         raise ValueError(
-            f"edges of kind {edge_kind!r} have ends in several arrays: {where}; a jraph graph has nodes of "
-            "one array, so give these edges kinds of their own"
+            f"edges of kind {edge_kind!r} have ends in several arrays: {where}; a jraph graph has "
+            "nodes of one array, so give these edges kinds of their own"
         )
     ((at, shape),) = ends
     members = layout.members[at]

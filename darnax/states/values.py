@@ -18,7 +18,10 @@ def as_array(what: str, value: Any) -> Any:
     if isinstance(value, jax.Array):
         return value
     if _is_masked(value):
-        raise TypeError(f"{what} is an array without a mask, but got a masked one; fill it, as in value.filled(0)")
+        raise TypeError(
+            f"{what} is an array without a mask, but got a masked one; fill it, as in "
+            "value.filled(0)"
+        )
     try:
         return np.asarray(value)
     except jax.errors.TracerArrayConversionError:  # a list of traced numbers
@@ -34,19 +37,26 @@ def _is_masked(value: Any) -> bool:
     return isinstance(value, np.ma.MaskedArray)
 
 
-def checked(what: str, value: Any, shape: tuple[int, ...], dtype: Any, batch: int | None) -> Shaped[Any, "..."]:
+def checked(
+    what: str, value: Any, shape: tuple[int, ...], dtype: Any, batch: int | None
+) -> Shaped[Any, "..."]:
     """`value` as an array `(batch, *shape)` of `dtype`, or an error that starts with `what`.
 
-    Floats are rounded to the float type of the state, as JAX does, unless a finite one becomes infinite; everything
-    else must arrive exactly. What NumPy has read is a copy: what the user does to `value` later is not seen.
+    Floats are rounded to the float type of the state, as JAX does, unless a finite one becomes
+    infinite; everything else must arrive exactly. What NumPy has read is a copy: what the user does
+    to `value` later is not seen.
     """
     array = as_array(what, value)
     if array.ndim != 1 + len(shape) or array.shape[1:] != shape:
         numeric = _rank(array.dtype) is not None
         came = array.shape if numeric else checks.came(value)
         advice = "reshape it" if numeric else "give an array of numbers"
-        advice = "add a batch axis, as in value[None]" if array.shape == shape and numeric else advice
-        raise ValueError(f"{what} has shape {_expected(batch, shape)}, batch first, but got {came}; {advice}")
+        advice = (
+            "add a batch axis, as in value[None]" if array.shape == shape and numeric else advice
+        )
+        raise ValueError(
+            f"{what} has shape {_expected(batch, shape)}, batch first, but got {came}; {advice}"
+        )
     if not array.shape[0]:
         raise ValueError(f"{what} has a batch of 0; give at least one sample")
     if batch is not None and array.shape[0] != batch:
@@ -60,13 +70,19 @@ def _expected(batch: int | None, shape: tuple[int, ...]) -> str:
 
 
 def cast(what: str, value: Any, dtype: Any) -> Shaped[Any, "..."]:
-    """`value` in `dtype`, never weakly typed; an error where more than a rounding of floats is lost."""
+    """`value` in `dtype`, never weakly typed; an error where more than a rounding of floats is
+    lost.
+    """
     source, dtype = value.dtype, jnp.dtype(dtype)
     if source == dtype:
-        return value if isinstance(value, jax.Array) and not value.weak_type else value.astype(dtype)
+        return (
+            value if isinstance(value, jax.Array) and not value.weak_type else value.astype(dtype)
+        )
     ranks = _rank(source), _rank(dtype)
     if ranks[0] is None or ranks[1] is None or ranks[0] > ranks[1]:
-        raise TypeError(f"{what} has dtype {dtype}, but got {source}; convert it, as in value.astype('{dtype}')")
+        raise TypeError(
+            f"{what} has dtype {dtype}, but got {source}; convert it, as in value.astype('{dtype}')"
+        )
     if jnp.issubdtype(source, jnp.integer) and not _keeps_integers(value, dtype):
         raise TypeError(
             f"{what} has dtype {dtype}, which cannot hold these {source} values exactly; "
@@ -95,12 +111,15 @@ def _check_overflow(what: str, value: np.ndarray, dtype: np.dtype):
         lost = np.isfinite(value) & ~np.isfinite(value.astype(dtype))
     if lost.any():
         raise ValueError(
-            f"{what} holds {value[lost][0]}, which is infinite as {dtype}; scale the values, or give a wider dtype"
+            f"{what} holds {value[lost][0]}, which is infinite as {dtype}; scale the values, or "
+            "give a wider dtype"
         )
 
 
 def _keeps_integers(value: Any, dtype: np.dtype) -> bool:
-    """Whether integers survive: by type if that says so, else by value, else (traced) only into floats."""
+    """Whether integers survive: by type if that says so, else by value, else (traced) only into
+    floats.
+    """
     source = jnp.iinfo(value.dtype)
     integer = jnp.issubdtype(dtype, jnp.integer)
     if integer:
@@ -125,7 +144,14 @@ def layers(value: Any, count: int) -> list[Any]:
     try:
         value = list(value)
     except TypeError:
-        checks.refuse("value", "a list of one array a layer, or a mapping from layers", value, "give one of them")
+        checks.refuse(
+            "value",
+            "a list of one array a layer, or a mapping from layers",
+            value,
+            "give one of them",
+        )
     if len(value) != count:
-        raise ValueError(f"`value` holds one array a layer, {count} in all, but got {len(value)}; give them all")
+        raise ValueError(
+            f"`value` holds one array a layer, {count} in all, but got {len(value)}; give them all"
+        )
     return value

@@ -1,7 +1,7 @@
 """What a topology remembers: names and integer columns.
 
-A graph kept alive would cost more memory than everything else together, and its attribute dictionaries
-could be written to; the columns are a few read-only NumPy arrays.
+A graph kept alive would cost more memory than everything else together, and its attribute
+dictionaries could be written to; the columns are a few read-only NumPy arrays.
 """
 
 import math
@@ -20,14 +20,17 @@ from darnax.topologies.names import Finder, Name, positions
 from darnax.topologies.views import Index
 
 MOST_AXES, MOST_CELLS = 60, np.iinfo(np.int32).max
-"""The largest shapes: NumPy has 64 axes, of which a state adds some, and places are 32-bit numbers."""
+"""The largest shapes: NumPy has 64 axes, of which a state adds some, and places are 32-bit
+numbers."""
 
 Column = tuple[np.ndarray, np.ndarray | None]
 """Numbers on edges, and on which edges they are given (None: on all)."""
 
 
 class NodeClass(NamedTuple):
-    """What nodes of one sort have in common; `array` is the shared array that views live in, else None."""
+    """What nodes of one sort have in common; `array` is the shared array that views live in, else
+    None.
+    """
 
     kind: str
     shape: tuple[int, ...]
@@ -39,8 +42,9 @@ class NodeClass(NamedTuple):
 class Columns:
     """Nodes and edges as columns; `node_class` and `edge_class` index the tables beside them.
 
-    `held` are the nodes that keep their state unless they are let go, the inputs among them. `left_out` has an example
-    of each edge attribute that holds no numbers; it serves errors alone, and is no part of what makes topologies equal.
+    `held` are the nodes that keep their state unless they are let go, the inputs among them.
+    `left_out` has an example of each edge attribute that holds no numbers; it serves errors alone,
+    and is no part of what makes topologies equal.
     """
 
     names: Sequence[Name]
@@ -67,12 +71,16 @@ class Columns:
 
     def long(self) -> list[np.ndarray]:
         """The columns with one entry a node or an edge, in a fixed order."""
-        attributes = [part for column in self.attributes.values() for part in column if part is not None]
+        attributes = [
+            part for column in self.attributes.values() for part in column if part is not None
+        ]
         return [self.node_class, self.senders, self.receivers, self.edge_class, *attributes]
 
     def state(self) -> tuple:
         """The fields in order, as `Columns(*state)` takes them."""
-        return tuple(getattr(self, field.name) for field in fields(self) if field.name != "left_out")
+        return tuple(
+            getattr(self, field.name) for field in fields(self) if field.name != "left_out"
+        )
 
 
 class Problems:
@@ -88,7 +96,10 @@ class Problems:
     def check(self):
         """Raise `ValueError` if anything was noted."""
         if self.found:
-            lines = [f"{self.what} {_text.names(names)}: {reason}" for reason, names in self.found.items()]
+            lines = [
+                f"{self.what} {_text.names(names)}: {reason}"
+                for reason, names in self.found.items()
+            ]
             raise ValueError("; ".join(lines))
 
 
@@ -102,7 +113,9 @@ def finish(
     edge_kinds: Iterable[str] = (),
     **columns: Any,
 ) -> Columns:
-    """Columns with inputs and outputs as positions, tables in order of first use and all kinds known."""
+    """Columns with inputs and outputs as positions, tables in order of first use and all kinds
+    known.
+    """
     for table, column in (("node_classes", "node_class"), ("edge_classes", "edge_class")):
         columns[table], columns[column] = by_first_use(columns[table], columns[column])
     find = Finder(names)
@@ -119,9 +132,13 @@ def finish(
 
 
 def by_first_use(table: Sequence, column: np.ndarray) -> tuple[tuple, np.ndarray]:
-    """The used entries of a table in the order in which a column first uses them, and the column of their places."""
+    """The used entries of a table in the order in which a column first uses them, and the column of
+    their places.
+    """
     first = np.full(len(table), len(column))
-    first[column[::-1]] = np.arange(len(column))[::-1]  # where an entry is set twice, the last one counts
+    first[column[::-1]] = np.arange(len(column))[
+        ::-1
+    ]  # where an entry is set twice, the last one counts
     order = np.argsort(first)
     used = [table[i] for i in order if first[i] < len(column)]
     return tuple(used), np.argsort(order).astype(np.int32)[column]
@@ -139,15 +156,17 @@ def parse_shape(shape: Any, argument: str = "shape") -> tuple[int, ...]:
     """A shape as a tuple; `ValueError` says what is wrong with it."""
     listed = isinstance(shape, np.ndarray) and shape.ndim == 1
     parts = shape if isinstance(shape, (tuple, list)) or listed else (shape,)
-    if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts):
+    if not all(
+        isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts
+    ):
         raise ValueError(
-            f"`{argument}` is an int or a tuple of ints, such as (28, 28, 1), but got {checks.came(shape)}; give such, "
-            "and write what a file has as text as numbers"
+            f"`{argument}` is an int or a tuple of ints, such as (28, 28, 1), but got "
+            f"{checks.came(shape)}; give such, and write what a file has as text as numbers"
         )
     if any(part < 1 for part in parts):
         raise ValueError(
-            f"every axis of `{argument}` is at least 1, but got {checks.came(shape)}; give larger ones, or () for a "
-            "single unit"
+            f"every axis of `{argument}` is at least 1, but got {checks.came(shape)}; give larger "
+            "ones, or () for a single unit"
         )
     sizes = tuple(map(int, parts))
     if len(sizes) > MOST_AXES or math.prod(sizes) > MOST_CELLS:
@@ -159,7 +178,9 @@ def parse_shape(shape: Any, argument: str = "shape") -> tuple[int, ...]:
 
 
 def parse_number(argument: str, value: Any, least: int = 1) -> int:
-    """How many nodes, units or features; so many that no array could hold them are refused before they are drawn."""
+    """How many nodes, units or features; so many that no array could hold them are refused before
+    they are drawn.
+    """
     result = checks.count(argument, value, least)
     if result > MOST_CELLS:
         checks.refuse(argument, f"at most {MOST_CELLS}", value, "give a smaller number", ValueError)
@@ -169,7 +190,9 @@ def parse_number(argument: str, value: Any, least: int = 1) -> int:
 def parse_dtype(dtype: Any) -> str:
     """A dtype by its name; `ValueError` says what is wrong with it."""
     try:
-        if dtype is None or isinstance(dtype, (np.ndarray, jax.Array)):  # of which NumPy makes a dtype, too
+        if dtype is None or isinstance(
+            dtype, (np.ndarray, jax.Array)
+        ):  # of which NumPy makes a dtype, too
             raise TypeError
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # NumPy warns of names that it is about to forget
@@ -181,7 +204,8 @@ def parse_dtype(dtype: Any) -> str:
     except (TypeError, ValueError, Warning):
         pass
     raise ValueError(
-        f"`dtype` is a numeric type of JAX such as 'float32' or 'int8', but got {checks.came(dtype)}; give one"
+        "`dtype` is a numeric type of JAX such as 'float32' or 'int8', but got "
+        f"{checks.came(dtype)}; give one"
     )
 
 

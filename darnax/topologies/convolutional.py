@@ -20,7 +20,9 @@ Pads = Sequence[tuple[int, int]]
 
 
 class Stage(NamedTuple):
-    """Windows on an image of `space` with `pads` around it: as many as `counts` say along each axis."""
+    """Windows on an image of `space` with `pads` around it: as many as `counts` say along each
+    axis.
+    """
 
     space: tuple[int, ...]
     window: tuple[int, ...]
@@ -32,7 +34,9 @@ class Stage(NamedTuple):
     def counts(self) -> tuple[int, ...]:
         """How many windows there are along each axis."""
         parts = zip(self.space, self.pads, self.window, self.stride, strict=True)
-        return tuple((size + sum(pad) - window) // stride + 1 for size, pad, window, stride in parts)
+        return tuple(
+            (size + sum(pad) - window) // stride + 1 for size, pad, window, stride in parts
+        )
 
     def windows(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
         """Every window: its place, and its slice of the padded image."""
@@ -53,30 +57,33 @@ def convolutional(
 ) -> "nx.DiGraph":
     """An image seen through overlapping windows, each of which sends to features of its own.
 
-    The image is a shared array, with its padding around it. Node `"image"` is the interior, the input; the border is
-    held at zero. Every window is a node `("patch", i, j)` that views its slice of the array, and sends by an edge
-    `forward` to `("feature", i, j)`, of shape `(features,)`. All features together are the node `"features"`, of shape
-    `(rows, columns, features)`, the output. Along an axis of n cells there are `(n + padding - window) // stride + 1`
-    windows. With `tied` weights and `dx.dense()` this is a convolution; `backward` draws the reverse edges, whose
+    The image is a shared array, with its padding around it. Node `"image"` is the interior, the
+    input; the border is held at zero. Every window is a node `("patch", i, j)` that views its slice
+    of the array, and sends by an edge `forward` to `("feature", i, j)`, of shape `(features,)`. All
+    features together are the node `"features"`, of shape `(rows, columns, features)`, the output.
+    Along an axis of n cells there are `(n + padding - window) // stride + 1` windows. With `tied`
+    weights and `dx.dense()` this is a convolution; `backward` draws the reverse edges, whose
     messages add up on the image where windows overlap: the transpose of a convolution.
 
     Nodes that view the image are of kind `image`, those that view features of kind `feature`.
 
-    Several stages see one through the next: the features of one are the image of the following. The names of stage 2
-    and on carry its number, `("patch2", i, j)`, `("feature2", i, j)` and `"features2"`; weights are tied within each.
+    Several stages see one through the next: the features of one are the image of the following. The
+    names of stage 2 and on carry its number, `("patch2", i, j)`, `("feature2", i, j)` and
+    `"features2"`; weights are tied within each.
 
     **Arguments:**
 
     - `image`: the shape `(*space, channels)`, with one to three axes of space.
     - `window`, `stride`: one number for all axes of space, or a tuple with one for each.
-    - `features`: how many features look through every window; a list of such numbers makes as many stages. Then
-      `window`, `stride` and `padding` may be lists too, with one entry a stage.
-    - `padding`: a number of cells on every side, a tuple of pairs (before, after), or `"SAME"` or `"VALID"` as in JAX.
+    - `features`: how many features look through every window; a list of such numbers makes as many
+      stages. Then `window`, `stride` and `padding` may be lists too, with one entry a stage.
+    - `padding`: a number of cells on every side, a tuple of pairs (before, after), or `"SAME"` or
+      `"VALID"` as in JAX.
     - `backward`: whether features send back to their windows.
     - `tied`: whether all windows of a stage use the same weights.
 
-    Raises `ValueError` for a window larger than the padded image, a stride below 1, or padding that is negative or
-    hides whole windows.
+    Raises `ValueError` for a window larger than the padded image, a stride below 1, or padding that
+    is negative or hides whole windows.
 
     !!! example
 
@@ -84,15 +91,16 @@ def convolutional(
         graph = dx.topologies.convolutional((28, 28, 1), window=5, features=16)
         graph.number_of_edges()  # 576
         couplings = {"forward": dx.dense()}
-        network = dx.Network(dx.Topology(graph), couplings, {"feature": dx.sign}, key=jax.random.key(0))
+        topology = dx.Topology(graph)
+        network = dx.Network(topology, couplings, {"feature": dx.sign}, key=jax.random.key(0))
         ```
     """
     shape = parse_shape(image, "image")
     backward, tied = checks.flag("backward", backward), checks.flag("tied", tied)
     if not 2 <= len(shape) <= 4:
         raise ValueError(
-            f"`image` has the shape (*space, channels), with one to three axes of space, but got {shape}; "
-            "give it a channel axis, as in (28, 28, 1)"
+            "`image` has the shape (*space, channels), with one to three axes of space, but got "
+            f"{shape}; give it a channel axis, as in (28, 28, 1)"
         )
     stages = _stages(shape[:-1], features, window, stride, padding)
     graph = nx.DiGraph(
@@ -125,24 +133,38 @@ def _suffix(stage: int) -> str:
     return str(stage + 1) if stage else ""
 
 
-def _add_map(graph: "nx.DiGraph", name: str, kind: str, shape: tuple[int, ...], pads: Pads, border: str):
-    """A shared array of `shape` with `pads` around it: a view of the interior, and strips that hold the border."""
+def _add_map(
+    graph: "nx.DiGraph", name: str, kind: str, shape: tuple[int, ...], pads: Pads, border: str
+):
+    """A shared array of `shape` with `pads` around it: a view of the interior, and strips that hold
+    the border.
+    """
     inside = [slice(before, before + size) for size, (before, _) in zip(shape, pads, strict=False)]
     sizes = [size + sum(pad) for size, pad in zip(shape, pads, strict=False)]
     graph.graph["arrays"][name] = (*sizes, shape[-1])
     graph.add_node(name, array=name, index=tuple(inside), kind=kind)
     for axis, size in enumerate(sizes):
-        for side, strip in ("before", slice(0, inside[axis].start)), ("after", slice(inside[axis].stop, size)):
+        for side, strip in (
+            ("before", slice(0, inside[axis].start)),
+            ("after", slice(inside[axis].stop, size)),
+        ):
             if strip.start < strip.stop:
                 index = (*inside[:axis], strip)
-                graph.add_node((border, axis, side), array=name, index=index, kind=kind, role="held")
+                graph.add_node(
+                    (border, axis, side), array=name, index=index, kind=kind, role="held"
+                )
 
 
-def _stages(space: tuple[int, ...], features: Any, window: Any, stride: Any, padding: Any) -> list[Stage]:
+def _stages(
+    space: tuple[int, ...], features: Any, window: Any, stride: Any, padding: Any
+) -> list[Stage]:
     """The stages, one seen through the next."""
     units = features if isinstance(features, list) else [features]
     columns = {"window": window, "stride": stride, "padding": padding}
-    columns = {name: given if isinstance(given, list) else [given] * len(units) for name, given in columns.items()}
+    columns = {
+        name: given if isinstance(given, list) else [given] * len(units)
+        for name, given in columns.items()
+    }
     wrong = {name: len(column) for name, column in columns.items() if len(column) != len(units)}
     if wrong or not units:
         raise ValueError(
@@ -152,38 +174,55 @@ def _stages(space: tuple[int, ...], features: Any, window: Any, stride: Any, pad
     stages = []
     for count, *geometry in zip(units, *columns.values(), strict=True):
         size, step = (
-            checks.per_axis(name, given, len(space)) for name, given in zip(columns, geometry[:2], strict=False)
+            checks.per_axis(name, given, len(space))
+            for name, given in zip(columns, geometry[:2], strict=False)
         )
-        stage = Stage(space, size, step, _pads(geometry[2], space, size, step), parse_number("features", count))
+        stage = Stage(
+            space,
+            size,
+            step,
+            _pads(geometry[2], space, size, step),
+            parse_number("features", count),
+        )
         stages.append(stage)
         space = stage.counts
     return stages
 
 
-def _pads(padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]) -> Pads:
+def _pads(
+    padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]
+) -> Pads:
     """Cells before and after the image along every axis."""
     pads = _pairs(padding, space, window, stride)
     good = len(pads) == len(space) and all(len(pad) == 2 for pad in pads)
-    if not good or not all(_is_pad(cells, size) for pad, size in zip(pads, window, strict=True) for cells in pad):
+    if not good or not all(
+        _is_pad(cells, size) for pad, size in zip(pads, window, strict=True) for cells in pad
+    ):
         checks.refuse(
             "padding",
             f"at least 0 and smaller than the window {window} on every side of an image of {space}",
             padding,
-            "a window further out would see nothing of it: give a number of cells, a tuple of pairs (before, after), "
-            "'SAME' or 'VALID'",
+            "a window further out would see nothing of it: give a number of cells, a tuple of "
+            "pairs (before, after), 'SAME' or 'VALID'",
             ValueError,
         )
     pads = [(int(before), int(after)) for before, after in pads]
-    small = [axis for axis, (n, pad, w) in enumerate(zip(space, pads, window, strict=True)) if n + sum(pad) < w]
+    small = [
+        axis
+        for axis, (n, pad, w) in enumerate(zip(space, pads, window, strict=True))
+        if n + sum(pad) < w
+    ]
     if small:
         raise ValueError(
-            f"`window` {window} is larger than the image of {space} with `padding` {pads} along axes {small}; "
-            "make it smaller or add padding"
+            f"`window` {window} is larger than the image of {space} with `padding` {pads} along "
+            f"axes {small}; make it smaller or add padding"
         )
     return pads
 
 
-def _pairs(padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]) -> list[Any]:
+def _pairs(
+    padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]
+) -> list[Any]:
     """What was given, as a sequence with an entry for each axis."""
     if isinstance(padding, str) and padding in ("SAME", "VALID"):
         return list(jax.lax.padtype_to_pads(space, window, stride, padding))
@@ -193,4 +232,8 @@ def _pairs(padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride
 
 
 def _is_pad(cells: Any, window: int) -> bool:
-    return isinstance(cells, (int, np.integer)) and not isinstance(cells, bool) and bool(0 <= cells < window)
+    return (
+        isinstance(cells, (int, np.integer))
+        and not isinstance(cells, bool)
+        and bool(0 <= cells < window)
+    )

@@ -1,4 +1,6 @@
-"""A drawn networkx graph as columns; what is wrong with it is said here, with the names of nodes and edges."""
+"""A drawn networkx graph as columns; what is wrong with it is said here, with the names of nodes
+and edges.
+"""
 
 import numbers
 import warnings
@@ -31,7 +33,9 @@ else:
 
 
 def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) -> Columns:
-    """The columns of an annotated networkx graph; arguments go before what rides on `graph.graph`."""
+    """The columns of an annotated networkx graph; arguments go before what rides on
+    `graph.graph`.
+    """
     advice = "draw one, or give wiring that is already arrays to Topology.from_edges"
     checks.instance("graph", graph, nx.Graph, "a networkx DiGraph or MultiDiGraph", advice)
     if not graph.is_directed():
@@ -67,7 +71,9 @@ def read_graph(graph: Any, inputs: Any, outputs: Any, held: Any, arrays: Any) ->
 
 
 def _given(argument: str, nodes: Any, marked: list[Any], graph: "nx.Graph") -> tuple[str, Any]:
-    """The nodes that an argument names, or else those that are marked, and what to call them in an error."""
+    """The nodes that an argument names, or else those that are marked, and what to call them in an
+    error.
+    """
     if nodes is not None:
         return argument, nodes
     check_names(argument, marked, graph)
@@ -85,7 +91,9 @@ def _known_kinds(graph: "nx.Graph", key: str) -> list[str]:
 
 def _declared(arrays: Any) -> dict[str, tuple[int, ...]]:
     problems, result = Problems("`arrays`"), {}
-    for name, shape in checks.mapping("arrays", arrays, "names to shapes, such as (28, 28, 1)").items():
+    for name, shape in checks.mapping(
+        "arrays", arrays, "names to shapes, such as (28, 28, 1)"
+    ).items():
         try:
             result[name] = parse_shape(shape)
         except ValueError as error:
@@ -103,7 +111,11 @@ def _read_nodes(graph, names, declared):
     node_class = np.zeros(len(names), np.int32)
     views = {}
     for i, attributes in enumerate(graph.nodes.values()):
-        raw = (attributes.get("shape"), attributes.get("kind", "node"), attributes.get("dtype", "float32"))
+        raw = (
+            attributes.get("shape"),
+            attributes.get("kind", "node"),
+            attributes.get("dtype", "float32"),
+        )
         plain = _is_plain(*raw) and "array" not in attributes and "index" not in attributes
         if plain and raw in seen:
             node_class[i] = seen[raw]
@@ -140,24 +152,32 @@ def _read_node(attributes: dict, declared) -> tuple[NodeClass, Index | None]:
         if "index" in attributes:
             raise ValueError("`index` is given without `array`; name the shared array it indexes")
         if attributes.get("shape") is None:
-            slip = next((repr(name) for name in attributes if _text.meant(str(name), ["shape"])), "")
+            slip = next(
+                (repr(name) for name in attributes if _text.meant(str(name), ["shape"])), ""
+            )
             hint = f" (is it {slip}?)" if slip else ""
             raise ValueError(
-                f"`shape` is missing{hint}; give one, such as shape=(64,), or a view with array= and index="
+                f"`shape` is missing{hint}; give one, such as shape=(64,), or a view with array= "
+                "and index="
             )
         return NodeClass(kind, parse_shape(attributes["shape"]), dtype, None), None
     if "shape" in attributes:
-        raise ValueError("`shape` and `array` clash: a view takes its shape from `index`; drop `shape`")
+        raise ValueError(
+            "`shape` and `array` clash: a view takes its shape from `index`; drop `shape`"
+        )
     if not isinstance(array, str) or array not in declared:
         have = f"the arrays are {_text.names(declared)}" if declared else "no array is"
         raise ValueError(
-            f"`array` {checks.came(array)} is not declared; {have}; declare it, as in arrays={{'x': (28, 28, 1)}}"
+            f"`array` {checks.came(array)} is not declared; {have}; declare it, as in "
+            "arrays={'x': (28, 28, 1)}"
         )
     try:
         index = resolve_index(attributes.get("index", ...), declared[array])
     except (ValueError, TypeError) as error:
         place = f"`index` into array {array!r} of shape {declared[array]}"
-        raise ValueError(f"{place}: {error}; give ints and slices of positive step inside it") from None
+        raise ValueError(
+            f"{place}: {error}; give ints and slices of positive step inside it"
+        ) from None
     return NodeClass(kind, index_shape(index), dtype, array), index
 
 
@@ -168,8 +188,14 @@ def _check_array_dtypes(classes, names, node_class):
             by_array.setdefault(cls.array, {}).setdefault(cls.dtype, i)
     for array, dtypes in by_array.items():
         if len(dtypes) > 1:
-            who = [f"{names[int(np.argmax(node_class == i))]!r} ({dtype})" for dtype, i in dtypes.items()]
-            raise ValueError(f"views of array {array!r} have clashing dtypes: {_text.listing(who)}; give all the same")
+            who = [
+                f"{names[int(np.argmax(node_class == i))]!r} ({dtype})"
+                for dtype, i in dtypes.items()
+            ]
+            raise ValueError(
+                f"views of array {array!r} have clashing dtypes: {_text.listing(who)}; give all "
+                "the same"
+            )
 
 
 def _read_edges(graph, names, position) -> dict:
@@ -195,11 +221,15 @@ def _read_edges(graph, names, position) -> dict:
         if not all(issubclass(found, allowed) for found in set(map(type, values))):
             for i, value in enumerate(values):
                 if not isinstance(value, allowed):
-                    problems.add(f"`{what}` is a str, but got {checks.came(value)}; name the {what}", edge(i))
+                    problems.add(
+                        f"`{what}` is a str, but got {checks.came(value)}; name the {what}", edge(i)
+                    )
     problems.check()
     classes: dict[tuple[str, str | None], int] = {}
     pairs = zip(kinds, ties, strict=True)
-    edge_class = np.fromiter((classes.setdefault(c, len(classes)) for c in pairs), np.int32, len(kinds))
+    edge_class = np.fromiter(
+        (classes.setdefault(c, len(classes)) for c in pairs), np.int32, len(kinds)
+    )
     columns, left_out = _read_numbers(attributes, edge)
     return {
         "edge_classes": tuple(classes),
@@ -212,8 +242,12 @@ def _read_edges(graph, names, position) -> dict:
     }
 
 
-def _read_numbers(attributes: list[dict], edge: Callable[[int], tuple]) -> tuple[dict[str, Column], dict[str, str]]:
-    """Every attribute that holds numbers, as a column; an example of each that is left out, for it holds none."""
+def _read_numbers(
+    attributes: list[dict], edge: Callable[[int], tuple]
+) -> tuple[dict[str, Column], dict[str, str]]:
+    """Every attribute that holds numbers, as a column; an example of each that is left out, for it
+    holds none.
+    """
     result, left_out, problems = {}, {}, Problems("edge attribute")
     names = set().union(*attributes) - {"kind", "tie"}
     for name in sorted(name for name in names if isinstance(name, str)):
@@ -224,9 +258,13 @@ def _read_numbers(attributes: list[dict], edge: Callable[[int], tuple]) -> tuple
         given = np.asarray([value is not None for value in values])
         strange = [i for i, value in enumerate(values) if value is _NOT_A_NUMBER] if odd else []
         if not strange:
-            result[name] = column(np.asarray([0 if value is None else value for value in values]), given)
+            result[name] = column(
+                np.asarray([0 if value is None else value for value in values]), given
+            )
             continue
-        example = f"{checks.came(attributes[strange[0]][name])} on {_text.listing(map(edge, strange), 3)}"
+        example = (
+            f"{checks.came(attributes[strange[0]][name])} on {_text.listing(map(edge, strange), 3)}"
+        )
         if len(strange) < given.sum():
             problems.add(f"a number on some edges, but {example}; make all of them numbers", name)
             continue
@@ -244,10 +282,14 @@ def _warn_of_slips_on_nodes(graph: "nx.Graph"):
 
 
 def _warn_of_slip(what: str, attribute: str, where: str, known: Sequence[str]):
-    """Speak about an attribute that nobody reads and that looks like one which is read; others are the user's own."""
+    """Speak about an attribute that nobody reads and that looks like one which is read; others are
+    the user's own.
+    """
     right = _text.meant(attribute, known)
     if right is not None:
-        text = f"{what} attribute {attribute!r} ({where}) is read by nobody; did you mean {right!r}?"
+        text = (
+            f"{what} attribute {attribute!r} ({where}) is read by nobody; did you mean {right!r}?"
+        )
         warnings.warn(text, stacklevel=5)
 
 

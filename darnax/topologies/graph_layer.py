@@ -15,13 +15,15 @@ else:
 def graph_layer(graph: Any, features: Any, whole: Any = False, tied: Any = True) -> "nx.DiGraph":
     """Any networkx graph as a layer, whose units are its vertices.
 
-    In the fine grain every vertex is a node, under its own name, of kind `unit` and shape `features`; every edge of the
-    graph is an edge `lateral` with its `weight` (1 where the graph has none), and undirected edges go both ways.
-    `dx.dense(factor="weight")`, tied, gives the field `A X W`, with `A[v, u]` the weight from u to v.
+    In the fine grain every vertex is a node, under its own name, of kind `unit` and shape
+    `features`; every edge of the graph is an edge `lateral` with its `weight` (1 where the graph
+    has none), and undirected edges go both ways. `dx.dense(factor="weight")`, tied, gives the field
+    `A X W`, with `A[v, u]` the weight from u to v.
 
-    In the coarse grain, `whole`, the layer is one node `"layer"` of shape `(vertices, *features)`, rows in the order of
-    the graph, with one edge `lateral` to itself: made for `dx.graph_conv` or, with scalar features, `dx.sparse`, which
-    take the same graph. Nothing but `layer` is then in the topology, so that it may have millions of vertices.
+    In the coarse grain, `whole`, the layer is one node `"layer"` of shape `(vertices, *features)`,
+    rows in the order of the graph, with one edge `lateral` to itself: made for `dx.graph_conv` or,
+    with scalar features, `dx.sparse`, which take the same graph. Nothing but `layer` is then in the
+    topology, so that it may have millions of vertices.
 
     There is no input: couple the layer to others, or set vertices and clamp them.
 
@@ -32,8 +34,8 @@ def graph_layer(graph: Any, features: Any, whole: Any = False, tied: Any = True)
     - `whole`: whether the layer is one node.
     - `tied`: whether all edges between vertices use the same weights; False to learn one for each.
 
-    Raises `TypeError` for anything but a graph, and `ValueError` for one without vertices or with vertices that no edge
-    touches: these would neither say nor hear anything.
+    Raises `TypeError` for anything but a graph, and `ValueError` for one without vertices or with
+    vertices that no edge touches: these would neither say nor hear anything.
 
     !!! example
 
@@ -51,7 +53,8 @@ def graph_layer(graph: Any, features: Any, whole: Any = False, tied: Any = True)
     shape, alone = parse_shape(features, "features"), list(nx.isolates(graph))
     if alone:
         raise ValueError(
-            f"vertices {_text.names(alone)} of `graph` have no edge; remove them, or give each an edge to itself"
+            f"vertices {_text.names(alone)} of `graph` have no edge; remove them, or give each an "
+            "edge to itself"
         )
     drawn: Any = nx.MultiDiGraph() if graph.is_multigraph() and not whole else nx.DiGraph()
     drawn.graph.update(node_kinds=("unit",), edge_kinds=("lateral",))
@@ -64,5 +67,8 @@ def graph_layer(graph: Any, features: Any, whole: Any = False, tied: Any = True)
     both_ways: Any = graph.to_directed(as_view=True)
     keys = {"keys": True} if drawn.is_multigraph() else {}
     for *edge, data in both_ways.edges(data=True, **keys):
-        drawn.add_edge(*edge, **{"weight": 1.0} | data | {"kind": "lateral"} | ({"tie": "lateral"} if tied else {}))
+        drawn.add_edge(
+            *edge,
+            **{"weight": 1.0} | data | {"kind": "lateral"} | ({"tie": "lateral"} if tied else {}),
+        )
     return drawn

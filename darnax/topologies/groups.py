@@ -1,8 +1,8 @@
 """Edge groups: the edges that can run as one batched operation.
 
 Edges belong together if they agree in kind, tie, the arrays and shapes at both ends, and in being a
-self-loop or not. Inside a group they are sorted by receiver and then by their hash, so that messages to one
-receiver are added in an order that does not depend on how the graph was drawn.
+self-loop or not. Inside a group they are sorted by receiver and then by their hash, so that
+messages to one receiver are added in an order that does not depend on how the graph was drawn.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,11 @@ class EdgeGroup:
 
     - `sender_array`, `receiver_array`: positions among the arrays of the layout.
     - `edges`: positions among the edges of the topology, `(E,)`.
-    - `senders`, `receivers`: addresses, `(E, *lead)`: one row for a stacked node, one row a cell for a view.
-    - `sender_index`, `receiver_index`: the same as one static index where it is regular, else None: a slice
-      of rows (of step 1 for receivers), or the view itself where one edge is the whole group.
+    - `senders`, `receivers`: addresses, `(E, *lead)`: one row for a stacked node, one row a cell
+      for a view.
+    - `sender_index`, `receiver_index`: the same as one static index where it is regular, else None:
+      a slice of rows (of step 1 for receivers), or the view itself where one edge is the whole
+      group.
     """
 
     kind: str
@@ -43,7 +45,9 @@ class EdgeGroup:
 
     @property
     def bundle(self) -> tuple:
-        """What the edges share one set of leaves by: a tie, or else kind, shapes and being a self-loop."""
+        """What the edges share one set of leaves by: a tie, or else kind, shapes and being a
+        self-loop.
+        """
         if self.tie is not None:
             return self.kind, self.tie
         return self.kind, None, self.sender_shape, self.receiver_shape, self.self_loop
@@ -64,7 +68,9 @@ def edge_groups(layout: Layout, hashes: np.ndarray) -> tuple[EdgeGroup, ...]:
     )
     place = place_of_class[columns.node_class]
     loop = columns.senders == columns.receivers
-    label = (columns.edge_class.astype(np.int64) * len(places) + place[columns.senders]) * len(places)
+    label = (columns.edge_class.astype(np.int64) * len(places) + place[columns.senders]) * len(
+        places
+    )
     label = (label + place[columns.receivers]) * 2 + loop
     by_hash = np.argsort(hashes)
     row = layout.first_row[columns.receivers]
@@ -96,7 +102,9 @@ def edge_groups(layout: Layout, hashes: np.ndarray) -> tuple[EdgeGroup, ...]:
     return tuple(sorted(groups, key=lambda group: _order(group, layout)))
 
 
-def _static_index(layout: Layout, nodes: np.ndarray, steps: tuple[int, ...] | None = None) -> Index | None:
+def _static_index(
+    layout: Layout, nodes: np.ndarray, steps: tuple[int, ...] | None = None
+) -> Index | None:
     if layout.arrays[layout.node_array[nodes[0]]].shared:
         return layout.columns.views[int(nodes[0])] if len(nodes) == 1 else None
     rows = layout.first_row[nodes]
@@ -109,14 +117,22 @@ def _static_index(layout: Layout, nodes: np.ndarray, steps: tuple[int, ...] | No
 
 def _order(group: EdgeGroup, layout: Layout) -> tuple:
     ends = layout.arrays[group.sender_array].name, layout.arrays[group.receiver_array].name
-    return group.kind, group.tie or "", group.sender_shape, group.receiver_shape, group.self_loop, ends
+    return (
+        group.kind,
+        group.tie or "",
+        group.sender_shape,
+        group.receiver_shape,
+        group.self_loop,
+        ends,
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """The edges that keep their parameters in one set of leaves, as the groups that run them.
 
-    Without a tie the leaves have a leading axis of `size` edges, group after group; with one they have none.
+    Without a tie the leaves have a leading axis of `size` edges, group after group; with one they
+    have none.
     """
 
     kind: str
@@ -127,7 +143,9 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a group finds its parameters: bundle `bundle` of its kind, rows `start` to `stop` of `size`."""
+    """Where a group finds its parameters: bundle `bundle` of its kind, rows `start` to `stop` of
+    `size`.
+    """
 
     bundle: int
     start: int

@@ -19,20 +19,23 @@ else:
 def lattice(shape: Any, periodic: Any = True, neighbours: Any = 1, size: Any = ()) -> "nx.DiGraph":
     """A grid of sites, each of which sends to its neighbours.
 
-    Nodes are the positions `(i, j, ...)`, numbers on one axis, of kind `unit`; there are as many as `shape` has cells.
-    Edges are `lateral`, both ways between neighbours: on a periodic lattice that is large enough as many from every
-    site as there are neighbours, `2 d` for the nearest on `d` axes. With open ends it is `networkx.grid_graph`, drawn
-    in both directions; periodic it is a ring or a torus.
+    Nodes are the positions `(i, j, ...)`, numbers on one axis, of kind `unit`; there are as many as
+    `shape` has cells. Edges are `lateral`, both ways between neighbours: on a periodic lattice that
+    is large enough as many from every site as there are neighbours, `2 d` for the nearest on `d`
+    axes. With open ends it is `networkx.grid_graph`, drawn in both directions; periodic it is a
+    ring or a torus.
 
     **Arguments:**
 
     - `shape`: the number of sites along each axis, an int or a tuple.
     - `periodic`: whether the ends of an axis meet; one answer, or one for each axis.
-    - `neighbours`: a distance, the number of steps along the axes that reach a neighbour (1: the nearest four on two
-      axes); or the offsets themselves, `[(0, 1), (1, 0)]` for edges to the right and down alone.
+    - `neighbours`: a distance, the number of steps along the axes that reach a neighbour (1: the
+      nearest four on two axes); or the offsets themselves, `[(0, 1), (1, 0)]` for edges to the
+      right and down alone.
     - `size`: the shape of every node; `()` is a scalar unit.
 
-    Raises `ValueError` where an offset leads back to where it starts, as on a periodic axis of size 1.
+    Raises `ValueError` where an offset leads back to where it starts, as on a periodic axis of size
+    1.
 
     !!! example
 
@@ -51,13 +54,14 @@ def lattice(shape: Any, periodic: Any = True, neighbours: Any = 1, size: Any = (
         offset
         for offset in offsets
         if all(
-            step % sites == 0 if ring else step == 0 for step, sites, ring in zip(offset, shape, closed, strict=True)
+            step % sites == 0 if ring else step == 0
+            for step, sites, ring in zip(offset, shape, closed, strict=True)
         )
     ]
     if home:
         raise ValueError(
-            f"`neighbours` at {_text.names(home)} of a lattice of `shape` {shape}, `periodic` {closed}, are the site "
-            "itself; make the axis longer or its ends open"
+            f"`neighbours` at {_text.names(home)} of a lattice of `shape` {shape}, `periodic` "
+            f"{closed}, are the site itself; make the axis longer or its ends open"
         )
     flat = len(shape) == 1
     sites = list(range(shape[0])) if flat else list(product(*map(range, shape)))
@@ -73,7 +77,9 @@ def lattice(shape: Any, periodic: Any = True, neighbours: Any = 1, size: Any = (
                 inside &= (to[axis] >= 0) & (to[axis] < count)
         ends.append((np.flatnonzero(inside), np.ravel_multi_index(tuple(to[:, inside]), shape)))
     senders, receivers = (np.concatenate(column).tolist() for column in zip(*ends, strict=True))
-    return annotated(sites, ((sites[u], sites[v]) for u, v in zip(senders, receivers, strict=True)), size)
+    return annotated(
+        sites, ((sites[u], sites[v]) for u, v in zip(senders, receivers, strict=True)), size
+    )
 
 
 def _periodic(periodic: Any, axes: int) -> tuple[bool, ...]:
@@ -105,4 +111,8 @@ def _offsets(neighbours: Any, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def _is_step(part: Any) -> bool:
-    return isinstance(part, (int, np.integer)) and not isinstance(part, bool) and abs(int(part)) <= MOST_CELLS
+    return (
+        isinstance(part, (int, np.integer))
+        and not isinstance(part, bool)
+        and abs(int(part)) <= MOST_CELLS
+    )

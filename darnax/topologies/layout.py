@@ -1,8 +1,9 @@
 """Where each node lives: rows of stacked arrays, views of shared ones.
 
-Every array is a sequence of *rows*. In a stacked array a row is one node, `(n, *shape)`; in a declared
-shared array, `(*shape)`, a row is one cell. A node's *address* is the array of its rows: a single number in
-the first case, an array of the node's own shape in the second. Whatever is done with rows serves both.
+Every array is a sequence of *rows*. In a stacked array a row is one node, `(n, *shape)`; in a
+declared shared array, `(*shape)`, a row is one cell. A node's *address* is the array of its rows: a
+single number in the first case, an array of the node's own shape in the second. Whatever is done
+with rows serves both.
 """
 
 import math
@@ -30,7 +31,8 @@ class ArraySpec:
 
     **Fields:**
 
-    - `lead`: the axes that count rows: `(n,)` for `n` stacked nodes, the declared shape for a shared array.
+    - `lead`: the axes that count rows: `(n,)` for `n` stacked nodes, the declared shape for a
+      shared array.
     - `item`: the shape of one row: the nodes' shape in a stacked array, `()` in a shared one.
     - `shared`: whether it was declared, so that nodes are views of it.
     """
@@ -57,7 +59,8 @@ class Layout:
 
     **Fields:**
 
-    - `arrays`: the declared ones first, then the stacked ones in the order in which they are first needed.
+    - `arrays`: the declared ones first, then the stacked ones in the order in which they are first
+      needed.
     - `class_array`: the array of every node class.
     - `first_row`: of every node, its row or the first of its cells.
     """
@@ -67,7 +70,8 @@ class Layout:
         classes, used = columns.node_classes, set(columns.arrays)
         dtypes = {cls.array: cls.dtype for cls in classes}
         self.arrays = [
-            ArraySpec(name, shape, (), dtypes.get(name, "float32"), True) for name, shape in columns.arrays.items()
+            ArraySpec(name, shape, (), dtypes.get(name, "float32"), True)
+            for name, shape in columns.arrays.items()
         ]
         declared = {name: i for i, name in enumerate(columns.arrays)}
         self.class_array = np.zeros(len(classes), np.int32)
@@ -105,16 +109,26 @@ class Layout:
     def _first_cell(self, node: int) -> int:
         """The first cell of a view, without a look at the others: there may be millions."""
         cls = self.columns.node_classes[self.columns.node_class[node]]
-        starts = [part if isinstance(part, int) else part.start for part in self.columns.views[node]]
-        return int(np.ravel_multi_index(starts, self.columns.arrays[str(cls.array)])) if starts else 0
+        starts = [
+            part if isinstance(part, int) else part.start for part in self.columns.views[node]
+        ]
+        return (
+            int(np.ravel_multi_index(starts, self.columns.arrays[str(cls.array)])) if starts else 0
+        )
 
     def cells(self, node: int | np.integer) -> np.ndarray:
         """The cells of a view, in its shape, as rows of its shared array."""
         cls = self.columns.node_classes[self.columns.node_class[node]]
         shape, rows = self.columns.arrays[str(cls.array)], np.zeros((), np.int32)
         for axis, part in enumerate(self.columns.views[int(node)]):
-            along = part if isinstance(part, int) else np.arange(part.start, part.stop, part.step, dtype=np.int32)
-            rows = (rows if isinstance(part, int) else rows[..., None]) + along * math.prod(shape[axis + 1 :])
+            along = (
+                part
+                if isinstance(part, int)
+                else np.arange(part.start, part.stop, part.step, dtype=np.int32)
+            )
+            rows = (rows if isinstance(part, int) else rows[..., None]) + along * math.prod(
+                shape[axis + 1 :]
+            )
         return np.asarray(rows, np.int32)
 
     def address(self, nodes: np.ndarray) -> np.ndarray:
@@ -129,7 +143,11 @@ class Layout:
         result = {}
         for at in np.unique(self.node_array[nodes]).tolist():
             here = nodes[self.node_array[nodes] == at]
-            parts = [self.cells(node).ravel() for node in here] if self.arrays[at].shared else [self.first_row[here]]
+            parts = (
+                [self.cells(node).ravel() for node in here]
+                if self.arrays[at].shared
+                else [self.first_row[here]]
+            )
             result[at] = np.unique(np.concatenate(parts))
         return result
 
@@ -148,10 +166,11 @@ class Layout:
 
     @cached_property
     def blocks(self) -> list[np.ndarray]:
-        """For every array the block of each row: views that overlap, even through others, are one block.
+        """For every array the block of each row: views that overlap, even through others, are one
+        block.
 
-        Blocks are numbered by their first row; -1 marks cells that no node covers. In a stacked array every
-        row is a block of its own.
+        Blocks are numbered by their first row; -1 marks cells that no node covers. In a stacked
+        array every row is a block of its own.
         """
         result = []
         for spec, members in zip(self.arrays, self.members, strict=True):
@@ -182,7 +201,11 @@ class Layout:
             if len(here) > 1:
                 cells = [self.cells(node).ravel() for node in here.tolist()]
                 users = np.bincount(np.concatenate(cells))
-                result += [node for node, part in zip(here.tolist(), cells, strict=True) if users[part].max() > 1]
+                result += [
+                    node
+                    for node, part in zip(here.tolist(), cells, strict=True)
+                    if users[part].max() > 1
+                ]
         return result
 
 
@@ -198,7 +221,9 @@ def _connected(rows: np.ndarray, nodes: np.ndarray, n_rows: int, n_nodes: int) -
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    links = coo_matrix((np.ones(len(rows), np.int8), (rows, n_rows + nodes)), shape=(n_rows + n_nodes,) * 2)
+    links = coo_matrix(
+        (np.ones(len(rows), np.int8), (rows, n_rows + nodes)), shape=(n_rows + n_nodes,) * 2
+    )
     label = connected_components(links, directed=False)[1][:n_rows]
     covered = np.unique(rows)
     _, first, inverse = np.unique(label[covered], return_index=True, return_inverse=True)

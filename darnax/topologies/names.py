@@ -1,7 +1,7 @@
 """Names of nodes: what may be one, and the hash that never changes between processes.
 
-Initial weights and noise are drawn from keys derived from these hashes, so they belong to a name and not to
-the place where something stands in a drawing.
+Initial weights and noise are drawn from keys derived from these hashes, so they belong to a name
+and not to the place where something stands in a drawing.
 """
 
 import hashlib
@@ -24,7 +24,9 @@ DEPTH = 20
 
 
 def normalise(names: Sequence[Any], what: str = "node names") -> tuple[Name, ...]:
-    """The names with NumPy integers as Python's; raises `TypeError` listing what cannot be a name."""
+    """The names with NumPy integers as Python's; raises `TypeError` listing what cannot be a
+    name.
+    """
     parts = chain.from_iterable(name if type(name) is tuple else (name,) for name in names)
     if set(map(type, parts)) <= {str, int}:
         return tuple(names)
@@ -54,8 +56,8 @@ def _plain(name):
 class Finder:
     """Finds the position of a name.
 
-    Names are found alike in every topology: 1.0 and True are equal to 1, and are no names. Where the names are the
-    numbers 0 to n-1, negative ones count from the end, as in a list.
+    Names are found alike in every topology: 1.0 and True are equal to 1, and are no names. Where
+    the names are the numbers 0 to n-1, negative ones count from the end, as in a list.
     """
 
     def __init__(self, names: Sequence[Name]):
@@ -90,8 +92,8 @@ def positions(argument: str, nodes: Any, find: Finder) -> tuple[int, ...]:
     unknown = [node for node, at in zip(entries, found, strict=True) if at is None]
     if unknown:
         raise ValueError(
-            f"`{argument}` names {_text.listing(map(checks.came, unknown))}, which the topology does not have; "
-            f"its nodes are {some(find.names)}{_advice(nodes, unknown, find)}"
+            f"`{argument}` names {_text.listing(map(checks.came, unknown))}, which the topology "
+            f"does not have; its nodes are {some(find.names)}{_advice(nodes, unknown, find)}"
         )
     known = [at for at in found if at is not None]
     return tuple(sorted(known) if isinstance(nodes, (set, frozenset)) else known)
@@ -130,7 +132,9 @@ def hashes(names: Sequence[Name]) -> UInt64[np.ndarray, " n"]:
     sorts: dict[Any, list[int]] = {}
     for i, name in enumerate(names):
         small = type(name) is int and -(2**63) <= name < 2**63
-        sorts.setdefault(int if small else len(name) if isinstance(name, tuple) else str, []).append(i)
+        sorts.setdefault(
+            int if small else len(name) if isinstance(name, tuple) else str, []
+        ).append(i)
     result = np.empty(len(names), np.uint64)
     for sort, where in sorts.items():
         here = [names[i] for i in where]
@@ -145,7 +149,9 @@ def hashes(names: Sequence[Name]) -> UInt64[np.ndarray, " n"]:
 
 
 def _digest(name: Name) -> int:
-    return int.from_bytes(hashlib.blake2b(json.dumps(name).encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(json.dumps(name).encode(), digest_size=8).digest(), "little"
+    )
 
 
 def mix(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:

@@ -14,9 +14,9 @@ else:
 def hopfield(n: Any) -> "nx.DiGraph":
     """One population of units that all hear each other.
 
-    The node is `"units"`, of shape `n` and kind `unit`, with one edge to itself, `recurrent`. There is no input: a
-    pattern is a start, `GraphState(topology).init({"units": pattern})`.
-    Source: J. J. Hopfield, Proc. Natl. Acad. Sci. 79, 2554 (1982).
+    The node is `"units"`, of shape `n` and kind `unit`, with one edge to itself, `recurrent`. There
+    is no input: a pattern is a start, `GraphState(topology).init({"units": pattern})`. Source: J.
+    J. Hopfield, Proc. Natl. Acad. Sci. 79, 2554 (1982).
 
     **Arguments:**
 
@@ -37,12 +37,13 @@ def hopfield(n: Any) -> "nx.DiGraph":
 
 
 def bipartite(visible: Any, hidden: Any) -> "nx.DiGraph":
-    """Two populations that hear each other and not themselves, as in a restricted Boltzmann machine.
+    """Two populations that hear each other and not themselves, as in a restricted Boltzmann
+    machine.
 
-    Nodes are `"visible"` and `"hidden"`, kinds of the same names; edges are `forward`, visible to hidden, and
-    `backward`. There is no input: data are clamped, `clamp=["visible"]`. The stationary distribution of `glauber`
-    units under `node_by_node` is Boltzmann's if the weights backward are the transpose of those forward; rules that
-    give both the product of the two ends keep them so.
+    Nodes are `"visible"` and `"hidden"`, kinds of the same names; edges are `forward`, visible to
+    hidden, and `backward`. There is no input: data are clamped, `clamp=["visible"]`. The stationary
+    distribution of `glauber` units under `node_by_node` is Boltzmann's if the weights backward are
+    the transpose of those forward; rules that give both the product of the two ends keep them so.
     Source: P. Smolensky, in Parallel Distributed Processing 1, 194 (1986).
 
     **Arguments:**
@@ -71,15 +72,17 @@ def bipartite(visible: Any, hidden: Any) -> "nx.DiGraph":
 def modular(modules: Any, units: Any) -> "nx.DiGraph":
     """Populations that are dense inside, with sparse links between: unit to unit.
 
-    Nodes are the modules, of kind `module`. Edges are `recurrent`, from every module to itself, and `between`, both
-    ways between linked modules: made for `dx.scale(strength, fixed=True)`, by which every unit hears its namesake in
-    the other module. Such excitatory links let asymmetric networks settle, updated `node_by_node`; all at once,
-    neighbours swap their states for ever. Source: Badalotti et al., arXiv:2509.05041.
+    Nodes are the modules, of kind `module`. Edges are `recurrent`, from every module to itself, and
+    `between`, both ways between linked modules: made for `dx.scale(strength, fixed=True)`, by which
+    every unit hears its namesake in the other module. Such excitatory links let asymmetric networks
+    settle, updated `node_by_node`; all at once, neighbours swap their states for ever. Source:
+    Badalotti et al., arXiv:2509.05041.
 
     **Arguments:**
 
-    - `modules`: how many, in a chain: nodes 0 to modules-1 and `2 (modules - 1)` edges `between`. Or a networkx graph
-      whose vertices are the modules and whose edges the links; in a directed one a link goes one way.
+    - `modules`: how many, in a chain: nodes 0 to modules-1 and `2 (modules - 1)` edges `between`.
+      Or a networkx graph whose vertices are the modules and whose edges the links; in a directed
+      one a link goes one way.
     - `units`: the number of units of every module, or their shape.
 
     Raises `ValueError` for fewer than one module.
@@ -92,7 +95,11 @@ def modular(modules: Any, units: Any) -> "nx.DiGraph":
         network = dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))
         ```
     """
-    links = modules if isinstance(modules, nx.Graph) else nx.path_graph(parse_number("modules", modules))
+    links = (
+        modules
+        if isinstance(modules, nx.Graph)
+        else nx.path_graph(parse_number("modules", modules))
+    )
     if not len(links):
         raise ValueError("`modules` is a graph without vertices; give it at least one")
     graph = nx.DiGraph(node_kinds=("module",), edge_kinds=("recurrent", "between"))

@@ -1,8 +1,8 @@
 """Roles of nodes: which are inputs, outputs or held.
 
-They are marked on the nodes themselves, by the attribute `role`. What networkx keeps for a node follows it through
-every function, through `relabel_nodes`, `compose` and `subgraph`; names kept on `graph.graph` would stay behind, and
-silently mean other nodes.
+They are marked on the nodes themselves, by the attribute `role`. What networkx keeps for a node
+follows it through every function, through `relabel_nodes`, `compose` and `subgraph`; names kept on
+`graph.graph` would stay behind, and silently mean other nodes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -22,7 +22,9 @@ ROLES = {"input": "inputs", "output": "outputs", "held": "held"}
 
 
 def read_roles(graph: "nx.Graph") -> dict[str, list[Any]]:
-    """The nodes of every role: by the place that their mark gives them (0 by default), then by the order of drawing."""
+    """The nodes of every role: by the place that their mark gives them (0 by default), then by the
+    order of drawing.
+    """
     found: dict[str, list[tuple[int, Any]]] = {role: [] for role in ROLES}
     problems = Problems("node")
     for node, role in graph.nodes(data="role"):
@@ -34,7 +36,10 @@ def read_roles(graph: "nx.Graph") -> dict[str, list[Any]]:
         for mark, place in marks.items():
             found[mark].append((place, node))
     problems.check()
-    return {role: [node for _, node in sorted(pairs, key=lambda pair: pair[0])] for role, pairs in found.items()}
+    return {
+        role: [node for _, node in sorted(pairs, key=lambda pair: pair[0])]
+        for role, pairs in found.items()
+    }
 
 
 def _parsed(role: Any) -> dict[str, int]:
@@ -49,14 +54,16 @@ def _parsed(role: Any) -> dict[str, int]:
     good = all(isinstance(part, str) and part in ROLES for part in parts)
     if not good or not all(type(place) is int for place in places):
         raise ValueError(
-            f"`role` is 'input', 'output' or 'held', or several such as 'input, output', but got {checks.came(role)}; "
-            "write one of these, or leave it out"
+            "`role` is 'input', 'output' or 'held', or several such as 'input, output', but got "
+            f"{checks.came(role)}; write one of these, or leave it out"
         )
     return dict(zip(parts, places, strict=True))
 
 
 def check_names(argument: str, marked: Sequence[Any], graph: "nx.Graph"):
-    """Refuse names on `graph.graph` unless they are those of the marked nodes: they may be names of long ago."""
+    """Refuse names on `graph.graph` unless they are those of the marked nodes: they may be names of
+    long ago.
+    """
     named = graph.graph.get(argument)
     if named is None or (isinstance(named, (list, tuple)) and list(named) == list(marked)):
         return
@@ -64,9 +71,9 @@ def check_names(argument: str, marked: Sequence[Any], graph: "nx.Graph"):
     lists = isinstance(named, list) and any(isinstance(name, list) for name in named)
     hint = " A list is no name: JSON turns tuples into lists." if lists else ""
     raise ValueError(
-        f"`graph.graph[{argument!r}]` is {checks.came(named)}, but names that are kept on a graph do not follow nodes "
-        f"that are renamed; mark the nodes, as in graph.nodes[name]['role'] = {role!r}, and drop it, or give "
-        f"Topology(graph, {argument}=[...]).{hint}"
+        f"`graph.graph[{argument!r}]` is {checks.came(named)}, but names that are kept on a graph "
+        "do not follow nodes that are renamed; mark the nodes, as in graph.nodes[name]['role'] = "
+        f"{role!r}, and drop it, or give Topology(graph, {argument}=[...]).{hint}"
     )
 
 
@@ -77,4 +84,6 @@ def marks(inputs: Sequence[int], outputs: Sequence[int], held: Iterable[int]) ->
         drawn = list(nodes) == sorted(nodes)
         for place, at in enumerate(nodes):
             found.setdefault(at, {})[role] = 0 if drawn else place
-    return {at: places if any(places.values()) else ", ".join(places) for at, places in found.items()}
+    return {
+        at: places if any(places.values()) else ", ".join(places) for at, places in found.items()
+    }

@@ -15,22 +15,25 @@ else:
     nx = Lazy("networkx")
 
 
-def sequential(sizes: Any, recurrent: Any = True, backward: Any = True, skip: Any = ()) -> "nx.DiGraph":
+def sequential(
+    sizes: Any, recurrent: Any = True, backward: Any = True, skip: Any = ()
+) -> "nx.DiGraph":
     """A chain of `L = len(sizes)` layers, drawn for `Topology`.
 
-    Nodes are the numbers 0 to L-1: kind `input` first, `output` last, `hidden` between. Edges are `forward`
-    from i to i+1 (L-1 of them), `backward` from i+1 to i for i at least 1 (L-2), `recurrent` from every
-    hidden node to itself (L-2), and `skip` where you ask for it. The first node is the input and the last the output.
+    Nodes are the numbers 0 to L-1: kind `input` first, `output` last, `hidden` between. Edges are
+    `forward` from i to i+1 (L-1 of them), `backward` from i+1 to i for i at least 1 (L-2),
+    `recurrent` from every hidden node to itself (L-2), and `skip` where you ask for it. The first
+    node is the input and the last the output.
 
     **Arguments:**
 
     - `sizes`: the shape of every layer, an int or a tuple; at least two.
     - `recurrent`, `backward`: whether to draw the edges of this kind.
-    - `skip`: pairs `(i, j)` of layers that are not neighbours, for an edge of kind `skip` from i to j; negative ones
-      count from the end.
+    - `skip`: pairs `(i, j)` of layers that are not neighbours, for an edge of kind `skip` from i to
+      j; negative ones count from the end.
 
-    Raises `ValueError` for fewer than two layers, a size that is not a shape, or a skip that is no pair of layers at
-    least two apart.
+    Raises `ValueError` for fewer than two layers, a size that is not a shape, or a skip that is no
+    pair of layers at least two apart.
 
     !!! example
 
@@ -42,12 +45,19 @@ def sequential(sizes: Any, recurrent: Any = True, backward: Any = True, skip: An
     """
     shapes = parse_sizes(sizes)
     if len(shapes) < 2:
-        raise ValueError(f"`sizes` names at least two layers, an input and an output, but got {sizes!r}; add one")
+        raise ValueError(
+            f"`sizes` names at least two layers, an input and an output, but got {sizes!r}; add one"
+        )
     recurrent, backward = checks.flag("recurrent", recurrent), checks.flag("backward", backward)
     last, skip = len(shapes) - 1, _pairs(skip, len(shapes))
     graph = nx.DiGraph(
         node_kinds=("input", "hidden", "output"),
-        edge_kinds=("forward", *["recurrent"] * recurrent, *["backward"] * backward, *["skip"] * bool(skip)),
+        edge_kinds=(
+            "forward",
+            *["recurrent"] * recurrent,
+            *["backward"] * backward,
+            *["skip"] * bool(skip),
+        ),
     )
     for i, shape in enumerate(shapes):
         end = {0: "input", last: "output"}.get(i)
@@ -66,7 +76,9 @@ def _pairs(skip: Any, layers: int) -> list[tuple[int, int]]:
     """Layers that a skip edge joins."""
     find, pairs, wrong = Finder(range(layers)), [], []
     given = skip.tolist() if isinstance(skip, np.ndarray) else skip
-    for pair in checks.entries("skip", given, "a list of pairs of layers", "give such, as in [(0, 2)]"):
+    for pair in checks.entries(
+        "skip", given, "a list of pairs of layers", "give such, as in [(0, 2)]"
+    ):
         ends = [find(end) for end in pair] if isinstance(pair, (tuple, list)) else []
         known = [end for end in ends if end is not None]
         if len(ends) == len(known) == 2 and abs(known[0] - known[1]) > 1:
@@ -75,8 +87,9 @@ def _pairs(skip: Any, layers: int) -> list[tuple[int, int]]:
             wrong.append(pair)
     if wrong:
         raise ValueError(
-            f"`skip` joins pairs of the layers 0 to {layers - 1} that are at least two apart, but names "
-            f"{_text.listing(map(checks.came, wrong))}; give others, for neighbours have edges `forward` and `backward`"
+            f"`skip` joins pairs of the layers 0 to {layers - 1} that are at least two apart, but "
+            f"names {_text.listing(map(checks.came, wrong))}; give others, for neighbours have "
+            "edges `forward` and `backward`"
         )
     return pairs
 

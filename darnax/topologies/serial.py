@@ -23,16 +23,25 @@ FORMAT = "darnax topology 1"
 
 def header(columns: Columns) -> dict:
     """Everything but the long columns, as JSON takes it."""
-    names = len(columns.names) if isinstance(columns.names, range) else [naming.to_json(n) for n in columns.names]
+    names = (
+        len(columns.names)
+        if isinstance(columns.names, range)
+        else [naming.to_json(n) for n in columns.names]
+    )
     return {
         "format": FORMAT,
         "names": names,
         "node_classes": [list(cls) for cls in columns.node_classes],
-        "views": {str(node): [_to_json(part) for part in index] for node, index in sorted(columns.views.items())},
+        "views": {
+            str(node): [_to_json(part) for part in index]
+            for node, index in sorted(columns.views.items())
+        },
         "arrays": {name: list(shape) for name, shape in columns.arrays.items()},
         "edge_classes": [list(cls) for cls in columns.edge_classes],
         "keys": None if columns.keys is None else [naming.to_json(key) for key in columns.keys],
-        "attributes": [[name, str(v.dtype), given is None] for name, (v, given) in columns.attributes.items()],
+        "attributes": [
+            [name, str(v.dtype), given is None] for name, (v, given) in columns.attributes.items()
+        ],
         "inputs": list(columns.inputs),
         "outputs": list(columns.outputs),
         "held": list(columns.held),
@@ -60,15 +69,17 @@ def to_json(columns: Columns) -> str:
 
 
 def from_json(text: Any) -> Columns:
-    """The inverse of `to_json`; `ValueError` if the text is something else, or no topology could have given it."""
+    """The inverse of `to_json`; `ValueError` if the text is something else, or no topology could
+    have given it.
+    """
     try:
         data = json.loads(text)
     except (ValueError, TypeError, RecursionError):
         data = None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(
-            f"`text` is not what Topology.to_json writes (format {FORMAT!r}), but {checks.came(text)}; "
-            "give that text, whole"
+            f"`text` is not what Topology.to_json writes (format {FORMAT!r}), but "
+            f"{checks.came(text)}; give that text, whole"
         )
     try:
         columns = _columns(data)
@@ -77,18 +88,30 @@ def from_json(text: Any) -> Columns:
             raise ValueError("its digest is another")
     except MALFORMED as error:
         advice = "change the graph and write it anew"
-        raise ValueError(f"`text` was changed after Topology.to_json wrote it: {error}; {advice}") from None
+        raise ValueError(
+            f"`text` was changed after Topology.to_json wrote it: {error}; {advice}"
+        ) from None
     return columns
 
 
-MALFORMED = (ValueError, TypeError, LookupError, AttributeError, StopIteration, OverflowError, RecursionError)
+MALFORMED = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    StopIteration,
+    OverflowError,
+    RecursionError,
+)
 """The errors of data whose parts are of other types, sizes or depths than `to_json` gives them."""
 
 
 def _positions(values: list) -> np.ndarray:
     """Whole numbers as a column of int32; no others are made to fit."""
     column = np.asarray(values)
-    if column.size and (column.dtype.kind != "i" or column.max() > np.iinfo(np.int32).max or column.min() < 0):
+    if column.size and (
+        column.dtype.kind != "i" or column.max() > np.iinfo(np.int32).max or column.min() < 0
+    ):
         raise ValueError("its columns are not those of a topology")
     return column.astype(np.int32)
 
@@ -108,7 +131,8 @@ def _columns(data: dict) -> Columns:
     return Columns(
         names=range(names) if isinstance(names, int) else tuple(map(naming.from_json, names)),
         node_classes=tuple(
-            NodeClass(kind, tuple(shape), dtype, array) for kind, shape, dtype, array in data["node_classes"]
+            NodeClass(kind, tuple(shape), dtype, array)
+            for kind, shape, dtype, array in data["node_classes"]
         ),
         node_class=node_class,
         views={
@@ -134,14 +158,18 @@ def to_networkx(columns: Columns) -> "nx.DiGraph":
     """A fresh annotated graph with everything that the columns know."""
     graph = nx.DiGraph() if columns.keys is None else nx.MultiDiGraph()
     names = columns.names
-    graph.graph.update(arrays=dict(columns.arrays), node_kinds=columns.node_kinds, edge_kinds=columns.edge_kinds)
+    graph.graph.update(
+        arrays=dict(columns.arrays), node_kinds=columns.node_kinds, edge_kinds=columns.edge_kinds
+    )
     roles = marks(columns.inputs, columns.outputs, columns.held)
     for i, name in enumerate(names):
         kind, shape, dtype, array = columns.node_classes[columns.node_class[i]]
         place = {"shape": shape} if array is None else {"array": array, "index": columns.views[i]}
         role = {"role": roles[i]} if i in roles else {}
         graph.add_node(name, kind=kind, dtype=dtype, **place, **role)
-    classes = [{"kind": kind} | ({} if tie is None else {"tie": tie}) for kind, tie in columns.edge_classes]
+    classes = [
+        {"kind": kind} | ({} if tie is None else {"tie": tie}) for kind, tie in columns.edge_classes
+    ]
     attributes = [dict(classes[i]) for i in columns.edge_class.tolist()]
     for name, (values, given) in columns.attributes.items():
         where = np.arange(len(values)) if given is None else np.flatnonzero(given)

@@ -33,7 +33,9 @@ def _nodes(layout: Layout) -> str:
         at, role = divmod(label, len(ROLES))
         kind, shape, dtype, _ = columns.node_classes[at]
         array = layout.arrays[layout.class_array[at]].name
-        rows.append((_listed(layout, members), len(members), kind, shape, dtype, array, ROLES[role]))
+        rows.append(
+            (_listed(layout, members), len(members), kind, shape, dtype, array, ROLES[role])
+        )
     return _text.table(("nodes", "count", "kind", "shape", "dtype", "array", "role"), rows)
 
 
@@ -50,7 +52,9 @@ def _edges(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
     for group in groups:
         shapes = f"{group.sender_shape} -> {group.receiver_shape}"
         ends = [layout.arrays[at].name for at in (group.sender_array, group.receiver_array)]
-        rows.append((group.kind, group.tie or "", len(group.edges), shapes, *ends, "yes" * group.self_loop))
+        rows.append(
+            (group.kind, group.tie or "", len(group.edges), shapes, *ends, "yes" * group.self_loop)
+        )
     header = ("edges", "tie", "count", "shapes", "from", "to", "self-loops")
     return _text.table(header, rows) if rows else ""
 

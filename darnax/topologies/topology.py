@@ -52,22 +52,23 @@ def _living(digest: bytes) -> "Topology | None":
 class Topology:
     """The wiring of a network, compiled once from an annotated networkx graph.
 
-    It is static and immutable: names and integer columns, no graph and no JAX arrays. Two topologies are
-    equal if they have the same nodes and edges in the same order; equality compares a digest, and loading or
-    unpickling gives the very object if it is alive.
+    It is static and immutable: names and integer columns, no graph and no JAX arrays. Two
+    topologies are equal if they have the same nodes and edges in the same order; equality compares
+    a digest, and loading or unpickling gives the very object if it is alive.
 
     **Arguments:**
 
-    - `graph`: a `networkx.DiGraph` or `MultiDiGraph`; `u -> v` means that u sends to v, a self-loop is a
-      recurrent coupling. Nodes carry `shape` (an int or a tuple; `()` is one scalar unit), `kind` (default
-      `"node"`), `dtype` (default float32) and `role`: `"input"`, `"output"` or `"held"`, or several of them
-      (`"input, output"`); a node that lives in a shared array carries `array` and
-      `index` (ints and slices of positive step) instead of `shape`. Edges carry `kind` (default `"edge"`),
-      `tie` (all edges of this kind and tie use the same parameters) and any numbers that couplings read;
-      attributes that are not numbers are left out.
-    - `inputs`, `outputs`: node names; by default the nodes with this `role`, in the order of drawing.
-    - `held`: nodes that keep their state as inputs do, but that `init` leaves at zero, such as the border of an image;
-      by default the nodes with this `role`.
+    - `graph`: a `networkx.DiGraph` or `MultiDiGraph`; `u -> v` means that u sends to v, a self-loop
+      is a recurrent coupling. Nodes carry `shape` (an int or a tuple; `()` is one scalar unit),
+      `kind` (default `"node"`), `dtype` (default float32) and `role`: `"input"`, `"output"` or
+      `"held"`, or several of them (`"input, output"`); a node that lives in a shared array carries
+      `array` and `index` (ints and slices of positive step) instead of `shape`. Edges carry `kind`
+      (default `"edge"`), `tie` (all edges of this kind and tie use the same parameters) and any
+      numbers that couplings read; attributes that are not numbers are left out.
+    - `inputs`, `outputs`: node names; by default the nodes with this `role`, in the order of
+      drawing.
+    - `held`: nodes that keep their state as inputs do, but that `init` leaves at zero, such as the
+      border of an image; by default the nodes with this `role`.
     - `arrays`: shapes of the shared arrays by name; by default what `graph.graph` says, else none.
 
     Raises `TypeError` or `ValueError` listing every node or edge that is wrong.
@@ -84,7 +85,15 @@ class Topology:
         ```
     """
 
-    def __init__(self, graph: Any, *, inputs: Any = None, outputs: Any = None, held: Any = None, arrays: Any = None):
+    def __init__(
+        self,
+        graph: Any,
+        *,
+        inputs: Any = None,
+        outputs: Any = None,
+        held: Any = None,
+        arrays: Any = None,
+    ):
         self._compile(read_graph(graph, inputs, outputs, held, arrays))
 
     @classmethod
@@ -105,11 +114,12 @@ class Topology:
         outputs: Any = None,
         held: Any = None,
     ) -> "Topology":
-        """Wiring that is already arrays: nodes `0 .. n - 1` of one shape, edges `senders[i] -> receivers[i]`.
+        """Wiring that is already arrays: nodes `0 .. n - 1` of one shape, edges
+        `senders[i] -> receivers[i]`.
 
-        `kind` and `edge_kind` are one name or a column of names, `attributes` columns of numbers, one an
-        edge; `keys` tells parallel edges apart. Equal to the topology of the same networkx graph, without
-        drawing it.
+        `kind` and `edge_kind` are one name or a column of names, `attributes` columns of numbers,
+        one an edge; `keys` tells parallel edges apart. Equal to the topology of the same networkx
+        graph, without drawing it.
         """
         return cls._of(
             from_arrays(
@@ -153,8 +163,8 @@ class Topology:
         if clash:
             who = _text.names(self.nodes[i] for i in clash)
             raise ValueError(
-                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; make one input "
-                "of them, or give each an array of its own"
+                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; "
+                "make one input of them, or give each an array of its own"
             )
 
     # what users read
@@ -168,8 +178,15 @@ class Topology:
     def edges(self) -> list[tuple]:
         """All edges in networkx's order: `(u, v)`, or `(u, v, key)` where edges have keys."""
         names, columns = self.nodes, self._columns
-        ends = [(names[u], names[v]) for u, v in zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)]
-        return ends if columns.keys is None else [(*e, k) for e, k in zip(ends, columns.keys, strict=True)]
+        ends = [
+            (names[u], names[v])
+            for u, v in zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)
+        ]
+        return (
+            ends
+            if columns.keys is None
+            else [(*e, k) for e, k in zip(ends, columns.keys, strict=True)]
+        )
 
     @property
     def inputs(self) -> tuple[Name, ...]:
@@ -251,7 +268,8 @@ class Topology:
         at = self._find(node)
         if at is None:
             raise UnknownNode(
-                f"there is no node {checks.came(node)}; the nodes are {naming.some(self.nodes)}{self._if_array([node])}"
+                f"there is no node {checks.came(node)}; the nodes are "
+                f"{naming.some(self.nodes)}{self._if_array([node])}"
             )
         return at
 
@@ -264,10 +282,17 @@ class Topology:
 
     def _if_array(self, nodes: Iterable[Any]) -> str:
         """The advice for who gives names of arrays where nodes are wanted."""
-        strays = [node for node in nodes if isinstance(node, str) and node in self.arrays and node not in self]
+        strays = [
+            node
+            for node in nodes
+            if isinstance(node, str) and node in self.arrays and node not in self
+        ]
         if not strays:
             return ""
-        return f" ({_text.names(strays)}: an array, in `state.arrays`, and no node; `replace` takes all of `.arrays`)"
+        return (
+            f" ({_text.names(strays)}: an array, in `state.arrays`, and no node; `replace` takes "
+            "all of `.arrays`)"
+        )
 
     def node_class(self, at: int):
         """Kind, shape, dtype and shared array of the node at a position."""
@@ -378,7 +403,9 @@ def _restore(*state: Any) -> Topology:
         verify(columns)
         return Topology._loaded(columns)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ValueError(f"what was pickled is no topology: {error}; build it anew from its graph") from None
+        raise ValueError(
+            f"what was pickled is no topology: {error}; build it anew from its graph"
+        ) from None
 
 
 class _Kept(NamedTuple):
@@ -391,11 +418,13 @@ def _found(kept: _Kept, _: Any) -> Topology:
     topology = _living(kept.digest)
     if topology is None:
         raise ValueError(
-            "the `topology` of this tree is no longer there; keep it, or a state or network on it, until then"
+            "the `topology` of this tree is no longer there; keep it, or a state or network on "
+            "it, until then"
         )
     return topology
 
 
-# States and networks hold their topology, the structures of their pytrees its digest alone: JAX keeps a structure for
-# every program that it ever compiled, and would keep all topologies with them.
+# States and networks hold their topology, the structures of their pytrees its digest alone: JAX
+# keeps a structure for every program that it ever compiled, and would keep all topologies with
+# them.
 jax.tree_util.register_pytree_node(Topology, lambda topology: ((), _Kept(topology.digest)), _found)

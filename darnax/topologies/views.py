@@ -1,4 +1,6 @@
-"""Views: NumPy basic indexing, made explicit and checked, so that a wrong one fails where it is drawn."""
+"""Views: NumPy basic indexing, made explicit and checked, so that a wrong one fails where it is
+drawn.
+"""
 
 import operator
 
@@ -7,11 +9,13 @@ import numpy as np
 from darnax import checks
 
 Index = tuple[int | slice, ...]
-"""One entry an axis: a non-negative int, or a slice with start, stop and positive step all written out."""
+"""One entry an axis: a non-negative int, or a slice with start, stop and positive step all written
+out."""
 
 
 def resolve_index(index: object, shape: tuple[int, ...]) -> Index:
-    """NumPy basic indexing into `shape`, made explicit: non-negative ints and slices, one for each axis.
+    """NumPy basic indexing into `shape`, made explicit: non-negative ints and slices, one for each
+    axis.
 
     Raises `ValueError` or `TypeError` with the reason; the caller adds the node.
     """
@@ -24,7 +28,10 @@ def resolve_index(index: object, shape: tuple[int, ...]) -> Index:
         raise ValueError(f"it has {len(parts)} entries for {len(shape)} axes")
     at = dots[0] if dots else len(parts)
     parts[at : at + len(dots)] = [slice(None)] * missing
-    return tuple(_resolve_axis(part, size, axis) for axis, (part, size) in enumerate(zip(parts, shape, strict=True)))
+    return tuple(
+        _resolve_axis(part, size, axis)
+        for axis, (part, size) in enumerate(zip(parts, shape, strict=True))
+    )
 
 
 def _resolve_axis(part: object, size: int, axis: int) -> int | slice:
@@ -35,7 +42,10 @@ def _resolve_axis(part: object, size: int, axis: int) -> int | slice:
     if not isinstance(part, slice):
         raise TypeError(f"{checks.came(part)} is neither an int nor a slice")
     try:
-        start, stop, step = (None if end is None else operator.index(end) for end in (part.start, part.stop, part.step))
+        start, stop, step = (
+            None if end is None else operator.index(end)
+            for end in (part.start, part.stop, part.step)
+        )
     except TypeError:
         raise TypeError(f"the parts of {checks.came(part)} are not ints") from None
     step = 1 if step is None else step
@@ -52,4 +62,6 @@ def _resolve_axis(part: object, size: int, axis: int) -> int | slice:
 
 def index_shape(index: Index) -> tuple[int, ...]:
     """The shape of the view an explicit index takes."""
-    return tuple(len(range(part.start, part.stop, part.step)) for part in index if isinstance(part, slice))
+    return tuple(
+        len(range(part.start, part.stop, part.step)) for part in index if isinstance(part, slice)
+    )

@@ -1,7 +1,8 @@
 """What a kernel is.
 
-The plain way gathers the senders of all edges, applies the coupling, and adds up messages with `jraph.segment_sum`. A
-kernel goes from the rows of the sending array to the field of the rows that hear, with the same result.
+The plain way gathers the senders of all edges, applies the coupling, and adds up messages with
+`jraph.segment_sum`. A kernel goes from the rows of the sending array to the field of the rows that
+hear, with the same result.
 """
 
 import abc
@@ -22,10 +23,10 @@ class Site(NamedTuple):
     **Fields:**
 
     - `sender`, `receiver`: the arrays at its ends.
-    - `receivers`: the rows that messages land on, counted from the first that they are summed over, of which there are
-      `hearing`.
-    - `ends`: the same and the senders as arrays of JAX; None where nodes are views of shared arrays, or where every
-      receiver hears one edge and nothing has to be summed.
+    - `receivers`: the rows that messages land on, counted from the first that they are summed over,
+      of which there are `hearing`.
+    - `ends`: the same and the senders as arrays of JAX; None where nodes are views of shared
+      arrays, or where every receiver hears one edge and nothing has to be summed.
     """
 
     group: EdgeGroup
@@ -57,7 +58,9 @@ class Kernel(eqx.Module):
         y: Shaped[Array, "heard *receiver batch"],
         dtype: Any,
     ) -> Float[Array, "heard *receiver batch"]:
-        """The messages of all edges summed at their receivers, in `dtype`, from the states of both."""
+        """The messages of all edges summed at their receivers, in `dtype`, from the states of
+        both.
+        """
 
     @abc.abstractmethod
     def __str__(self) -> str:

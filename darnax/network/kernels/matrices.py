@@ -14,7 +14,8 @@ MANY, MOST_CLASSES = 64, 40
 
 
 class Matrices(Kernel):
-    """A matrix for every edge: those of one receiver side by side, so that the product adds up its edges.
+    """A matrix for every edge: those of one receiver side by side, so that the product adds up its
+    edges.
 
     **Fields:**
 
@@ -31,7 +32,12 @@ class Matrices(Kernel):
     @classmethod
     def of(cls, site):
         group, receivers, ends = site.group, site.receivers, site.ends
-        if ends is None or group.tie is not None or len(receivers) < MANY or not is_matrix(site.coupling):
+        if (
+            ends is None
+            or group.tie is not None
+            or len(receivers) < MANY
+            or not is_matrix(site.coupling)
+        ):
             return None
         degree = np.bincount(receivers, minlength=ends.hearing)
         degrees = np.unique(degree[degree > 0])
@@ -39,12 +45,15 @@ class Matrices(Kernel):
             return None
         edges = [np.flatnonzero(degree[receivers] == d) for d in degrees]
         place = np.full(ends.hearing, len(np.unique(receivers)))
-        heard = np.concatenate([receivers[own][:: int(d)] for own, d in zip(edges, degrees, strict=True)])
+        heard = np.concatenate(
+            [receivers[own][:: int(d)] for own, d in zip(edges, degrees, strict=True)]
+        )
         place[heard] = np.arange(len(heard))
         return cls(
             order=on_device(np.concatenate(edges), jnp.int32),
             senders=tuple(
-                on_device(group.senders[own].reshape(-1, d), jnp.int32) for own, d in zip(edges, degrees, strict=True)
+                on_device(group.senders[own].reshape(-1, d), jnp.int32)
+                for own, d in zip(edges, degrees, strict=True)
             ),
             place=on_device(place, jnp.int32),
             shape=group.receiver_shape,
@@ -54,12 +63,16 @@ class Matrices(Kernel):
         weight, bias = matrix_of(coupling)
         starts = np.cumsum([senders.size for senders in self.senders])[:-1].tolist()
         blocks = []
-        for senders, own in zip(self.senders, jnp.split(take(weight, self.order), starts), strict=True):
+        for senders, own in zip(
+            self.senders, jnp.split(take(weight, self.order), starts), strict=True
+        ):
             own = own.reshape(*senders.shape, *own.shape[1:])
             blocks.append(jnp.moveaxis(own, 1, 2).reshape(len(senders), own.shape[2], -1))
         if bias is not None:
             parts = jnp.split(take(bias, self.order), starts)
-            bias = [p.reshape(*s.shape, -1).sum(1) for s, p in zip(self.senders, parts, strict=True)]
+            bias = [
+                p.reshape(*s.shape, -1).sum(1) for s, p in zip(self.senders, parts, strict=True)
+            ]
         return blocks, bias
 
     def __call__(self, prepared, x, y, dtype):
@@ -71,7 +84,9 @@ class Matrices(Kernel):
             field = jnp.einsum("nrk,nkb->nrb", block, heard, preferred_element_type=dtype)
             found.append((field if bias is None else field + bias[i][..., None]).astype(dtype))
         found.append(jnp.zeros((1, *found[0].shape[1:]), dtype))
-        return take(jnp.concatenate(found), self.place).reshape(len(self.place), *self.shape, x.shape[-1])
+        return take(jnp.concatenate(found), self.place).reshape(
+            len(self.place), *self.shape, x.shape[-1]
+        )
 
     def __str__(self):
         return f"matrices side by side, {len(self.senders)} in-degrees"

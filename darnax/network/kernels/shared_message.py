@@ -21,12 +21,23 @@ class SharedMessage(Kernel):
     @classmethod
     def of(cls, site):
         group, coupling, ends = site.group, site.coupling, site.ends
-        if ends is None or group.tie is None or len(group.edges) <= ends.sending or hears_receiver(coupling):
+        if (
+            ends is None
+            or group.tie is None
+            or len(group.edges) <= ends.sending
+            or hears_receiver(coupling)
+        ):
             return None
-        own = [leaf for leaf in jax.tree.leaves(coupling, is_leaf=_is_fixed) if _is_fixed(leaf) and leaf.own]
+        own = [
+            leaf
+            for leaf in jax.tree.leaves(coupling, is_leaf=_is_fixed)
+            if _is_fixed(leaf) and leaf.own
+        ]
         if own and not isinstance(coupling, Dense):
             return None
-        return cls(choose_sum(group.senders, site.receivers, ends, scalar=False), group.receiver_shape)
+        return cls(
+            choose_sum(group.senders, site.receivers, ends, scalar=False), group.receiver_shape
+        )
 
     def prepare(self, coupling):
         weights = jnp.ones(len(self.sum.ends.senders))  # float64 where there is any

@@ -10,7 +10,9 @@ from darnax.network.kernels.kernel import Kernel
 
 
 class Strengths(Kernel):
-    """Elementwise strengths: a weighted sum. `own` says that every edge has its own, tied or not."""
+    """Elementwise strengths: a weighted sum. `own` says that every edge has its own, tied or
+    not.
+    """
 
     sum: Sum
     own: bool = eqx.field(static=True)

@@ -18,7 +18,8 @@ from darnax.network.kernels.kernel import Kernel
 class Grid:
     """Views on a grid, in an array of shape `lead`; they are spread along its first axes.
 
-    Along each axis they begin at `start` and are `stride` apart, `count` of them, each `window` cells long.
+    Along each axis they begin at `start` and are `stride` apart, `count` of them, each `window`
+    cells long.
     """
 
     lead: tuple[int, ...]
@@ -39,8 +40,13 @@ class Grid:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """How far apart the cells are that views cover: those between views of one cell are nobody's."""
-        return tuple(stride if window == 1 else 1 for stride, window in zip(self.stride, self.window, strict=True))
+        """How far apart the cells are that views cover: those between views of one cell are
+        nobody's.
+        """
+        return tuple(
+            stride if window == 1 else 1
+            for stride, window in zip(self.stride, self.window, strict=True)
+        )
 
     @property
     def extent(self) -> tuple[int, ...]:
@@ -49,7 +55,9 @@ class Grid:
         return tuple(stride * (count - 1) + window for stride, count, window in parts)
 
     def read(self, x: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-        """All cells that views cover: the axes they are spread along, everything else as channels, the batch."""
+        """All cells that views cover: the axes they are spread along, everything else as channels,
+        the batch.
+        """
         parts = zip(self.start, self.extent, self.steps, strict=True)
         box = x.reshape(*self.lead, -1, x.shape[-1])
         box = box[tuple(slice(start, start + extent, step) for start, extent, step in parts)]
@@ -79,11 +87,16 @@ def grid_of(addresses: np.ndarray, lead: tuple[int, ...]) -> tuple[Grid, np.ndar
     spread = [len(gap) > 0 for gap in gaps]
     if any((gap != gap[:1]).any() for gap in gaps) or spread != sorted(spread, reverse=True):
         return None
-    start, stride = [int(axis[0]) for axis in axes], [int(gap[0]) if len(gap) else 1 for gap in gaps]
+    start, stride = (
+        [int(axis[0]) for axis in axes],
+        [int(gap[0]) if len(gap) else 1 for gap in gaps],
+    )
     count = [len(axis) for axis in axes]
     if math.prod(window.tolist()) != cells.shape[1] or math.prod(count) != len(cells):
         return None
-    place = ((first - start) // stride) @ np.asarray([math.prod(count[i + 1 :]) for i in range(len(count))])
+    place = ((first - start) // stride) @ np.asarray(
+        [math.prod(count[i + 1 :]) for i in range(len(count))]
+    )
     if len(np.unique(place)) < len(place):
         return None
     return Grid(lead, tuple(start), tuple(stride), tuple(count), tuple(window.tolist())), place
@@ -92,8 +105,8 @@ def grid_of(addresses: np.ndarray, lead: tuple[int, ...]) -> tuple[Grid, np.ndar
 class Windows(Kernel):
     """A convolution of an array, or its transpose.
 
-    Either each receiver is one place and hears a window of the sending array; or each sender is one and speaks to a
-    window of the receiving array, where messages add up.
+    Either each receiver is one place and hears a window of the sending array; or each sender is one
+    and speaks to a window of the receiving array, where messages add up.
     """
 
     sender: Grid = eqx.field(static=True)
