@@ -1,12 +1,17 @@
-"""Activations: what a node makes of its local field.
+"""Activations: the state that a node's units take in a local field.
 
-An activation is any callable `(field) -> state` of one node of one sample. One that needs noise or
-memory has a parameter `key` or `state` without a default as well. NaN is passed on, never hidden.
+The simplest activation is a function `(field) -> state` of one node of one sample. One that needs
+noise or memory has a parameter `key` or `state` without a default as well. NaN is passed on, never
+hidden.
+
+Units with dynamics of their own, leaky, noisy or both, are subclasses of `Activation`. Those of the
+library are written in the same way.
 """
 
+import abc
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -16,45 +21,127 @@ from jaxtyping import Array, Float, Key
 from darnax import checks
 from darnax.static import sealed, unsealed
 
-Field = Float[Array, "*shape"]
+Units = Float[Array, "*shape"]
 
 
 class Activation(eqx.Module):
-    """A function of the field and what is known of it.
+    """The answer of a node's units to their local field.
 
-    **Fields:**
+    A pass asks two things of it: `target`, the state that the units are sent to, and `move`, how
+    far they get within the pass. Fixed points are states that equal their target, and `relax`
+    measures the distance from it. So a unit with memory rests where its target says, however slowly
+    it moves.
 
-    - `fn`: `(field) -> state`, or with `state=` and `key=`.
-    - `elementwise`: whether every unit answers to its own field alone, so that one call serves
-      arrays of any shape.
-    - `integer`: whether the values are whole numbers, which integer states can hold.
-    - `differentiable`: whether a gradient through it means anything.
-    - `bounded`: whether its values lie between -1 and 1.
+    A subclass writes `target`, and overrides `move` if units do not reach it at once. Its arrays
+    are leaves of the network, which no rule trains. Class attributes tell the library what it may
+    do:
+
+    - `elementwise`: every unit answers to its own field alone. One call then serves all nodes and
+      samples, and views may overlap. Otherwise a call is one node of one sample.
+    - `draws`: the random numbers that come as `noise`: None; `"unit"`, a number in [0, 1) for every
+      unit; or `"node"`, a key of `jax.random`.
+    - `integer`: the values are whole numbers, which integer states can hold.
+    - `differentiable`: a derivative through it means something; False refuses to give one.
+    - `bounded`: the values lie between -1 and 1.
+
+    !!! example
+
+        ```python
+        class NoisyLeaky(dx.Activation):
+            rate: jax.Array
+            elementwise = True
+            draws = "unit"
+
+            def target(self, field, state, noise):
+                return jnp.tanh(field + 0.1 * jax.scipy.special.ndtri(noise))
+
+            def move(self, state, target):
+                return state + self.rate * (target - state)
+
+
+        activations = {"hidden": NoisyLeaky(jnp.array(0.2))}
+        ```
     """
 
-    fn: Callable[..., Any] = eqx.field(converter=sealed)
-    elementwise: bool = eqx.field(static=True, default=False)
-    integer: bool = eqx.field(static=True, default=False)
-    differentiable: bool = eqx.field(static=True, default=True)
-    bounded: bool = eqx.field(static=True, default=False)
+    elementwise: ClassVar[bool] = False
+    draws: ClassVar[Literal["unit", "node"] | None] = None
+    integer: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
+    bounded: ClassVar[bool] = False
 
-    def __call__(self, field: Field, **needed: Any) -> Array:
-        return unsealed(self.fn)(field, **needed)
+    @abc.abstractmethod
+    def target(self, field: Units, state: Any, noise: Any) -> Units:
+        """The state that units are sent to, from their field, their state and their noise.
+
+        All are in the dtype of the field. `noise` is None where nothing is drawn.
+        """
+
+    def move(self, state: Units, target: Units) -> Units:
+        """The state after the pass; by default the target."""
+        return target
 
     @property
-    def needs(self) -> frozenset[str]:
-        """Which of `key` and `state` the function takes."""
-        return needs(unsealed(self.fn))
+    def needed(self) -> frozenset[str]:
+        """Which of `key` and `state` a call of one node needs besides the field."""
+        needed = {"key"} if self.draws is not None else set()
+        return frozenset(needed if self.immediate else needed | {"state"})
+
+    @property
+    def immediate(self) -> bool:
+        """Whether units reach their target within a pass."""
+        return type(self).move is Activation.move
+
+    def __call__(
+        self, field: Units, *, state: Units | None = None, key: Key[Array, ""] | None = None
+    ) -> Units:
+        """The new state of one node of one sample."""
+        noise = key
+        if self.draws is not None and key is None:
+            raise TypeError(f"`key` is missing: {name(self)} is random; give jax.random.key(0)")
+        if self.draws == "unit" and key is not None:
+            noise = jax.random.uniform(key, field.shape, field.dtype)
+        target = self.target(field, state, noise)
+        if self.immediate:
+            return target
+        if state is None:
+            raise TypeError(
+                f"`state` is missing: {name(self)} units move from it; give their state"
+            )
+        return self.move(state, target)
 
 
-def needs(activation: Callable[..., Any]) -> frozenset[str]:
-    """Which of `key` and `state` an activation asks for: parameters of these names that have no
+class Function(Activation):
+    """A function of the user as an `Activation`."""
+
+    function: Callable[..., Any] = eqx.field(converter=sealed)
+    by_unit: bool = eqx.field(static=True, default=False)
+
+    @property
+    def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.by_unit
+
+    @property
+    def needed(self) -> frozenset[str]:
+        return needs(unsealed(self.function))
+
+    @property
+    def draws(self) -> Literal["node"] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "node" if "key" in needs(unsealed(self.function)) else None
+
+    def target(self, field: Units, state: Any, noise: Any) -> Units:
+        function, given = unsealed(self.function), {"state": state, "key": noise}
+        missing = [word for word in sorted(needs(function)) if given[word] is None]
+        if missing:
+            raise TypeError(f"`{missing[0]}` is missing: {name(self)} asks for it; give it")
+        return function(field, **{word: given[word] for word in needs(function)})
+
+
+def needs(function: Callable[..., Any]) -> frozenset[str]:
+    """Which of `key` and `state` a function asks for: parameters of these names without a
     default.
     """
-    if hasattr(activation, "needs"):
-        return activation.needs  # pyright: ignore[reportFunctionMemberAccess]
     try:
-        parameters = inspect.signature(activation).parameters
+        parameters = inspect.signature(function).parameters
     except ValueError:  # built-in functions show no signature
         return frozenset()
     return frozenset(
@@ -64,28 +151,21 @@ def needs(activation: Callable[..., Any]) -> frozenset[str]:
     )
 
 
-def described(activation: Callable[..., Any]) -> Activation:
-    """What is known of an activation, the user's own included."""
-    if isinstance(activation, Activation):
-        return activation
-    known = {
-        name: getattr(activation, name)
-        for name in ("elementwise", "integer", "differentiable", "bounded")
-        if hasattr(activation, name)
-    }
-    return Activation(activation, **known)
+def as_activation(function: Callable[..., Any]) -> Activation:
+    """An activation as networks keep it: a pytree whose only leaves are arrays."""
+    return function if isinstance(function, Activation) else Function(function)
 
 
-def name(activation: Callable[..., Any]) -> str:
-    """What to call an activation in summaries and errors."""
-    if isinstance(activation, Activation):
-        return name(unsealed(activation.fn))
+def name(activation: Any) -> str:
+    """The word for an activation in summaries and errors."""
+    if isinstance(activation, Function):
+        return name(unsealed(activation.function))
     return getattr(activation, "__name__", type(activation).__name__).lstrip("_").lower()
 
 
 @checks.by_hand
 def elementwise(fn: Callable[..., Any]) -> Activation:
-    """`fn` marked as elementwise: `fn(field)[i]` depends on `field[i]` alone, whatever the shape.
+    """The activation `fn`, marked as elementwise: `fn(field)[i]` depends on `field[i]` alone.
 
     !!! example
 
@@ -93,81 +173,98 @@ def elementwise(fn: Callable[..., Any]) -> Activation:
         activations = dx.elementwise(lambda field: jnp.clip(field, -1, 1))
         ```
     """
-    return Activation(
-        checks.function("fn", fn, "a function of the field", "give one"), elementwise=True
-    )
+    checks.function("fn", fn, "a function of the field", "give one")
+    return Function(fn, by_unit=True)
 
 
-def known(activation: Callable[..., Any]) -> Callable[..., Any]:
-    """An activation as networks keep it: a pytree whose only leaves are arrays."""
-    return (
-        activation
-        if isinstance(activation, (Activation, Glauber, Leaky))
-        else described(activation)
-    )
+class Sign(Activation):
+    """See `sign`."""
+
+    elementwise = True
+    integer = True
+    differentiable = False
+    bounded = True
+
+    def target(self, field: Units, state: Any, noise: Any) -> Units:
+        negative = jnp.where(field < 0, -1, field)  # what is neither is NaN
+        return jnp.where(field >= 0, 1, negative).astype(field.dtype)
 
 
-def _sign(field: Field) -> Field:
-    return jnp.where(field >= 0, 1, jnp.where(field < 0, -1, field)).astype(field.dtype)
+class Tanh(Activation):
+    """See `tanh`."""
+
+    elementwise = True
+    bounded = True
+
+    def target(self, field: Units, state: Any, noise: Any) -> Units:
+        return jnp.tanh(field)
 
 
-def _identity(field: Field) -> Field:
-    return field
+class Relu(Activation):
+    """See `relu`."""
+
+    elementwise = True
+
+    def target(self, field: Units, state: Any, noise: Any) -> Units:
+        return jax.nn.relu(field)
 
 
-def _softmax(field: Field) -> Field:
-    return jax.nn.softmax(field, axis=-1)
+class Identity(Activation):
+    """See `identity`."""
+
+    elementwise = True
+
+    def target(self, field: Units, state: Any, noise: Any) -> Units:
+        return field
 
 
-def _tanh(field: Field) -> Field:
-    return jnp.tanh(field)
+class Softmax(Activation):
+    """See `softmax`."""
+
+    bounded = True
+
+    def target(self, field: Units, state: Any, noise: Any) -> Units:
+        return jax.nn.softmax(field, axis=-1)
 
 
-def _relu(field: Field) -> Field:
-    return jax.nn.relu(field)
-
-
-sign = Activation(_sign, elementwise=True, integer=True, differentiable=False, bounded=True)
+sign = Sign()
 """±1 by the sign of the field; a field of zero gives +1."""
-tanh = Activation(_tanh, elementwise=True, bounded=True)
+tanh = Tanh()
 """The hyperbolic tangent."""
-relu = Activation(_relu, elementwise=True)
+relu = Relu()
 """The positive part."""
-identity = Activation(_identity, elementwise=True)
+identity = Identity()
 """The field itself."""
-softmax = Activation(_softmax, bounded=True)
+softmax = Softmax()
 """Exponentials normalised over the last axis of the node."""
 
 
-class Glauber(eqx.Module):
-    """Heat-bath units; see `glauber`."""
+class Glauber(Activation):
+    """See `glauber`."""
 
     temperature: Float[Array, ""]
     elementwise = True
+    draws = "unit"
     integer = True
-    bounded = True
     differentiable = False
+    bounded = True
 
-    def __call__(self, field: Field, *, key: Key[Array, ""]) -> Field:
-        return self.spins(field, jax.random.uniform(key, field.shape, field.dtype))
-
-    def spins(self, field: Field, uniform: Field) -> Field:
-        """The new state of units from a random number in [0, 1) for each."""
+    def target(self, field: Units, state: Any, noise: Units) -> Units:
         temperature = self.temperature.astype(field.dtype)
         warm = jax.nn.sigmoid(2 * field / jnp.where(temperature > 0, temperature, 1))
         up = jnp.where(temperature > 0, warm, (field >= 0).astype(field.dtype))
-        spin = jnp.where(uniform < up, 1, -1).astype(field.dtype)
+        spin = jnp.where(noise < up, 1, -1).astype(field.dtype)
         return jnp.where(jnp.isnan(field), field, spin)
 
 
 @checks.by_hand
 def glauber(temperature: float | int | Array) -> Glauber:
-    """±1 units of a heat bath: `P(+1) = 1 / (1 + exp(-2 field / temperature))`; at temperature 0
-    the sign.
+    """±1 units of a heat bath, `P(+1) = 1 / (1 + exp(-2 field / temperature))`.
 
-    The temperature is a leaf of the network, to be swept and annealed without recompiling; nothing
-    trains it. Source: R. J. Glauber, J. Math. Phys. 4, 294 (1963). Raises `ValueError` for a
-    negative temperature.
+    At temperature 0 it is the sign. The temperature is a leaf of the network, to be swept and
+    annealed without recompiling; nothing trains it. Raises `ValueError` for a negative temperature.
+
+    Source: R. J. Glauber, J. Math. Phys. 4, 294 (1963).
 
     !!! example
 
@@ -178,48 +275,38 @@ def glauber(temperature: float | int | Array) -> Glauber:
     return Glauber(jnp.asarray(checks.scalar("temperature", temperature, least=0), jnp.float32))
 
 
-class Leaky(eqx.Module):
-    """Units that move a share of the way; see `leaky`."""
+class Leaky(Activation):
+    """See `leaky`. What it may do follows from the function inside."""
 
     rate: Float[Array, ""]
-    fn: Callable[..., Any]
+    fn: Activation
 
     @property
-    def elementwise(self) -> bool:
-        """As the function inside."""
-        return described(self.fn).elementwise
+    def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.fn.elementwise
 
     @property
-    def differentiable(self) -> bool:
-        """As the function inside."""
-        return described(self.fn).differentiable
+    def draws(self) -> Literal["unit", "node"] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.fn.draws
 
     @property
-    def needs(self) -> frozenset[str]:
-        """The state, and what the function inside needs."""
-        return needs(self.fn) | {"state"}
+    def differentiable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.fn.differentiable
 
-    def __call__(self, field: Field, *, state: Array, **needed: Any) -> Array:
-        return self.leak(self.target(field, state=state, **needed), state)
+    def target(self, field: Units, state: Any, noise: Any) -> Units:
+        return self.fn.move(state, self.fn.target(field, state, noise))
 
-    def target(self, field: Field, **needed: Any) -> Array:
-        """Where the units are going: the unleaked map, whose fixed points are those of the leaky
-        one.
-        """
-        return self.fn(field, **{word: needed[word] for word in needs(self.fn)})
-
-    def leak(self, target: Array, state: Array) -> Array:
-        """How far they get."""
+    def move(self, state: Units, target: Units) -> Units:
         return state + self.rate.astype(state.dtype) * (target - state)
 
 
 @checks.by_hand
 def leaky(rate: float | int | Array, fn: Callable[..., Any]) -> Leaky:
-    """Units with memory, `state + rate * (fn(field) - state)`: an Euler step of
-    `τ ds/dt = fn(field) - s`, rate = dt/τ.
+    """Units with memory, `state + rate * (fn(field) - state)`.
 
-    They rest exactly where `fn` alone would; `relax` measures how far they are from that. The rate
-    is a leaf of the network that nothing trains. Raises `ValueError` for a rate outside (0, 1].
+    It is an Euler step of `τ ds/dt = fn(field) - s`, with rate = dt/τ. The units rest exactly where
+    `fn` alone would, and `relax` measures how far they are from that. The rate is a leaf of the
+    network that nothing trains. Raises `ValueError` for a rate outside (0, 1].
 
     !!! example
 
@@ -228,4 +315,5 @@ def leaky(rate: float | int | Array, fn: Callable[..., Any]) -> Leaky:
         ```
     """
     checks.function("fn", fn, "a function of the field such as dx.tanh", "give one")
-    return Leaky(jnp.asarray(checks.scalar("rate", rate, above=0, most=1), jnp.float32), known(fn))
+    rate = jnp.asarray(checks.scalar("rate", rate, above=0, most=1), jnp.float32)
+    return Leaky(rate, as_activation(fn))

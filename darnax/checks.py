@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import jax
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array, Key
 
 from darnax import _text
 
@@ -297,6 +298,20 @@ def entries(argument: str, value: Any, holds: str, advice: str) -> list[Any]:
     except TypeError:
         pass
     refuse(argument, holds, value, advice)
+
+
+def key(argument: str, value: Any) -> Key[Array, "..."]:
+    """A key as JAX's typed keys; raw `jax.random.PRNGKey` arrays are wrapped."""
+    holds = "a key, as from jax.random.key(0)"
+    if not isinstance(value, jax.Array):
+        refuse(argument, holds, value, "make one")
+    if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return value
+    if value.dtype != np.uint32 or not value.ndim or value.shape[-1] != 2:
+        raise TypeError(
+            f"`{argument}` is {holds}, but got {value.dtype} of shape {value.shape}; make one"
+        )
+    return jax.random.wrap_key_data(value)
 
 
 def seed(argument: str, value: Any) -> np.random.Generator:

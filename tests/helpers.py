@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 
 import darnax as dx
-from darnax.couplings.coupling import hears_receiver
+from darnax.couplings.coupling import asks
 
 SIXTYFOUR = 64.0
 
@@ -302,7 +302,7 @@ class Loop:
                 for b in range(self.batch):
                     ends = [
                         jnp.asarray(self.view(old, end)[..., b])
-                        for end in edge[: 1 + hears_receiver(coupling)]
+                        for end in edge[: 1 + ("receiver" in asks(coupling))]
                     ]
                     message = coupling(*ends)
                     self.view(fields, edge[1])[..., b] += np.asarray(message)

@@ -16,8 +16,8 @@ cases = pytest.mark.parametrize("case", CASES)
 
 
 def place(topology, node):
-    """The position of a node's array, and its shape."""
-    return list(topology.arrays).index(topology.view(node).array), topology.shape(node)
+    """The name of a node's array, and its shape."""
+    return topology.view(node).array, topology.shape(node)
 
 
 def address(topology, node):
@@ -33,7 +33,7 @@ def check_groups(topology):
     assert sorted(map(repr, found)) == sorted(map(repr, topology.edges))
     seen = set()
     for group in topology.groups:
-        ends = group.sender_array, group.sender_shape, group.receiver_array, group.receiver_shape
+        ends = group.sender.name, group.sender_shape, group.receiver.name, group.receiver_shape
         label = (group.kind, group.tie, *ends, group.self_loop)
         assert label not in seen
         seen.add(label)
@@ -50,11 +50,10 @@ def check_groups(topology):
             here = int(topology.layout.first_row[topology.index(v)]), int(topology.edge_hashes[at])
             assert previous < here
             previous = here
-        for index, array, rows in (
-            (group.sender_index, group.sender_array, group.senders),
-            (group.receiver_index, group.receiver_array, group.receivers),
+        for index, spec, rows in (
+            (group.sender_index, group.sender, group.senders),
+            (group.receiver_index, group.receiver, group.receivers),
         ):
-            spec = topology.layout.arrays[array]
             if index is not None:
                 meant = np.arange(spec.rows).reshape(spec.lead)[index]
                 assert np.array_equal(meant[None] if spec.shared else meant, rows)
@@ -62,7 +61,7 @@ def check_groups(topology):
                 assert (index is not None) == (len(group.edges) == 1)
         if (
             group.receiver_index is not None
-            and not topology.layout.arrays[group.receiver_array].shared
+            and not group.receiver.shared
         ):
             assert group.receiver_index[0].step == 1
 
@@ -123,25 +122,29 @@ def test_groups_do_not_depend_on_the_order_of_the_edges(graph, random):
 
 @QUICK
 @given(graphs())
-def test_bundles_hold_every_edge_in_the_place_of_its_group(graph):
+def test_parameter_blocks_hold_every_edge_in_the_slice_of_its_group(graph):
     topology = Topology(graph)
-    assert len(topology.places) == len(topology.groups)
-    held = [at for bundles in topology.bundles.values() for b in bundles for at in b.edges.tolist()]
+    blocks_by_kind = topology.parameter_blocks
+    held = [edge for bs in blocks_by_kind.values() for b in bs for edge in b.edges.tolist()]
     assert sorted(held) == list(range(len(topology.edges)))
-    for group, where in zip(topology.groups, topology.places, strict=True):
-        bundle = topology.bundles[group.kind][where.bundle]
-        assert bundle.tie == group.tie
-        assert where.size == len(bundle.edges)
-        assert bundle.edges[where.start : where.stop].tolist() == group.edges.tolist()
-    for kind, bundles in topology.bundles.items():
-        labels = [topology.groups[b.groups[0]].bundle for b in bundles]
-        assert len(set(labels)) == len(labels)
-        assert all(
-            topology.groups[i].bundle == label
-            for b, label in zip(bundles, labels, strict=True)
-            for i in b.groups
-        )
-        assert {b.kind for b in bundles} == {kind}
+    for group in topology.groups:
+        where = group.parameters
+        block = blocks_by_kind[group.kind][where.block]
+        assert block.tie == group.tie
+        assert where.size == len(block.edges)
+        assert block.edges[where.start : where.stop].tolist() == group.edges.tolist()
+    for kind, blocks in blocks_by_kind.items():
+        labels = [{shared_by(topology.groups[i]) for i in block.groups} for block in blocks]
+        assert all(len(label) == 1 for label in labels)
+        assert len(set(map(frozenset, labels))) == len(labels)
+        assert {block.kind for block in blocks} == {kind}
+
+
+def shared_by(group):
+    """What the edges of a parameter block have in common."""
+    if group.tie is not None:
+        return group.kind, group.tie
+    return group.kind, None, group.sender_shape, group.receiver_shape, group.self_loop
 
 
 def chain(n, step=1, **attributes):
@@ -190,12 +193,12 @@ def test_self_loops_ties_and_kinds_part_groups_and_ties_join_bundles():
     topology = Topology(graph)
     assert len(topology.groups) == 3 + 3 + 1
     assert {
-        kind: [len(b.edges) for b in bundles] for kind, bundles in topology.bundles.items()
+        kind: [len(b.edges) for b in bundles] for kind, bundles in topology.parameter_blocks.items()
     } == {
         "edge": [3, 1, 3],
         "more": [1],
     }
-    assert [b.tie for b in topology.bundles["edge"]] == [None, None, "t"]
+    assert [b.tie for b in topology.parameter_blocks["edge"]] == [None, None, "t"]
 
 
 @given(st.lists(st.integers(0, 20), max_size=50), st.sampled_from([1, 2**40, 2**57]))

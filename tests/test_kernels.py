@@ -11,10 +11,9 @@ import pytest
 from helpers import marked
 
 import darnax as dx
-from darnax import topologies
+from darnax import noise, topologies
 from darnax.couplings.conv import Conv
-from darnax.dynamics import noise
-from darnax.kernels import SUMS, AllToAll, Diagonals, Ends, Segments, Slots, choose_sum
+from darnax.kernels import SUMS, AllToAll, Diagonals, Graph, Segments, Slots, choose_sum
 from darnax.topologies import Topology
 
 KEY = jax.random.key(0)
@@ -43,17 +42,17 @@ def drawn_lattice(graph, share=1.0):
     return (*kept, len(graph), len(graph))
 
 
-def drawn(sending, hearing, edges, hub=None):
+def drawn(sending, receiving, edges, hub=None):
     """A random graph in which the last tenth of nodes hear nobody, with parallel edges; half of
     them lead to `hub`."""
     rng = np.random.default_rng(0)
     senders, receivers = (
         rng.integers(0, sending, edges),
-        rng.integers(0, hearing - hearing // 10, edges),
+        rng.integers(0, receiving - receiving // 10, edges),
     )
     if hub is not None:
         receivers[::2] = hub
-    return senders, receivers, sending, hearing
+    return senders, receivers, sending, receiving
 
 
 GRAPHS = {
@@ -74,10 +73,10 @@ GRAPHS = {
 }
 
 
-def sorted_ends(senders, receivers, sending, hearing):
+def sorted_ends(senders, receivers, sending, receiving):
     order = np.argsort(receivers, kind="stable")
     senders, receivers = senders[order], receivers[order]
-    return senders, receivers, Ends.of(senders, receivers, hearing, sending)
+    return senders, receivers, Graph.of(senders, receivers, receiving, sending)
 
 
 def both(name):
@@ -86,7 +85,7 @@ def both(name):
     senders, receivers, ends = sorted_ends(*graph)
     fast = choose_sum(senders, receivers, ends, scalar=True)
     assert type(fast) is kind
-    return ends, lambda w, x: fast(fast.arrange(w), x), ends.sum
+    return ends, lambda w, x: fast.sum(fast.arrange(w), x), ends.sum
 
 
 def numbers(ends, batch, units=1):
@@ -140,7 +139,7 @@ def test_a_weight_for_every_unit(name):
         y, pull = jax.vjp(way, w, x)
         return y, pull(y)
 
-    ways = (lambda w, x: fast(fast.arrange(w), x)), ends.sum
+    ways = (lambda w, x: fast.sum(fast.arrange(w), x)), ends.sum
     close(*(jax.jit(lambda way=way: derivatives(way))() for way in ways))
 
 
@@ -175,7 +174,7 @@ def test_sums_over_pairs_are_those_of_the_plain_way(name):
     senders, receivers, ends = sorted_ends(*graph)
     fast = choose_sum(senders, receivers, ends, scalar=False)
     assert type(fast) is kind
-    p, q = (jax.random.normal(KEY, (rows, 2, 3)) for rows in (ends.sending, ends.hearing))
+    p, q = (jax.random.normal(KEY, (rows, 2, 3)) for rows in (ends.sending, ends.receiving))
     found, pull = jax.vjp(lambda p, q: fast.pairs(jnp.cos, p, q), p, q)
     expected, pull_plain = jax.vjp(lambda p, q: ends.pairs(jnp.cos, p, q), p, q)
     close(found, expected)
@@ -193,9 +192,9 @@ def test_the_table_ends_with_a_way_that_always_fits():
 def in_plain_way(network):
     """The network with its kernels taken out."""
     return eqx.tree_at(
-        lambda n: [group.kernel for group in n.plan.groups],
+        lambda n: [passing.kernel for passing in n.message_passing],
         network,
-        replace=[None] * len(network.plan.groups),
+        replace=[None] * len(network.message_passing),
         is_leaf=lambda leaf: leaf is None,
     )
 

@@ -171,7 +171,7 @@ def test_updates_sum_over_the_uses_of_a_parameter(case, rule):
             )
             total = jax.tree.map(lambda a, g: a + g / BATCH, total, pull(signals[b])[0])
         kind, bundle, row = network._find(edge)
-        name = (kind, bundle, row if topology.bundles[kind][bundle].tie is None else None)
+        name = (kind, bundle, row if topology.parameter_blocks[kind][bundle].tie is None else None)
         expected[name] = jax.tree.map(jnp.add, expected[name], total) if name in expected else total
     for (kind, bundle, row), total in expected.items():
         ours = updates.couplings[kind][bundle]

@@ -87,7 +87,7 @@ def test_equals_the_loop_with_every_argument(case, schedule):
 @pytest.mark.parametrize("case", ["hub", "views", "scalars", "parts"])
 def test_visits_of_many_sizes_share_a_few_programs(case, schedule, monkeypatch):
     """Rounded-up sizes, whose surplus is masked, change nothing."""
-    monkeypatch.setattr("darnax.dynamics.sweep.MAX_BRANCHES", 1)
+    monkeypatch.setattr("darnax.dynamics.order.MOST_SIZES", 1)
     original = CASES[case]
     network = type(original)(
         original.graph, original.activations, original.biases, original.couplings

@@ -4,42 +4,38 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Shaped
 
 from darnax.couplings.conv import Conv
+from darnax.couplings.coupling import Coupling
 
 LAYERS = eqx.nn.Conv, eqx.nn.Conv1d, eqx.nn.Conv2d, eqx.nn.Conv3d
 
 
-class ChannelsFirst(eqx.Module):
-    """A convolution between nodes `(channels, *space)`, with a bias `(channels, 1, ...)` or
-    without.
-    """
+class ChannelsFirst(Coupling):
+    """A convolution of Equinox between nodes `(channels, *space)`, with a bias or without."""
 
-    conv: Conv
-    bias: Float[Array, "..."] | None
+    layer: eqx.nn.Conv
 
-    @classmethod
-    def of(cls, layer: eqx.nn.Conv) -> "ChannelsFirst":
-        """The same as `layer`."""
-        weight = jnp.moveaxis(layer.weight, (0, 1), (-1, -2))
-        padding = (
-            layer.padding if isinstance(layer.padding, str) else tuple(map(tuple, layer.padding))
-        )
-        return cls(Conv(weight, tuple(layer.stride), padding), layer.bias)
+    def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
+        return self.layer(x)
 
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
-        """The messages of a batch, which stands last."""
-        message = jnp.moveaxis(self.conv.batched(jnp.moveaxis(x, 0, -2)), -2, 0)
-        return message if self.bias is None else message + self.bias[..., None]
+        message = self._channels_last().batched(jnp.moveaxis(x, 0, -2))
+        message = jnp.moveaxis(message, -2, 0)
+        bias = self.layer.bias
+        return message if bias is None else message + bias[..., None]
 
-    def how(self) -> str:
-        """How it is run."""
-        return self.conv.how()
+    def describe(self) -> tuple[str, str]:
+        return self._channels_last().describe()
 
-    def why(self) -> str:
-        """What for."""
-        return self.conv.why()
+    def _channels_last(self) -> Conv:
+        layer = self.layer
+        padding = layer.padding
+        if not isinstance(padding, str):
+            padding = tuple(map(tuple, padding))
+        weight = jnp.moveaxis(layer.weight, (0, 1), (-1, -2))
+        return Conv(weight, tuple(layer.stride), padding)
 
 
 def is_plain_conv(coupling: Any) -> bool:

@@ -14,14 +14,14 @@ from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
 from darnax._arrays import any_rank, on_device
-from darnax.couplings.coupling import Edges, Factory
+from darnax.couplings.coupling import Coupling, Edges, Factory
 from darnax.couplings.draws import Draws
 
 FEW = 32
 Padding = str | tuple[tuple[int, ...], ...]
 
 
-class Conv(eqx.Module):
+class Conv(Coupling):
     """The cross-correlation of a `(*space, channels)` node with `weight`.
 
     The weight has the shape `(*kernel, sender channels, receiver channels)`.
@@ -51,13 +51,9 @@ class Conv(eqx.Module):
         still = jax.lax.stop_gradient((self, x))
         return _with_derivatives(_shifted(*still), self, x)
 
-    def how(self) -> str:
-        """How it is run."""
-        return "shifted copies" if self._small else "library"
-
-    def why(self) -> str:
-        """What for."""
-        return f"windows of {math.prod(self.weight.shape[:-1])} numbers"
+    def describe(self) -> tuple[str, str]:
+        how = "shifted copies" if self._small else "library"
+        return how, f"windows of {math.prod(self.weight.shape[:-1])} numbers"
 
     @property
     def _small(self) -> bool:
@@ -169,7 +165,7 @@ class ConvFactory(Factory):
         return Conv(on_device(weight), stride, _padding(self.padding, axes))
 
 
-class ConvTranspose(eqx.Module):
+class ConvTranspose(Coupling):
     """The transpose of a `Conv` that takes the receiver to the sender.
 
     The weight is that of the convolution, `(*kernel, receiver channels, sender channels)`.
@@ -198,13 +194,8 @@ class ConvTranspose(eqx.Module):
         cut = [(-before, before + size - full, 0) for (before, _), size, full in sizes]
         return jax.lax.pad(whole, jnp.zeros((), whole.dtype), [*cut, (0, 0, 0), (0, 0, 0)])
 
-    def how(self) -> str:
-        """How it is run."""
-        return "one product, shifted sums"
-
-    def why(self) -> str:
-        """What for."""
-        return "windows overlap"
+    def describe(self) -> tuple[str, str]:
+        return "one product, shifted sums", "windows overlap"
 
 
 def overlap_add(

@@ -1,24 +1,22 @@
 """What a coupling is, and what a factory may ask about its edges.
 
-A *coupling* is a callable module from one sender's state of one sample to one receiver's message. A
-*factory* `(sender_shape, receiver_shape, key) -> coupling` makes it; any Equinox layer works. The
-network calls a factory once for every sort of edge, vectorised over keys, so that it draws from
-nothing but `key`; one that draws nothing gives `key` a default and is called without it.
+A *coupling* turns one sender's state of one sample into one receiver's message. Any callable module
+of that kind is one: a layer of Equinox, a function. A *factory*
+`(sender_shape, receiver_shape, key) -> coupling` makes it; shapes come from the topology, so that
+no size is written twice. The network calls a factory once for all edges of equal shapes, vectorised
+over keys; one that draws nothing gives `key` a default and is called without it.
 
-A message may depend on the receiver's state too: then the coupling asks for it by an argument of
-this name, `(x, receiver)`.
+A coupling may ask for more than its sender's state, by arguments of these names without a default:
+`receiver`, the receiver's state, and `key`, a random key of the edge, sample and pass.
 
-A coupling may have more methods. `prepared()` gives it as a loop wants it, with all that follows
-from its parameters worked out. `batched(x)` takes the states `(*sender, B)` of a batch at once,
-where that beats `vmap`. `how()` and `why()` say for the summary of a network how it does that, and
-what for.
+To write one that runs faster than `vmap` of a single message, subclass `Coupling`.
 """
 
 import abc
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -28,8 +26,78 @@ from jaxtyping import Array, Key, Shaped
 from darnax._arrays import on_device
 from darnax.couplings.draws import Draws, words_of
 
-Coupling: TypeAlias = Callable[..., Array]
 ATTRIBUTE = "the name of an edge attribute"
+
+
+class Coupling(eqx.Module):
+    """The message of one edge of one sample, and how a batch or a loop makes many of them.
+
+    Only `__call__` must be written. The other methods have defaults that are right for every
+    coupling; overriding them makes it faster, and must not change a message.
+
+    `linear` says what the kernels of the network can make use of: `"matrix"` for a message
+    `matrix() @ x`, flattened, plus `offset()`; `"weights"` for `unit_weights() * x`; None for any
+    other.
+    """
+
+    linear: ClassVar[Literal["matrix", "weights"] | None] = None
+
+    @abc.abstractmethod
+    def __call__(self, *args: Any, **asked: Any) -> Shaped[Array, "*receiver"]:
+        """The message, from `x`, the sender's state, and what else the coupling asks for."""
+
+    def batched(
+        self, x: Shaped[Array, "*sender batch"], *args: Any, **asked: Any
+    ) -> Shaped[Array, "*receiver batch"]:
+        """The messages of a batch, which stands last."""
+
+        def one(x: Array, asked: dict[str, Array]) -> Array:
+            return self(x, **asked)
+
+        return jax.vmap(one, in_axes=-1, out_axes=-1)(x, asked)
+
+    def prepared(self) -> "Coupling":
+        """The same coupling with all that follows from its parameters worked out, for a loop."""
+        return self
+
+    def matrix(self) -> Array:
+        """The matrix of the message, `(receiver units, sender units)`."""
+        raise NotImplementedError
+
+    def offset(self) -> Array | None:
+        """The part of the message that does not depend on the sender, `(receiver units,)`."""
+        return None
+
+    def unit_weights(self) -> Array:
+        """The factor of every unit, in the shape of the sender."""
+        raise NotImplementedError
+
+    def describe(self) -> tuple[str, str] | None:
+        """How `batched` works and why, for the summary of a network; None for plain `vmap`."""
+        return None
+
+
+class Plain(Coupling):
+    """A layer of Equinox or a function of a user, as a `Coupling`."""
+
+    function: Any
+
+    def __call__(self, x: Shaped[Array, "*sender"], **asked: Any) -> Shaped[Array, "*receiver"]:
+        return self.function(x, **asked)
+
+
+def asks(coupling: Any) -> frozenset[str]:
+    """Which of `receiver` and `key` a coupling asks for: arguments without a default."""
+    function = coupling.function if isinstance(coupling, Plain) else coupling
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # built-in functions show no signature
+        return frozenset()
+    return frozenset(
+        name
+        for name in ("receiver", "key")
+        if name in parameters and parameters[name].default is inspect.Parameter.empty
+    )
 
 
 class Factory(abc.ABC):
@@ -81,27 +149,17 @@ def value(leaf: Any) -> Any:
     return leaf.value if isinstance(leaf, Fixed) else leaf
 
 
-def hears_receiver(coupling: Any) -> bool:
-    """Whether what an edge says depends on its receiver's state as well: it has an argument for it,
-    and no default.
+def trainable(tree: Any) -> Any:
+    """True on every leaf that rules may train: floating-point arrays that are not marked
+    `Fixed`.
     """
-    try:
-        found = inspect.signature(coupling).parameters.get("receiver")
-    except ValueError:  # built-in functions show no signature
-        return False
-    return found is not None and found.default is inspect.Parameter.empty
 
+    def of(leaf: Any) -> Any:
+        if isinstance(leaf, Fixed):
+            return jax.tree.map(lambda _: False, leaf)
+        return eqx.is_inexact_array(leaf)
 
-def message(coupling: Any, x: Any, receiver: Any = None) -> Any:
-    """What one edge makes of its sender's state, and of its receiver's if that is given."""
-    return coupling(x) if receiver is None else coupling(x, receiver=receiver)
-
-
-def over_batch(coupling: Any, *ends: Array) -> Shaped[Array, "*receiver batch"]:
-    """The messages of one edge for a batch of its ends, which stands last."""
-    if hasattr(coupling, "batched"):
-        return coupling.batched(*ends)
-    return jax.vmap(lambda *ends: message(coupling, *ends), in_axes=-1, out_axes=-1)(*ends)
+    return jax.tree.map(of, tree, is_leaf=lambda leaf: isinstance(leaf, Fixed))
 
 
 def per_edge(coupling: Any, tied: bool) -> Any:
@@ -111,17 +169,21 @@ def per_edge(coupling: Any, tied: bool) -> Any:
     """
 
     def marked(part: Any) -> Any:
-        every = not tied or (isinstance(part, Fixed) and part.own)
-        return jax.tree.map(lambda leaf: every and eqx.is_array(leaf), part)
+        own = not tied or (isinstance(part, Fixed) and part.own)
+        return jax.tree.map(lambda leaf: own and eqx.is_array(leaf), part)
 
     return jax.tree.map(marked, coupling, is_leaf=lambda part: isinstance(part, Fixed))
 
 
+def has_own_numbers(coupling: Any) -> bool:
+    """Whether tied edges differ in a number that each has for itself."""
+    return any(jax.tree.leaves(per_edge(coupling, tied=True)))
+
+
 def pick(coupling: Any, tied: bool, edges: Any) -> Any:
     """The coupling of some of its edges; an int gives that of a single one."""
-    return jax.tree.map(
-        lambda own, leaf: leaf[edges] if own else leaf, per_edge(coupling, tied), coupling
-    )
+    own = per_edge(coupling, tied)
+    return jax.tree.map(lambda own, leaf: leaf[edges] if own else leaf, own, coupling)
 
 
 @dataclass(frozen=True)

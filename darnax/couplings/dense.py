@@ -11,18 +11,18 @@ from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
 from darnax._arrays import on_device
-from darnax.couplings.coupling import ATTRIBUTE, Edges, Factory, Fixed, value
+from darnax.couplings.coupling import ATTRIBUTE, Coupling, Edges, Factory, Fixed, value
 from darnax.couplings.draws import Draws
 
 
-class Dense(eqx.Module):
+class Dense(Coupling):
     """The message `factor * W x`, sender and receiver flattened.
 
     **Fields:**
 
     - `weight`: `(receiver units, sender units)`.
     - `self_coupling`: the fixed diagonal of W, one number, or None. It is part of the formula: what
-      `weight` holds on its diagonal is never read.
+      `weight` holds on its diagonal is never read, and no update or decay can move the diagonal.
     - `factor`: a fixed number of the edge, or None.
     """
 
@@ -30,40 +30,48 @@ class Dense(eqx.Module):
     self_coupling: Fixed | None
     factor: Fixed | None
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
+    linear = "matrix"
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
         message = (self.prepared().weight @ x.reshape(-1)).reshape(self.receiver_shape)
         return message if self.factor is None else value(self.factor) * message
 
     def prepared(self) -> "Dense":
-        """The same coupling with its diagonal written out, for use in a loop."""
+        """The same coupling with its diagonal written out."""
         if self.self_coupling is None:
             return self
         diagonal = jnp.eye(self.weight.shape[-1], dtype=bool)
         weight = jnp.where(diagonal, value(self.self_coupling), self.weight)
         return Dense(weight, None, self.factor, self.receiver_shape)
 
-
-def is_matrix(coupling: Any) -> bool:
-    """Whether a message is a matrix times the sender: `Dense`, or Equinox's `Linear`, which is the
-    same with a bias.
-    """
-    linear = type(coupling) is eqx.nn.Linear and "scalar" not in (
-        coupling.in_features,
-        coupling.out_features,
-    )
-    return linear or isinstance(coupling, Dense)
+    def matrix(self) -> Array:
+        """The matrix with its factor in it; that of a `prepared` coupling."""
+        if self.factor is None:
+            return self.weight
+        return value(self.factor)[..., None, None] * self.weight
 
 
-def matrix_of(coupling: Any) -> tuple[Array, Array | None]:
-    """The matrix of such a coupling, or of several, with their factors in it; and what is added to
-    the message.
-    """
-    if isinstance(coupling, eqx.nn.Linear):
-        return coupling.weight, coupling.bias
-    if coupling.factor is None:
-        return coupling.weight, None
-    return value(coupling.factor)[..., None, None] * coupling.weight, None
+class Affine(Coupling):
+    """Equinox's `Linear` between vectors: the message `W x + b`."""
+
+    layer: eqx.nn.Linear
+    linear = "matrix"
+
+    def __call__(self, x: Shaped[Array, " sender"]) -> Shaped[Array, " receiver"]:
+        return self.layer(x)
+
+    def matrix(self) -> Array:
+        return self.layer.weight
+
+    def offset(self) -> Array | None:
+        return self.layer.bias
+
+
+def is_plain_linear(module: Any) -> bool:
+    """Whether a module is Equinox's `Linear` from a vector to a vector."""
+    if type(module) is not eqx.nn.Linear:
+        return False
+    return "scalar" not in (module.in_features, module.out_features)
 
 
 @checks.by_hand

@@ -10,12 +10,12 @@ from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
 from darnax._arrays import on_device
-from darnax.couplings.coupling import Edges, Factory
+from darnax.couplings.coupling import Coupling, Edges, Factory
 from darnax.couplings.draws import Draws
 from darnax.static import Static, as_static
 
 
-class EdgeMLP(eqx.Module):
+class EdgeMLP(Coupling):
     """The message `weight @ activation(sender_weight @ x + receiver_weight @ y + bias)`, both ends
     flattened.
     """

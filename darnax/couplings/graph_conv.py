@@ -4,14 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from darnax import checks
 from darnax._arrays import on_device
 from darnax._lazy import Lazy
-from darnax.couplings.coupling import Edges, Factory, Fixed, value
+from darnax.couplings.coupling import Coupling, Edges, Factory, Fixed, value
 from darnax.couplings.draws import Draws
 from darnax.couplings.wiring import Wiring, read_wiring
 
@@ -21,7 +20,7 @@ else:
     jraph = Lazy("jraph")
 
 
-class GraphConv(eqx.Module):
+class GraphConv(Coupling):
     """The nodes that `net` makes of a graph whose nodes are the sender's rows.
 
     **Fields:**

@@ -10,13 +10,13 @@ from jaxtyping import Array, Shaped
 
 from darnax import checks
 from darnax.couplings.conv import space_axes
-from darnax.couplings.coupling import Edges, Factory
+from darnax.couplings.coupling import Coupling, Edges, Factory
 from darnax.couplings.draws import Draws
 
 REDUCE = "a function of an array with an `axis`"
 
 
-class Pool(eqx.Module):
+class Pool(Coupling):
     """What `reduce` makes of every window of a `(*space, channels)` node, channel by channel."""
 
     window: tuple[int, ...] = eqx.field(static=True)
@@ -107,7 +107,7 @@ class PoolFactory(Factory):
         return Pool(window, stride, self.reduce)
 
 
-class Upsample(eqx.Module):
+class Upsample(Coupling):
     """The message in which every unit of a `(*space, channels)` node fills a block."""
 
     factor: tuple[int, ...] = eqx.field(static=True)

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-import equinox as eqx
 from jaxtyping import Array, Shaped
 
-from darnax.couplings.coupling import Edges, Factory
+from darnax.couplings.coupling import Coupling, Edges, Factory
 from darnax.couplings.draws import Draws
 
 
-class Relay(eqx.Module):
+class Relay(Coupling):
     """The message `x`."""
 
     def __call__(self, x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:

@@ -2,23 +2,29 @@
 
 from dataclasses import dataclass
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
 from darnax._arrays import on_device
-from darnax.couplings.coupling import ATTRIBUTE, Edges, Factory, Fixed, value
+from darnax.couplings.coupling import ATTRIBUTE, Coupling, Edges, Factory, Fixed, value
 from darnax.couplings.draws import Draws
 
 
-class Scale(eqx.Module):
+class Scale(Coupling):
     """The message `strength * x`, unit by unit."""
 
     strength: Float[Array, "*shape"] | Fixed
+    linear = "weights"
 
     def __call__(self, x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
         return value(self.strength) * x
+
+    def matrix(self) -> Array:
+        return jnp.diag(self.unit_weights().reshape(-1))
+
+    def unit_weights(self) -> Array:
+        return value(self.strength)
 
 
 @checks.by_hand

@@ -10,13 +10,13 @@ from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
 from darnax._arrays import on_device
-from darnax.couplings.coupling import Edges, Factory
+from darnax.couplings.coupling import Coupling, Edges, Factory
 from darnax.couplings.draws import Draws
 from darnax.couplings.wiring import Wiring, read_wiring
-from darnax.kernels import Ends, Sum, choose_sum
+from darnax.kernels import Graph, WeightedSum, choose_sum
 
 
-class Sparse(eqx.Module):
+class Sparse(Coupling):
     """The message `y[r] = Σ weight[k] x[s]` over all entries k from s to r, both ends flattened.
 
     **Fields:**
@@ -26,35 +26,35 @@ class Sparse(eqx.Module):
     """
 
     weight: Float[Array, "*edges entries"]
-    sum: Sum
+    sum: WeightedSum
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
-        return self.prepared().batched(x[..., None])[..., 0]
-
-    def prepared(self) -> "ArrangedSparse":
-        """The same coupling for use in a loop."""
-        return ArrangedSparse(self.sum.arrange(self.weight[:, None]), self.sum, self.receiver_shape)
-
-    def how(self) -> str:
-        """How the sums are found."""
-        return str(self.sum)
-
-    def why(self) -> str:
-        """What for."""
-        return self.sum.why()
-
-
-class ArrangedSparse(eqx.Module):
-    """A `Sparse` with its weights in the order of the sum."""
-
-    weights: Any
-    sum: Sum
-    receiver_shape: tuple[int, ...] = eqx.field(static=True)
+        return self.prepared()(x)
 
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
-        """The messages of a batch, which stands last."""
-        found = self.sum(self.weights, x.reshape(-1, 1, x.shape[-1]))
+        return self.prepared().batched(x)
+
+    def prepared(self) -> "ArrangedSparse":
+        """The same coupling with its weights in the order of the sum."""
+        return ArrangedSparse(self.sum.arrange(self.weight[:, None]), self.sum, self.receiver_shape)
+
+    def describe(self) -> tuple[str, str]:
+        return self.sum.describe()
+
+
+class ArrangedSparse(Coupling):
+    """A `Sparse` with its weights in the order of the sum."""
+
+    arranged: Any
+    sum: WeightedSum
+    receiver_shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
+        return self.batched(x[..., None])[..., 0]
+
+    def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
+        found = self.sum.sum(self.arranged, x.reshape(-1, 1, x.shape[-1]))
         return found.reshape(*self.receiver_shape, x.shape[-1])
 
 
@@ -81,7 +81,7 @@ def sparse(graph: Any, gain: float | int | None = None) -> Factory:
         ```
     """
     wiring = read_wiring("graph", graph)
-    ends = Ends.of(wiring.senders, wiring.receivers, *wiring.shape)
+    ends = Graph.of(wiring.senders, wiring.receivers, *wiring.shape)
     way = choose_sum(wiring.senders, wiring.receivers, ends, scalar=True)
 
     gain = None if gain is None else checks.number("gain", gain)
@@ -94,7 +94,7 @@ class SparseFactory(Factory):
 
     gain: float | None
     wiring: Wiring
-    sum: Sum
+    sum: WeightedSum
 
     def stacked(
         self,

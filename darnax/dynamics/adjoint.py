@@ -10,12 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from darnax._arrays import any_rank
-from darnax.dynamics.call import Call
-from darnax.dynamics.passes import one_pass, updated_cells
-from darnax.dynamics.schedules import synchronous
-from darnax.dynamics.setting import setting
-from darnax.network.messages import Arrays, arrays_of, with_arrays
-from darnax.network.network import Network
+from darnax.dynamics.problem import Constants, Problem
+from darnax.dynamics.update import one_pass
+from darnax.network.message_passing import Rows, outer
 from darnax.states.graph import GraphState
 
 TOLERANCE, MOST = 1e-6, 100
@@ -56,40 +53,50 @@ def unrolled() -> Unrolled:
 
 
 def attach(
-    network: Network, call: Call, start: GraphState, end: GraphState, settled: Bool[Array, " batch"]
+    problem: Problem, start: GraphState, end: GraphState, settled: Bool[Array, " batch"]
 ) -> GraphState:
     """`end`, bit for bit, with the derivatives of the fixed point that it is."""
-    frame = eqx.tree_at(
-        lambda frame: frame.sweep, call.frame, None, is_leaf=lambda leaf: leaf is None
-    )
-    call = Call(frame, call.masks, call.drives, synchronous(), call.masked, call.driven)
-    fixed = setting(network, call, start)
-    free = updated_cells(fixed, start)
-    given, found = arrays_of(start), arrays_of(end)
+    problem = problem.at_once()
+    constants = problem.constants(start)
+    given, found = start.rows(), end.rows()
+    free = free_cells(problem, constants, given)
     # integers have no derivatives, and a map that needs theirs refuses by name
-    movable = [at for at in free if jnp.issubdtype(found[at].dtype, jnp.inexact)]
-    others = given | {at: found[at] for at in free if at not in movable}
+    movable = [array for array in free if jnp.issubdtype(found[array].dtype, jnp.inexact)]
+    others = {array: found[array] for array in free if array not in movable}
 
-    def image(moving: Arrays) -> Arrays:
+    def image(moving: Rows) -> Rows:
         """One pass at once, by which the cells that moved and settled are where they are."""
-        point = others | {at: jnp.where(free[at], array, given[at]) for at, array in moving.items()}
+        point = dict(others)
+        for array, rows in moving.items():
+            point[array] = jnp.where(free[array], rows, given[array])
         # what did not settle may not be finite, and nothing times infinity is no number
-        point = {
-            at: jnp.where(settled, array, jnp.zeros_like(array)) for at, array in point.items()
-        }
-        after, _ = one_pass(fixed, with_arrays(start, point), None)
-        here = {at: free[at] & settled for at in moving}
-        return {at: jnp.where(here[at], arrays_of(after)[at], moving[at]) for at in moving}
+        point = {a: jnp.where(settled, rows, jnp.zeros_like(rows)) for a, rows in point.items()}
+        after, _ = one_pass(problem, constants, point)
+        return {a: jnp.where(free[a] & settled, after[a], moving[a]) for a in moving}
 
-    moved = jax.lax.stop_gradient({at: found[at] for at in movable})
+    moved = jax.lax.stop_gradient({array: found[array] for array in movable})
+    free_and_settled = {array: free[array] & settled for array in movable}
     # everything that the map reads becomes an argument, parameters in closures of the user's
     # included
-    rest = _at_rest(
-        moved, eqx.filter_closure_convert(image, moved), {at: free[at] & settled for at in movable}
-    )
-    return with_arrays(
-        start, others | {at: jnp.where(free[at], rest[at], given[at]) for at in movable}
-    )
+    rest = _at_rest(moved, eqx.filter_closure_convert(image, moved), free_and_settled)
+    for array in movable:
+        others[array] = jnp.where(free[array], rest[array], given[array])
+    return start.with_rows(others)
+
+
+def free_cells(
+    problem: Problem, constants: Constants, rows: Rows
+) -> dict[str, Bool[Array, "..."]]:
+    """The cells of moving arrays that an update of everything at once changes."""
+    free = {}
+    for array, moves in problem.moves.items():
+        mask = jnp.ones(rows[array].shape, bool)
+        if moves is not None:
+            mask = mask & outer(moves, mask.ndim)
+        if array in constants.held:
+            mask = mask & ~constants.held[array]
+        free[array] = mask
+    return free
 
 
 def without_gradient(tree: Any) -> Any:
@@ -99,14 +106,14 @@ def without_gradient(tree: Any) -> Any:
 
 
 @eqx.filter_custom_jvp
-def _at_rest(end: Arrays, image: Callable[[Arrays], Arrays], free: Arrays) -> Arrays:
+def _at_rest(end: Rows, image: Callable[[Rows], Rows], free: Rows) -> Rows:
     """`end`, the fixed point of `image`; cells that are not `free` do not depend on anything."""
     return end
 
 
 @_at_rest.def_jvp
 @any_rank
-def _tangent(primals: Any, tangents: Any) -> tuple[Arrays, Arrays]:
+def _tangent(primals: Any, tangents: Any) -> tuple[Rows, Rows]:
     end, image, free = primals
     # the point itself moves with what the map reads: asked for again, it has its own derivative,
     # and so to any order
@@ -115,15 +122,15 @@ def _tangent(primals: Any, tangents: Any) -> tuple[Arrays, Arrays]:
         jnp.float64 if any(array.dtype == jnp.float64 for array in here.values()) else jnp.float32
     )
 
-    def only_free(arrays: Arrays) -> Arrays:
+    def only_free(arrays: Rows) -> Rows:
         return {at: jnp.where(free[at], array, 0).astype(dtype) for at, array in arrays.items()}
 
-    def pushed(change: Arrays) -> Arrays:
+    def pushed(change: Rows) -> Rows:
         """The linear map ∂F/∂s; it works in one dtype, whatever those of the arrays are."""
         change = {at: u.astype(here[at].dtype) for at, u in only_free(change).items()}
         return only_free(jax.jvp(image, (here,), (change,))[1])
 
-    def operator(change: Arrays) -> Arrays:
+    def operator(change: Rows) -> Rows:
         return jax.tree.map(jnp.subtract, change, pushed(change))
 
     _, given = eqx.filter_jvp(lambda image: image(here), (image,), (tangents[1],))
@@ -142,18 +149,18 @@ def _tangent(primals: Any, tangents: Any) -> tuple[Arrays, Arrays]:
     return here, {at: u.astype(here[at].dtype) for at, u in change.items()}
 
 
-def _solve(operator: Callable[[Arrays], Arrays], given: Arrays, tolerance: float) -> Arrays:
+def _solve(operator: Callable[[Rows], Rows], given: Rows, tolerance: float) -> Rows:
     """The u for which `operator(u) = given`.
 
     Where the network came to rest by passes that draw near to it, so does adding what is left, at
     the same rate; where it does not, GMRES goes on from where it stands.
     """
 
-    def left(u: Arrays) -> tuple[Arrays, Float[Array, ""]]:
+    def left(u: Rows) -> tuple[Rows, Float[Array, ""]]:
         rest = jax.tree.map(jnp.subtract, given, operator(u))
         return rest, size(rest)
 
-    def size(arrays: Arrays) -> Float[Array, ""]:
+    def size(arrays: Rows) -> Float[Array, ""]:
         return jnp.sqrt(sum(jnp.vdot(a, a) for a in jax.tree.leaves(arrays)))
 
     enough = tolerance * size(given)

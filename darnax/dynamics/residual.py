@@ -1,107 +1,183 @@
-"""How far cells are from rest."""
+"""The residual: how far samples are from rest, and whether they are back where they were."""
 
-from collections.abc import Container
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from darnax._lazy import Lazy
-from darnax.activations import Leaky, described
-from darnax.dynamics.respond import Cells
-from darnax.dynamics.schedules import Asynchronous
-from darnax.dynamics.setting import Setting
-from darnax.network.messages import arrays_of, field_dtype, rows_of
-from darnax.states.graph import GraphState
+from darnax.dynamics.problem import Problem
+from darnax.network.message_passing import Rows
 
 if TYPE_CHECKING:
     import jraph
 else:
     jraph = Lazy("jraph")
 
-Scales = dict[int, Float[Array, "rows batch"]]
+NEAR = 1e-5
+"""A cycle comes back to within this share of the way that it goes in a pass."""
+SUSTAINED, MOST_SUSTAINED = 1000, 1e-3
+"""Rounding can keep a slow approach going round by so many of its units, and this at most."""
+LOOK = 64
+"""Cells that a first look at the states compares."""
 
 
-def residual_dtype(setting: Setting) -> Any:
-    """Float32, or float64 where any moving array is."""
-    specs = setting.network.topology.layout.arrays
-    double = any(field_dtype(specs[at]) == jnp.float64 for at in setting.call.frame.moving)
-    return jnp.float64 if double else jnp.float32
+class Scales(NamedTuple):
+    """What residuals are relative to: max(1, max|s|) over the block of each row, before a pass.
 
-
-def block_scales(setting: Setting, state: GraphState, skip: Container[int] = ()) -> Scales:
-    """For every row of the moving arrays max(1, max|s|) over its block: what residuals are relative
-    to.
+    A fixed point of large states cannot be found to a small absolute error, and one of small states
+    needs no smaller one.
     """
-    result, arrays = {}, arrays_of(state)
-    for at in setting.call.frame.moving:
-        if at in skip:
-            continue
-        spec = setting.network.topology.layout.arrays[at]
-        size = jnp.abs(rows_of(spec, arrays[at]).astype(field_dtype(spec)))
+
+    by_array: dict[str, Float[Array, "..."]]
+    dtype: Any
+
+    def relative(
+        self, array: str, rows: Any, change: Float[Array, "some *item batch"]
+    ) -> Float[Array, " batch"]:
+        """The largest change of every sample, relative to the scale of its row."""
+        largest = jnp.max(change, axis=tuple(range(1, change.ndim - 1)))
+        relative = jnp.max(largest / rows.take(self.by_array[array]), axis=0)
+        return relative.astype(self.dtype)
+
+
+def residual_dtype(problem: Problem) -> Any:
+    """Float32, or float64 where any array that moves is."""
+    specs = [problem.network.topology.arrays[array] for array in problem.moves]
+    double = any(spec.field_dtype == "float64" for spec in specs)
+    return jnp.dtype("float64" if double else "float32")
+
+
+def scales_of(problem: Problem, moving: Rows) -> Scales:
+    """The scales of arrays before a pass."""
+    result = {}
+    for array, rows in moving.items():
+        spec = problem.network.topology.arrays[array]
+        size = jnp.abs(rows.astype(spec.field_dtype))
         if spec.shared:
-            blocks = setting.network.plan.arrays[at].blocks
+            blocks = problem.network.units[array].blocks
             assert blocks is not None
-            largest = jraph.segment_max(size, jnp.where(blocks < 0, spec.rows, blocks), spec.rows)
+            segments = jnp.where(blocks < 0, spec.rows, blocks)
+            largest = jraph.segment_max(size, segments, spec.rows)
             size = largest.at[blocks].get(mode="fill", fill_value=1)
         else:
             size = jnp.max(size, axis=tuple(range(1, size.ndim - 1)))
-        result[at] = jnp.maximum(size, 1)
-    return result
+        result[array] = jnp.maximum(size, 1)
+    return Scales(result, residual_dtype(problem))
 
 
-def within_one(setting: Setting, at: int) -> bool:
-    """Whether after a first pass all that moves in an array lies between -1 and 1, and the scales
-    of its rows are 1.
+def within_one(problem: Problem, array: str) -> bool:
+    """Whether after a first pass the states of an array lie between -1 and 1, so that scales are 1.
 
-    Held cells may be larger, so that must not share a row with others; nor may a pass leave out
-    what it could move.
+    Held cells may be larger: they must not share a block with cells that move, nor may a pass leave
+    out what it could move. Knowing it saves a look at all states in every pass.
     """
-    network, call = setting.network, setting.call
-    bounded = all(
-        described(network.activations[kind]).bounded for kind in network.plan.arrays[at].kinds
-    )
-    masked = any(network.topology.layout.node_array[node] == at for node in call.masked)
-    shared = network.topology.layout.arrays[at].shared
-    return bounded and not masked and not shared and not isinstance(call.schedule, Asynchronous)
+    network = problem.network
+    bounded = all(network.activations[kind].bounded for kind in network.units[array].kinds)
+    if problem.schedule.share is not None or not bounded:
+        return False
+    masked = any(network.topology.array_of(node).name == array for node in problem.masked)
+    shared = network.topology.arrays[array].shared
+    return not masked and (not shared or problem.moves[array] is None)
 
 
-def relative(
-    scale: Float[Array, "rows batch"], change: Float[Array, "rows *item batch"]
-) -> Float[Array, " batch"]:
-    """The largest change of every sample, relative to the scale of its row."""
-    largest = jnp.max(change, axis=tuple(range(1, change.ndim - 1)))
-    return jnp.max(largest / scale, axis=0)
+def shows(problem: Problem, array: str) -> bool:
+    """Whether the change of an array in a pass is its distance from its target.
 
-
-def shows(setting: Setting, at: int) -> bool:
-    """Whether the change of an array shows how far its cells were from where the map sends them.
-
-    It is then read off the written array, which is cheaper than working out the map a second time.
-    Leaky units move but a part of the way, a random schedule moves but some cells, and integers
-    cannot show a NaN.
+    It is then read off the new states, which costs less than to keep the targets. Units with memory
+    go but a part of the way, a random schedule moves but some cells, and integers cannot show a
+    NaN.
     """
-    network = setting.network
-    leaky = any(
-        isinstance(network.activations[kind], Leaky) for kind in network.plan.arrays[at].kinds
-    )
-    floating = jnp.issubdtype(jnp.dtype(network.topology.layout.arrays[at].dtype), jnp.floating)
-    return floating and not leaky and not isinstance(setting.call.schedule, Asynchronous)
+    network = problem.network
+    immediate = all(network.activations[kind].immediate for kind in network.units[array].kinds)
+    floating = jnp.issubdtype(jnp.dtype(network.topology.arrays[array].dtype), jnp.floating)
+    return immediate and bool(floating) and problem.schedule.share is None
 
 
-def change_of(target: Array, cells: Cells, free: Array | None) -> Float[Array, "rows *item batch"]:
-    """How far free cells are from where the map sends them; NaN and infinity show as such."""
-    change = jnp.abs(target - cells.old.astype(target.dtype))
+def change_to_target(
+    problem: Problem, array: str, target: Array, new: Array, old: Array, free: Array | None
+) -> Float[Array, "some *item batch"]:
+    """How far free cells were from their target; NaN and infinity show as such."""
+    if shows(problem, array):
+        return jnp.abs(new - old).astype(target.dtype)
+    change = jnp.abs(target - old.astype(target.dtype))
     return change if free is None else jnp.where(free, change, 0)
 
 
-def largest_of(
-    setting: Setting, residuals: list, batch: int, scales: Scales | None
-) -> Float[Array, " batch"] | None:
-    """The residual over all parts of a pass."""
-    if scales is None:
-        return None
-    dtype = residual_dtype(setting)
-    return jnp.max(
-        jnp.stack([jnp.zeros(batch, dtype), *(part.astype(dtype) for part in residuals)]), axis=0
-    )
+class _All(NamedTuple):
+    """All rows of an array, or the first of them."""
+
+    first: int | None = None
+
+    def take(self, rows: Array) -> Array:
+        return rows[: self.first]
+
+
+def distance(
+    problem: Problem, scales: Scales, a: Rows, b: Rows, look: bool = False
+) -> Float[Array, " batch"]:
+    """The largest difference of two states; with `look` on some cells of one array alone."""
+    result = None
+    for array, rows in a.items():
+        spec = problem.network.topology.arrays[array]
+        some = _All(1 + LOOK // math.prod(spec.item)) if look else _All()
+        one, other = (some.take(x).astype(spec.field_dtype) for x in (rows, b[array]))
+        largest = scales.relative(array, some, jnp.abs(one - other))
+        result = largest if result is None else jnp.maximum(result, largest)
+        if look:
+            break
+    assert result is not None
+    return result
+
+
+def is_back(
+    problem: Problem,
+    scales: Scales,
+    new: Rows,
+    old: Rows,
+    anchor: Rows,
+    tol: Array,
+    residual: Float[Array, " batch"],
+) -> Bool[Array, " batch"]:
+    """The samples that are back at an earlier copy of their state, so that they cycle.
+
+    A residual of 0 marks samples that are not asked. Where a pass contracts by λ near a p-th root
+    of unity, a sample on its way to rest comes near to where it was p passes ago too. It is then
+    `|1 - λᵖ| / |1 - λ|` of the length of a pass away, at least `1 - |λ|`; in a cycle it is not away
+    at all, but for rounding. So it must be much nearer than it goes in a pass, and go much further
+    than rounding reaches: where `|λ|` is 0.999, rounding alone keeps a slow approach going round in
+    its last thousand units for good.
+
+    Few samples are back, and a look at some cells tells; only if some might be are all compared.
+    """
+    if not new:
+        return jnp.zeros_like(residual, dtype=bool)
+    floats = {a: rows for a, rows in new.items() if jnp.issubdtype(rows.dtype, jnp.inexact)}
+    rounding = 4 * max((float(jnp.finfo(x.dtype).eps) for x in floats.values()), default=0.0)
+    length = residual
+    if not all(_immediate(problem, array) for array in new):
+        # units with memory go a share of their residual, and a slow approach is no cycle
+        length = jnp.where(residual > 0, distance(problem, scales, new, old), 0)
+
+    def near(size: Any, look: bool) -> Bool[Array, " batch"]:
+        within = jnp.minimum(tol, jnp.maximum(NEAR * length, rounding * size))
+        return distance(problem, scales, new, anchor, look) <= within
+
+    def look_closer() -> Bool[Array, " batch"]:
+        size = jnp.zeros_like(residual)
+        for array, rows in floats.items():
+            spec = problem.network.topology.arrays[array]
+            values = jnp.abs(rows).astype(spec.field_dtype)
+            size = jnp.maximum(size, scales.relative(array, _All(), values))
+        reached = min(SUSTAINED * rounding, MOST_SUSTAINED) * size
+        return hint & near(size, look=False) & (length > reached)
+
+    hint = (length > 0) & near(1.0, look=True)
+    return jax.lax.cond(jnp.any(hint), look_closer, lambda: hint & False)
+
+
+def _immediate(problem: Problem, array: str) -> bool:
+    kinds = problem.network.units[array].kinds
+    return all(problem.network.activations[kind].immediate for kind in kinds)

@@ -1,19 +1,23 @@
-"""Schedules: in which order the units of a network are updated within one pass.
+"""Schedules: the order in which the units of a network are updated within one pass.
 
-A schedule says which nodes are visited together, one visit after another; every visit reads the
-state that the visits before it left. Nodes whose views overlap form one block and are visited
-together. Schedules are plain data, equal by content, so that freshly built equal ones compile once.
+A pass is a sequence of *visits*. The units of one visit are updated together, from the state that
+the visits before it left. Updating everything at once is a pass of one visit.
+
+A schedule is plain data, equal by content, so that equal ones made anew share compiled programs. A
+schedule of your own is a subclass of `Schedule`, or simply a function
+`(topology, movable) -> visits`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from darnax import _text, checks
 from darnax._lazy import Lazy
+from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
 if TYPE_CHECKING:
@@ -21,16 +25,46 @@ if TYPE_CHECKING:
 else:
     nx = Lazy("networkx")
 
+Visits = Sequence[Sequence[int] | np.ndarray]
+"""The nodes of each visit, as positions in `topology.nodes`."""
+
 
 class Schedule(ABC):
-    """The order of updates in one pass."""
+    """The order of updates in one pass.
+
+    A subclass writes `visits`, and must be hashable and equal by content, as
+    `dataclass(frozen=True)` makes it.
+
+    - `by_unit`: whether a visit is taken apart into its cells, one after another in row-major
+      order.
+    - `share`: the share of the cells that move in a visit, drawn anew for every sample and pass;
+      None for all of them. A schedule with a share needs a key.
+
+    !!! example
+
+        ```python
+        @dataclass(frozen=True)
+        class InputsFirst(dx.Schedule):
+            def visits(self, topology, movable):
+                depth = nx.single_source_shortest_path_length(topology.to_networkx(), "image")
+                nodes = [i for i, node in enumerate(topology.nodes) if movable[i]]
+                return [[i] for i in sorted(nodes, key=lambda i: depth[topology.nodes[i]])]
+        ```
+    """
+
+    by_unit: ClassVar[bool] = False
+
+    @property
+    def share(self) -> float | None:
+        """The share of the cells that move in a visit; None for all of them."""
+        return None
 
     @abstractmethod
-    def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray] | None:
-        """The nodes of every visit, as positions; None where everything is visited at once.
+    def visits(self, topology: Topology, movable: np.ndarray) -> Visits | None:
+        """The nodes of each visit, as positions in `topology.nodes`; None for all at once.
 
-        `movable` says which nodes can change in this call. Raises `ValueError` if one of them is
-        left out.
+        `movable` tells which nodes can change in this call. Every one of them is visited once, and
+        nodes that overlap in one visit: `relax` and the others refuse a schedule that breaks this.
         """
 
 
@@ -39,8 +73,7 @@ class Synchronous(Schedule):
     """See `synchronous`."""
 
     def visits(self, topology: Topology, movable: np.ndarray) -> None:
-        """Everything at once."""
-        return
+        return None
 
 
 @dataclass(frozen=True)
@@ -49,9 +82,13 @@ class Asynchronous(Schedule):
 
     fraction: float
 
+    @property
+    def share(self) -> float:
+        """The fraction."""
+        return self.fraction
+
     def visits(self, topology: Topology, movable: np.ndarray) -> None:
-        """Everything at once, of which a random share moves."""
-        return
+        return None
 
 
 @dataclass(frozen=True)
@@ -60,9 +97,8 @@ class NodeByNode(Schedule):
 
     order: tuple[Hashable, ...] | None
 
-    def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
-        """One block a visit."""
-        return one_by_one(topology, movable, self.order)
+    def visits(self, topology: Topology, movable: np.ndarray) -> Visits:
+        return _block_by_block(topology, movable, self.order)
 
 
 @dataclass(frozen=True)
@@ -70,10 +106,10 @@ class UnitByUnit(Schedule):
     """See `unit_by_unit`."""
 
     order: tuple[Hashable, ...] | None
+    by_unit = True
 
-    def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
-        """One block a visit, which the sweep takes apart into its cells."""
-        return one_by_one(topology, movable, self.order)
+    def visits(self, topology: Topology, movable: np.ndarray) -> Visits:
+        return _block_by_block(topology, movable, self.order)
 
 
 @dataclass(frozen=True)
@@ -82,25 +118,8 @@ class Groups(Schedule):
 
     members: tuple[tuple[Hashable, ...], ...]
 
-    def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
-        """One group a visit."""
-        ids = [np.asarray(topology.indices("schedule", group), np.int64) for group in self.members]
-        check_complete(topology, movable, np.concatenate([*ids, np.zeros(0, np.int64)]))
-        place = dict(
-            zip(
-                np.concatenate(ids).tolist(),
-                np.repeat(np.arange(len(ids)), list(map(len, ids))),
-                strict=True,
-            )
-        )
-        for block in topology.layout.overlaps:
-            parts = {place[at] for at in block.tolist() if at in place}
-            if len(parts) > 1 or (parts and not all(at in place for at in block.tolist())):
-                raise ValueError(
-                    f"`schedule` splits a block: nodes {topology.named(block.tolist())} overlap on "
-                    "a shared array, so put all of them in one group"
-                )
-        return ids
+    def visits(self, topology: Topology, movable: np.ndarray) -> Visits:
+        return [topology.indices("schedule", group) for group in self.members]
 
 
 @dataclass(frozen=True)
@@ -109,101 +128,77 @@ class Coloured(Schedule):
 
     colours: tuple[tuple[Hashable, int], ...] | None
 
-    def visits(self, topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
-        """One colour a visit."""
-        block = block_of(topology)
-        columns = topology.columns
-        ends = np.stack([block[columns.senders], block[columns.receivers]], axis=1)
-        ends = ends[
-            movable[columns.senders] & movable[columns.receivers] & (ends[:, 0] != ends[:, 1])
-        ]
+    def visits(self, topology: Topology, movable: np.ndarray) -> Visits:
         if self.colours is None:
-            colour = two_colours(ends, len(block))
-            if colour is None:
-                colouring = nx.greedy_color(nx.Graph(ends.tolist()), strategy="largest_first")
-                colour = np.asarray([colouring.get(b, 0) for b in range(len(block))])
-            colour = colour[block]
-            return [
-                np.flatnonzero(movable & (colour == c))
-                for c in range(colour[movable].max(initial=-1) + 1)
-            ]
-        given = dict(
-            zip(
-                topology.indices("schedule", [node for node, _ in self.colours]),
-                [c for _, c in self.colours],
-                strict=True,
-            )
-        )
-        clash = [
-            topology.edge(i)
-            for i, (u, v) in enumerate(
-                zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)
-            )
-            if u != v
-            and movable[u]
-            and movable[v]
-            and u in given
-            and given.get(u) == given.get(v)
-            and block[u] != block[v]
-        ]
-        if clash:
-            raise ValueError(
-                f"`schedule` gives both ends of edges {_text.names(clash)} one colour; choose "
-                "different ones"
-            )
-        names = topology.nodes
-        used = sorted(set(given.values()))
-        return Groups(
-            tuple(tuple(names[at] for at, c in given.items() if c == u) for u in used)
-        ).visits(topology, movable)
+            return _found_colours(topology, movable)
+        return _given_colours(topology, movable, dict(self.colours))
 
 
-def two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
-    """A colour for each of so many nodes such that no edge joins two of one colour; None where two
-    are too few.
+@dataclass(frozen=True)
+class OfFunction(Schedule):
+    """A function of the user as a schedule."""
 
-    It is how far a node is from one of its component, even or odd.
+    function: Callable[[Topology, np.ndarray], Any]
+
+    def visits(self, topology: Topology, movable: np.ndarray) -> Visits | None:
+        return self.function(topology, movable)
+
+
+def as_schedule(schedule: Any) -> Schedule:
+    """A schedule, or a function `(topology, movable) -> visits` as one."""
+    if isinstance(schedule, Schedule):
+        _check_hashable(schedule)
+        return schedule
+    checks.called("schedule", schedule)
+    holds = "a schedule such as dx.synchronous(), or a function (topology, movable) -> visits"
+    if not callable(schedule) or isinstance(schedule, type):
+        checks.refuse("schedule", holds, schedule, "give one")
+    return OfFunction(schedule)
+
+
+def _check_hashable(schedule: Schedule) -> None:
+    """Programs are kept by schedule, so that it must be equal by content."""
+    try:
+        hash(schedule)
+    except TypeError:
+        holds, advice = "equal by content and hashable", "freeze it, as dataclass(frozen=True) does"
+        checks.refuse("schedule", holds, schedule, advice)
+
+
+def checked_visits(
+    topology: Topology, schedule: Schedule, movable: np.ndarray
+) -> list[np.ndarray] | None:
+    """The visits of a schedule as arrays of positions; None for all at once.
+
+    Raises `ValueError` if a node that can change is left out, one is visited twice, or nodes that
+    overlap are visited apart, since a cell is updated once a pass.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components, dijkstra
-
-    edges = coo_array((np.ones(len(ends), bool), tuple(ends.T)), (count, count))
-    _, component = connected_components(edges, directed=False)
-    _, firsts = np.unique(component, return_index=True)
-    rooted = np.concatenate([ends, np.stack([np.full(len(firsts), count), firsts], axis=1)])
-    edges = coo_array((np.ones(len(rooted)), tuple(rooted.T)), (count + 1, count + 1))
-    depth = dijkstra(edges.tocsr(), directed=False, unweighted=True, indices=count)
-    colour = (depth[:-1].astype(np.int64) + 1) % 2
-    return None if (colour[ends[:, 0]] == colour[ends[:, 1]]).any() else colour
+    given = schedule.visits(topology, movable)
+    if given is None:
+        return None
+    visits = [_positions(topology, visit) for visit in given]
+    _check_complete(topology, movable, np.concatenate([*visits, np.zeros(0, np.int64)]))
+    _check_blocks(topology, visits)
+    return visits
 
 
-def block_of(topology: Topology) -> np.ndarray:
-    """For every node a number that it shares with the nodes it overlaps."""
-    block = np.arange(len(topology))
-    for members in topology.layout.overlaps:
-        block[members] = members[0]
-    return block
+def _positions(topology: Topology, visit: Any) -> np.ndarray:
+    """The nodes of a visit as an array."""
+    advice = "give positions in topology.nodes, as topology.index(node) finds them"
+    nodes = visit
+    if not isinstance(visit, np.ndarray):
+        holds = "a list of visits, each a list of positions"
+        nodes = np.asarray(checks.entries("schedule", visit, holds, advice) or np.zeros(0, np.int64))
+    whole = nodes.ndim == 1 and nodes.dtype.kind in "iu"
+    if not whole or (nodes < 0).any() or (nodes >= len(topology)).any():
+        holds = f"visits to positions from 0 to {len(topology) - 1}"
+        checks.refuse("schedule", holds, visit, advice, ValueError)
+    return nodes.astype(np.int64)
 
 
-def one_by_one(
-    topology: Topology, movable: np.ndarray, order: tuple[Hashable, ...] | None
-) -> list[np.ndarray]:
-    """The blocks in the order of their first node."""
-    ids = np.flatnonzero(movable)
-    if order is not None:
-        ids = np.asarray(topology.indices("schedule", order), np.int64)
-        check_complete(topology, movable, ids)
-    if not topology.layout.overlaps:
-        return list(ids[:, None])
-    block = block_of(topology)
-    members = {int(nodes[0]): nodes for nodes in topology.layout.overlaps}
-    _, first = np.unique(block[ids], return_index=True)
-    return [members.get(int(b), np.asarray([b])) for b in block[ids][np.sort(first)]]
-
-
-def check_complete(topology: Topology, movable: np.ndarray, ids: np.ndarray):
+def _check_complete(topology: Topology, movable: np.ndarray, nodes: np.ndarray) -> None:
     """Every node that can change is named, and none twice."""
-    count = np.bincount(ids, minlength=len(topology))
+    count = np.bincount(nodes, minlength=len(topology))
     repeated, missing = np.flatnonzero(count > 1), np.flatnonzero(movable & (count == 0))
     if len(repeated):
         raise ValueError(
@@ -216,8 +211,99 @@ def check_complete(topology: Topology, movable: np.ndarray, ids: np.ndarray):
         )
 
 
+def _check_blocks(topology: Topology, visits: list[np.ndarray]) -> None:
+    """Nodes that overlap are visited together; those that cannot change may be left out."""
+    visit_of = np.full(len(topology), -1)
+    for i, nodes in enumerate(visits):
+        visit_of[nodes] = i
+    for block in topology.layout.overlaps:
+        if len(set(visit_of[block].tolist()) - {-1}) > 1:
+            raise ValueError(
+                f"`schedule` splits a block: nodes {topology.named(block.tolist())} overlap on "
+                "a shared array, so put all of them in one group"
+            )
+
+
+def block_of(topology: Topology) -> np.ndarray:
+    """For every node a number that it shares with the nodes it overlaps: the first of them."""
+    block = np.arange(len(topology))
+    for members in topology.layout.overlaps:
+        block[members] = members[0]
+    return block
+
+
+def _block_by_block(
+    topology: Topology, movable: np.ndarray, order: tuple[Hashable, ...] | None
+) -> list[np.ndarray]:
+    """The blocks of overlapping nodes, in the order of the first node of each."""
+    nodes = np.flatnonzero(movable)
+    if order is not None:
+        nodes = np.asarray(topology.indices("schedule", order), np.int64)
+        _check_complete(topology, movable, nodes)
+    if not topology.layout.overlaps:
+        return list(nodes[:, None])
+    members = {int(nodes[0]): nodes for nodes in topology.layout.overlaps}
+    blocks = block_of(topology)[nodes]
+    _, first = np.unique(blocks, return_index=True)
+    return [members.get(int(b), np.asarray([b])) for b in blocks[np.sort(first)]]
+
+
+def _found_colours(topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
+    """The nodes of each colour, of a colouring with few."""
+    block, columns = block_of(topology), topology.columns
+    ends = np.stack([block[columns.senders], block[columns.receivers]], axis=1)
+    both_move = movable[columns.senders] & movable[columns.receivers]
+    ends = ends[both_move & (ends[:, 0] != ends[:, 1])]
+    colour = _two_colours(ends, len(block))
+    if colour is None:
+        found = nx.greedy_color(nx.Graph(ends.tolist()), strategy="largest_first")
+        colour = np.asarray([found.get(b, 0) for b in range(len(block))])
+    colour = colour[block]
+    colours = range(int(colour[movable].max(initial=-1)) + 1)
+    return [np.flatnonzero(movable & (colour == c)) for c in colours]
+
+
+def _given_colours(
+    topology: Topology, movable: np.ndarray, colours: Mapping[Hashable, int]
+) -> list[np.ndarray]:
+    """The nodes of each colour, after a look that no edge joins two of one colour."""
+    nodes = np.asarray(topology.indices("schedule", colours), np.int64)
+    colour = np.full(len(topology), -1)
+    values, colour[nodes] = np.unique(list(colours.values()), return_inverse=True)
+    block, columns = block_of(topology), topology.columns
+    u, v = columns.senders, columns.receivers
+    clash = movable[u] & movable[v] & (colour[u] >= 0) & (colour[u] == colour[v])
+    edges = np.flatnonzero(clash & (block[u] != block[v])).tolist()
+    if edges:
+        raise ValueError(
+            f"`schedule` gives both ends of edges {_text.names(map(topology.edge, edges))} one "
+            "colour; choose different ones"
+        )
+    return [nodes[colour[nodes] == c] for c in range(len(values))]
+
+
+def _two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
+    """A colour for each of `count` nodes such that no edge joins two of one; None if two are too
+    few.
+
+    The colour is the distance from the first node of the component, even or odd.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components, dijkstra
+
+    edges = coo_array((np.ones(len(ends), bool), tuple(ends.T)), (count, count))
+    _, component = connected_components(edges, directed=False)
+    _, firsts = np.unique(component, return_index=True)
+    # one more node, joined to the first of every component, reaches all of them in one search
+    rooted = np.concatenate([ends, np.stack([np.full(len(firsts), count), firsts], axis=1)])
+    edges = coo_array((np.ones(len(rooted)), tuple(rooted.T)), (count + 1, count + 1))
+    depth = dijkstra(edges.tocsr(), directed=False, unweighted=True, indices=count)
+    colour = (depth[:-1].astype(np.int64) + 1) % 2
+    return None if (colour[ends[:, 0]] == colour[ends[:, 1]]).any() else colour
+
+
 def synchronous() -> Synchronous:
-    """All units at once, from the same snapshot; one pass costs one message along every edge.
+    """All units at once, from the same snapshot; a pass costs one message along every edge.
 
     Symmetric couplings then end at a fixed point or in a cycle of two (Goles and Olivos, Discrete
     Math. 30, 187, 1980).
@@ -235,15 +321,17 @@ def asynchronous(fraction: float | int) -> Asynchronous:
 
 
 @checks.by_hand
-def node_by_node(order: Iterable[Hashable] | None = None) -> NodeByNode:
-    """One node after another, each seeing those before it; in the order of drawing, or in
-    `order`.
+def node_by_node(order: Iterable[Name] | None = None) -> NodeByNode:
+    """One node after another, each from the state that those before it left.
+
+    Nodes are visited in the order of drawing, or in `order`. Nodes whose views overlap form one
+    block and are visited together.
     """
     return NodeByNode(None if order is None else checks.names("order", order))
 
 
 @checks.by_hand
-def unit_by_unit(order: Iterable[Hashable] | None = None) -> UnitByUnit:
+def unit_by_unit(order: Iterable[Name] | None = None) -> UnitByUnit:
     """One cell after another, inside nodes too: what physics calls asynchronous.
 
     With symmetric couplings and no negative self-coupling no update of a sign unit raises the
@@ -254,26 +342,28 @@ def unit_by_unit(order: Iterable[Hashable] | None = None) -> UnitByUnit:
 
 
 @checks.by_hand
-def groups(members: Iterable[Iterable[Hashable]]) -> Groups:
-    """Group after group of nodes; the members of a group update together. Every node that can
-    change is named once.
+def groups(members: Iterable[Iterable[Name]]) -> Groups:
+    """Group after group of nodes; the members of a group update together.
+
+    Every node that can change is named once.
     """
     groups = checks.several("members", members, "a sequence of groups of names")
     return Groups(tuple(checks.names(f"members[{i}]", group) for i, group in enumerate(groups)))
 
 
 @checks.by_hand
-def coloured(colours: Mapping[Hashable, int] | None = None) -> Coloured:
-    """Groups of nodes that send nothing to each other: two where two are enough, else those of a
-    greedy colouring.
+def coloured(colours: Mapping[Name, int] | None = None) -> Coloured:
+    """Groups of nodes that send nothing to each other.
 
-    `colours` gives them by name instead. Updating a colour at once then equals updating its nodes
-    one by one. Raises `ValueError` in a call if `colours` gives both ends of an edge one colour, or
-    leaves out a node that can change.
+    They are two where two are enough, else those of a greedy colouring; `colours` gives them by
+    name instead. Updating a colour at once equals updating its nodes one by one. Raises
+    `ValueError` in a call if `colours` gives both ends of an edge one colour, or leaves out a node
+    that can change.
     """
     if colours is None:
         return Coloured(None)
     given = checks.mapping("colours", colours, "nodes to the numbers of their colours")
-    return Coloured(
-        tuple((node, checks.count(f"colours[{node!r}]", colour)) for node, colour in given.items())
-    )
+    pairs = []
+    for node, colour in given.items():
+        pairs.append((node, checks.count(f"colours[{node!r}]", colour)))
+    return Coloured(tuple(pairs))

@@ -1,6 +1,6 @@
 """A pass, or a fixed number of them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,14 +10,13 @@ from jaxtyping import Array, Key
 
 from darnax import checks
 from darnax._arrays import any_rank
-from darnax.dynamics.call import prepare, sample_keys
-from darnax.dynamics.passes import one_pass
+from darnax.dynamics.problem import Clamp, Drive, Kinds, Nodes, Problem, pose
 from darnax.dynamics.schedules import Schedule, synchronous
-from darnax.dynamics.setting import moving_arrays, setting
-from darnax.network.messages import with_arrays
+from darnax.dynamics.update import one_pass
+from darnax.network.message_passing import Rows
 from darnax.network.network import Network
+from darnax.noise import pass_keys, sample_keys
 from darnax.states.graph import GraphState
-from darnax.topologies.names import Name
 
 
 @checks.slips(steps="dx.rollout")
@@ -27,10 +26,10 @@ def step(
     state: GraphState,
     *,
     schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
-    clamp: Iterable[Name] | Mapping[Name, Any] = (),
-    silence: Iterable[Name] = (),
-    kinds: Iterable[str] | None = None,
-    drive: Mapping[Name, Any] | None = None,
+    clamp: Clamp = (),
+    silence: Nodes = (),
+    kinds: Kinds = None,
+    drive: Drive = None,
     key: Key[Array, "..."] | None = None,
 ) -> GraphState:
     """The state after one pass of the schedule.
@@ -82,10 +81,10 @@ def rollout(
     steps: int,
     *,
     schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
-    clamp: Iterable[Name] | Mapping[Name, Any] = (),
-    silence: Iterable[Name] = (),
-    kinds: Iterable[str] | None = None,
-    drive: Mapping[Name, Any] | None = None,
+    clamp: Clamp = (),
+    silence: Nodes = (),
+    kinds: Kinds = None,
+    drive: Drive = None,
     key: Key[Array, "..."] | None = None,
     observe: Callable[[GraphState], Any] | None = None,
 ) -> tuple[GraphState, Any]:
@@ -108,30 +107,32 @@ def rollout(
     steps = checks.count("steps", steps, 0, checks.MOST)
     if observe is not None:
         checks.function("observe", observe, "a function of the state", "give one, or None")
-    call = prepare(
+    problem = pose(
         network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive
     )
-    keys = sample_keys(network, call.frame, schedule, key, state.batch_size)
-    return _rollout(network, state, call, keys, steps, observe)
+    keys = sample_keys(key, state.batch_size, problem.random)
+    return _rollout(problem, state, keys, steps, observe)
 
 
 @eqx.filter_jit
-def _rollout(network, state, call, keys, steps, observe):
-    fixed = setting(network, call, state)
+def _rollout(
+    problem: Problem,
+    state: GraphState,
+    keys: Key[Array, " batch"] | None,
+    steps: int,
+    observe: Callable[[GraphState], Any] | None,
+) -> tuple[GraphState, Any]:
+    constants, rows = problem.constants(state), state.rows()
 
-    def body(moving, t):
-        after, _ = one_pass(fixed, with_arrays(state, moving), pass_keys(keys, t))
-        return moving_arrays(fixed, after), None if observe is None else observe(after)
+    def body(moving: Rows, t: Any) -> tuple[Rows, Any]:
+        after, _ = one_pass(problem, constants, moving, pass_keys(keys, t))
+        return after, None if observe is None else observe(state.with_rows(after))
 
-    moving = moving_arrays(fixed, state)
+    # arrays that do not move pass the loop by: messages from them are worked out once for all loops
+    moving = {array: rows[array] for array in problem.moves}
     if steps == 1:
         moving, frame = body(moving, 0)
         frames = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], frame)
     else:
         moving, frames = jax.lax.scan(body, moving, jnp.arange(steps))
-    return with_arrays(state, moving), frames
-
-
-def pass_keys(keys: Any, t: Any) -> Any:
-    """The keys of all samples for pass `t`."""
-    return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, t))(keys)
+    return state.with_rows(moving), frames

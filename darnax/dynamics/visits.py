@@ -1,283 +1,317 @@
-"""The visits of a sweep, run one after another."""
+"""Visits: the parts of a pass, each a set of rows that are updated together from one snapshot.
+
+Two forms of visit serve all schedules, and one `update` serves both.
+
+- `RangeVisit` covers a range of rows of each array, and all edges that end there. Its addresses are
+  static, so that nothing is gathered and whole groups run by their kernels. Everything at once is
+  one such visit; a few colours are a few, each with a mask.
+- `ListedVisit` lists its rows and the edges that end at them, and costs what it touches. A pass of
+  many visits is a `Sweep`: columns of rows and edges of which a scan makes visit after visit, so
+  that compile time does not grow with the number of nodes.
+"""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
-from darnax.activations import Glauber, Leaky
 from darnax.couplings.coupling import pick
-from darnax.dynamics.noise import uniform
-from darnax.dynamics.residual import change_of, relative, residual_dtype
-from darnax.dynamics.respond import Cells, activate, both, held_out, keep, respond
-from darnax.dynamics.setting import Landings, Setting, drive_landings, moving_arrays
-from darnax.dynamics.sweep import Listing, Sweep
-from darnax.dynamics.units import loop_matrix, sweep_units
-from darnax.network import messages
-from darnax.network.messages import Arrays, arrays_of, field_dtype, outer, rows_of, with_arrays
-from darnax.states.graph import GraphState
+from darnax.dynamics.unit_sweep import answer_one_by_one
+from darnax.network.message_passing import MessagePassing, Rows, fitted
+from darnax.network.network import Network
+from darnax.network.units import Answer
+from darnax.topologies.topology import Topology
 
-Fields = dict[int, tuple[Float[Array, "..."], Bool[Array, " _"]]]
-"""For every array the field of some or all of its rows, and which of them hear anything."""
+Changes = dict[str, tuple[Any, Shaped[Array, "..."]]]
+"""The rows of each array that a visit changed, and their new states."""
 
 
-def run_visits(setting: Setting, state: GraphState, keys, active, scales):
-    """The visits of a sweep, one after another; visits of like size share a branch."""
-    sweep = setting.call.frame.sweep
-    assert isinstance(sweep, Sweep)
-    lasting, moving = (
-        _whole(setting, setting.landed, state.batch_size),
-        moving_arrays(setting, state),
-    )
-    specs = setting.network.topology.layout.arrays
-    branches = [
-        lambda carry, visit, size=size: _visit(
-            setting,
-            lasting,
-            with_arrays(state, carry[0]),
-            carry[1],
-            size,
-            visit,
-            keys,
-            active,
-            scales,
-        )
-        for size in sweep.sizes
-    ]
+class Range(eqx.Module):
+    """Neighbouring rows of an array, known when a program is compiled."""
 
-    def body(carry, visit):
-        if len(branches) == 1:
-            new, changed, residual = branches[0](carry, visit)
-        else:
-            new, changed, residual = jax.lax.switch(sweep.branch[visit], branches, carry, visit)
-        # written here, outside of branches, an array is changed in place and not copied
-        for at, (rows, value) in changed.items():
-            whole = rows_of(specs[at], carry[0][at])
-            new[at] = whole.at[rows].set(value, mode="drop").reshape(carry[0][at].shape)
-        return (new, residual), None
+    start: int = eqx.field(static=True)
+    stop: int = eqx.field(static=True)
 
-    residual = None
-    if (
-        scales is not None
-    ):  # like an array that moves, it is spread over devices inside of `shard_map`
-        one = next(iter(moving.values()))
-        residual = jnp.zeros_like(one, shape=(state.batch_size,), dtype=residual_dtype(setting))
-    (moving, residual), _ = jax.lax.scan(body, (moving, residual), jnp.arange(len(sweep.branch)))
-    return with_arrays(state, moving), residual
+    def take(self, rows: Shaped[Array, "rows ..."]) -> Shaped[Array, "some ..."]:
+        """These rows of all."""
+        return rows[self.start : self.stop]
+
+    def put(
+        self, rows: Shaped[Array, "rows ..."], new: Shaped[Array, "some ..."]
+    ) -> Shaped[Array, "rows ..."]:
+        """All rows, with these replaced."""
+        return new if len(new) == len(rows) else rows.at[self.start : self.stop].set(new)
 
 
-def read(listing: Listing, visit: Array, size: int) -> tuple[Array, Bool[Array, " size"]]:
-    """The positions that a visit lists, `size` of them, and which are real."""
-    positions = jax.lax.dynamic_slice(listing.positions, (listing.offset[visit],), (size,))
-    return positions, jnp.arange(size) < listing.count[visit]
+class Listed(eqx.Module):
+    """Rows of an array by position. One that is out of range fills a visit up; it is not
+    written.
+    """
+
+    positions: Int[Array, " some"]
+
+    def take(self, rows: Shaped[Array, "rows ..."]) -> Shaped[Array, "some ..."]:
+        """These rows of all."""
+        return rows[self.positions]
+
+    def put(
+        self, rows: Shaped[Array, "rows ..."], new: Shaped[Array, "some ..."]
+    ) -> Shaped[Array, "rows ..."]:
+        """All rows, with these replaced."""
+        return rows.at[self.positions].set(new, mode="drop")
 
 
-def _whole(setting: Setting, landings: Landings, batch: int) -> Fields:
-    """Landings added up over all rows of their arrays, and the rows that anything lands on."""
-    result = {}
-    for at, found in landings.items():
-        spec = setting.network.topology.layout.arrays[at]
-        parts = messages.runs(found, spec.rows)
-        result[at] = messages.fields(parts, spec, batch), messages.heard_rows(parts)
+class Entries(eqx.Module):
+    """Some edges of a group, and the place of everything that they send among a visit's rows.
+
+    **Fields:**
+
+    - `edges`: positions in the group, or None for its one edge.
+    - `real`: which of them are no filling.
+    - `slots`: the row of the visit that each cell of a message lands on, `(E, cells)`; out of range
+      where it lands on none.
+    """
+
+    edges: Int[Array, " some"] | None
+    real: Bool[Array, " some"]
+    slots: UInt32[Array, "some cells"]
+
+
+class Visit(eqx.Module):
+    """Rows that are updated together.
+
+    **Fields:**
+
+    - `rows`: for every array that takes part, which of its rows.
+    - `free`: for each of these arrays, which of the rows can move; None for all.
+    """
+
+    rows: eqx.AbstractVar[dict[str, Any]]
+    free: eqx.AbstractVar[dict[str, Bool[Array, " some"] | None]]
+
+    def add_messages(
+        self,
+        total: Float[Array, "some *item batch"],
+        passing: MessagePassing,
+        position: int,
+        ready: Any,
+        arrays: Rows,
+        active: Bool[Array, " edges"] | None,
+        keys: Any,
+    ) -> Float[Array, "some *item batch"]:
+        """A field of the visited rows, with the messages of the group at a position added."""
+        raise NotImplementedError
+
+    def answer(
+        self,
+        network: Network,
+        ready: dict[int, Any],
+        array: str,
+        old: Shaped[Array, "some *item batch"],
+        field: Float[Array, "some *item batch"],
+        free: Bool[Array, "..."] | None,
+        keys: Any,
+    ) -> Answer:
+        """The answers of the visited rows of an array to their fields."""
+        return network.units[array].answer(network.activations, self.rows[array], old, field, keys)
+
+    def chosen_cell(self, array: str, old: Array) -> Bool[Array, "some *item 1"] | None:
+        """The cells of the visited rows that are updated; None for all of them."""
+        return None
+
+
+class RangeVisit(Visit):
+    """A visit of ranges of rows, and of all edges that end there."""
+
+    rows: dict[str, Range]
+    free: dict[str, Bool[Array, " some"] | None]
+
+    def add_messages(self, total, passing, position, ready, arrays, active, keys):
+        rows = self.rows[passing.group.receiver.name]
+        field = passing.field(ready, arrays, active, keys)
+        return total + fitted(field, passing.start, rows.start, rows.stop)
+
+
+class ListedVisit(Visit):
+    """A visit of listed rows, and of the edges that end at them.
+
+    **Fields:**
+
+    - `entries`: for every group of which edges end at the rows, these edges.
+    - `cell`: the one cell of the rows that is updated, in row-major order; None for all of them.
+    - `stepped`: arrays of which the visit updates all cells of its row, one after another.
+    """
+
+    rows: dict[str, Listed]
+    free: dict[str, Bool[Array, " some"] | None]
+    entries: dict[int, Entries]
+    cell: Int[Array, ""] | None
+    stepped: frozenset[str] = eqx.field(static=True)
+
+    def add_messages(self, total, passing, position, ready, arrays, active, keys):
+        entries = self.entries.get(position)
+        if entries is None:
+            return total
+        edges = entries.edges
+        coupling = ready if edges is None else pick(ready, passing.tied, edges)
+        messages = passing.send(coupling, passing.gather(arrays, keys, edges))
+        messages = messages.reshape(entries.slots.size, *total.shape[1:])
+        return total.at[entries.slots.ravel()].add(messages, mode="drop")
+
+    def answer(self, network, ready, array, old, field, free, keys):
+        if array not in self.stepped:
+            return super().answer(network, ready, array, old, field, free, keys)
+        units, loops = network.units[array], []
+        for i, entries in self.entries.items():
+            group = network.topology.groups[i]
+            if group.self_loop and group.receiver.name == array:
+                loops += _loops(ready[i], group.tie is not None, entries)
+        (kind,) = units.kinds
+        ids, activation = self.rows[array].take(units.ids), network.activations[kind]
+        return answer_one_by_one(kind, activation, ids, old, field, loops, free, keys)
+
+    def chosen_cell(self, array, old):
+        if self.cell is None or array in self.stepped:
+            return None
+        cells = jnp.arange(math.prod(old.shape[:-1])).reshape(*old.shape[:-1], 1)
+        return cells == self.cell
+
+
+def _loops(coupling: Any, tied: bool, entries: Entries) -> list[tuple[Array, Array]]:
+    """The matrices of self-loops, and whether each of them sends in this visit."""
+    edges = [0] if entries.edges is None else list(entries.edges)
+    matrices = [pick(coupling, tied, edge).matrix() for edge in edges]
+    return list(zip(matrices, entries.real, strict=True))
+
+
+class InTurn(eqx.Module):
+    """A pass of a few visits, each a part of the program."""
+
+    visits: tuple[RangeVisit, ...]
+
+    def run(self, update: Callable[..., Any], arrays: Rows, residual: Any) -> tuple[Rows, Any]:
+        """The arrays after the pass; `update(arrays, residual, visit)` makes one visit."""
+        for visit in self.visits:
+            changes, residual = update(arrays, residual, visit)
+            arrays = written(arrays, changes)
+        return arrays, residual
+
+
+def written(arrays: Rows, changes: Changes) -> Rows:
+    """The arrays after a visit."""
+    return arrays | {name: rows.put(arrays[name], new) for name, (rows, new) in changes.items()}
+
+
+class Column(eqx.Module):
+    """Concatenated lists of positions; visit v reads the `count[v]` ones from `offset[v]` on."""
+
+    positions: Int[Array, " total"]
+    offset: Int[Array, " visits"]
+    count: Int[Array, " visits"]
+
+    def read(self, visit: Array, size: int) -> tuple[Int[Array, " size"], Bool[Array, " size"]]:
+        """The positions of a visit, filled up to `size`, and which of them are no filling."""
+        positions = jax.lax.dynamic_slice(self.positions, (self.offset[visit],), (size,))
+        return positions, jnp.arange(size) < self.count[visit]
+
+
+class Sizes(eqx.Module):
+    """How many entries visits of one size have: rows by array, edges by group. None is zero."""
+
+    rows: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    edges: tuple[tuple[int, int], ...] = eqx.field(static=True)
+
+
+class Sweep(eqx.Module):
+    """The many visits of a pass as columns, of which a scan makes visit after visit.
+
+    Lists are ragged and not padded to the longest: a hub of degree d among n visits would cost
+    n * d. Visits are rounded up to a few sizes, each a compiled branch; what is filled up lies out
+    of range. A branch gives back rows and new states, and the arrays are written outside of it: a
+    branch that gave back arrays would copy them.
+
+    **Fields:**
+
+    - `rows`: for every array the visited rows, in the order of visits.
+    - `edges`: for every group the edges that end at them.
+    - `places`: for every group the place, among all visited rows, that each cell of a message lands
+      on, `(E, cells)`. Less the offset of a visit it is the row of this visit.
+    - `free`: for every array which rows can move; None for all.
+    - `cell`: where cells are visited one by one, which cell of its rows each visit updates.
+    - `size_of`: which of the `sizes` each visit needs.
+    - `stepped`: arrays of which a visit updates all cells of its row, one after another.
+    """
+
+    topology: Topology
+    rows: dict[str, Column]
+    edges: dict[int, Column]
+    places: dict[int, Int[Array, "edges cells"]]
+    free: dict[str, Bool[Array, " rows"] | None]
+    cell: Int[Array, " visits"] | None
+    size_of: Int[Array, " visits"]
+    sizes: tuple[Sizes, ...]
+    stepped: frozenset[str] = eqx.field(static=True)
+
+    def visit(self, number: Array, sizes: Sizes, arrays: Rows) -> ListedVisit:
+        """The visit of a number, which has one of the `sizes`."""
+        rows, free, entries = {}, {}, {}
+        for name, size in sizes.rows:
+            positions, real = self.rows[name].read(number, size)
+            rows[name] = Listed(jnp.where(real, positions, len(arrays[name])))
+            moves = self.free[name]
+            free[name] = real if moves is None else real & moves[positions]
+        for i, size in sizes.edges:
+            edges, real = self.edges[i].read(number, size)
+            name = self.topology.groups[i].receiver.name
+            places = self.places[i][edges] - self.rows[name].offset[number]
+            # unsigned, a place before this visit is far out of range, and not counted from the end
+            slots = jnp.where(real[:, None], places, -1).astype(jnp.uint32)
+            alone = len(self.places[i]) == 1
+            entries[i] = Entries(None if alone else edges, real, slots)
+        cell = None if self.cell is None else self.cell[number]
+        return ListedVisit(rows, free, entries, cell, self.stepped)
+
+    def run(self, update: Callable[..., Any], arrays: Rows, residual: Any) -> tuple[Rows, Any]:
+        """The arrays after the pass; `update(arrays, residual, visit)` makes one visit."""
+        moving = {name: arrays[name] for name in self.rows}
+        largest = {name: max(dict(s.rows).get(name, 0) for s in self.sizes) for name in self.rows}
+
+        def branch(sizes: Sizes) -> Callable[..., Any]:
+            def run(moving: Rows, residual: Any, number: Array) -> tuple[Changes, Any]:
+                visit = self.visit(number, sizes, moving)
+                changes, residual = update(arrays | moving, residual, visit)
+                return _filled_up(changes, moving, largest), residual
+
+            return run
+
+        branches = [branch(sizes) for sizes in self.sizes]
+
+        def body(carry: tuple[Rows, Any], number: Array) -> tuple[tuple[Rows, Any], None]:
+            if len(branches) == 1:
+                changes, residual = branches[0](*carry, number)
+            else:
+                changes, residual = jax.lax.switch(self.size_of[number], branches, *carry, number)
+            return (written(carry[0], changes), residual), None
+
+        numbers = jnp.arange(len(self.size_of))
+        (moving, residual), _ = jax.lax.scan(body, (moving, residual), numbers)
+        return arrays | moving, residual
+
+
+def _filled_up(changes: Changes, arrays: Rows, sizes: dict[str, int]) -> Changes:
+    """Changes of so many rows of every array, as all branches must give them back."""
+    result: Changes = {}
+    for name, size in sizes.items():
+        array = arrays[name]
+        positions = jnp.full(size, len(array))
+        values = jnp.zeros_like(array, shape=(size, *array.shape[1:]))
+        if name in changes:
+            rows, new = changes[name]
+            positions = positions.at[: len(new)].set(rows.positions)
+            values = values.at[: len(new)].set(new)
+        result[name] = Listed(positions), values
     return result
-
-
-def _visit(
-    setting: Setting,
-    lasting: Fields,
-    state: GraphState,
-    residual,
-    sizes,
-    visit: Array,
-    keys,
-    active,
-    scales,
-):
-    """What a visit makes of some arrays, the rows that it changes in others and their values, and
-    the residual.
-    """
-    sweep, specs, arrays = (
-        setting.call.frame.sweep,
-        setting.network.topology.layout.arrays,
-        arrays_of(state),
-    )
-    assert isinstance(sweep, Sweep)
-    edge_sizes, row_sizes = map(dict, sizes)
-    here = {at: read(sweep.rows[at], visit, size) for at, size in row_sizes.items()}
-    # what only fills up a size lies outside, where reading is clamped and writing is dropped
-    here = {at: (jnp.where(real, rows, specs[at].rows), real) for at, (rows, real) in here.items()}
-    fields = _fields(
-        setting, lasting, state, {at: rows for at, (rows, _) in here.items()}, edge_sizes, visit
-    )
-    new, changed = moving_arrays(setting, state), {}
-    for at, most in sweep.most:
-        spec, old = specs[at], new.pop(at)
-        nothing = jnp.zeros_like(old, shape=(most, *spec.item, state.batch_size))
-        changed[at] = jnp.full(most, spec.rows), nothing
-    for at, (rows, real) in here.items():
-        spec, (field, heard) = specs[at], fields[at]
-        whole = rows_of(spec, arrays[at])
-        cells = Cells(at, rows, whole[rows], field)
-        free = both(outer(heard & real, field.ndim), held_out(setting, at, rows))
-        if at in sweep.stepped:
-            loops = _loops(setting, at, edge_sizes, visit)
-            value, target = _one_by_one(setting, cells, loops, both(free, active), keys)
-        else:
-            value, target = respond(setting, cells, keys)
-        if sweep.cell is not None and at not in sweep.stepped:
-            place = jnp.arange(len(rows) * math.prod(spec.item)).reshape(len(rows), *spec.item, 1)
-            free = both(free, place == sweep.cell[visit])
-        if scales is not None:
-            residual = jnp.maximum(
-                residual,
-                relative(scales[at][rows], change_of(target, cells, free)).astype(residual.dtype),
-            )
-        value = keep(both(free, active), value.astype(cells.old.dtype), cells.old)
-        if at in changed:
-            changed[at] = tuple(
-                full.at[: len(rows)].set(part)
-                for full, part in zip(changed[at], (rows, value), strict=True)
-            )
-        else:
-            new[at] = whole.at[rows].set(value, mode="drop").reshape(arrays[at].shape)
-    return new, changed, residual
-
-
-def _fields(
-    setting: Setting,
-    lasting: Fields,
-    state: GraphState,
-    here: dict[int, Array],
-    edge_sizes: dict[int, int],
-    visit: Array,
-) -> Fields:
-    """The fields of the visited rows, and which of them hear anything."""
-    network, sweep = setting.network, setting.call.frame.sweep
-    assert isinstance(sweep, Sweep)
-    driven = _whole(
-        setting, drive_landings(network, setting.call, state, callable_ones=True), state.batch_size
-    )
-    fields = {}
-    for at, rows in here.items():
-        spec = network.topology.layout.arrays[at]
-        field, heard = (
-            jnp.zeros((len(rows), *spec.item, state.batch_size), field_dtype(spec)),
-            jnp.zeros(len(rows), bool),
-        )
-        for given in (lasting, driven):
-            if at in given:
-                field, heard = field + given[at][0][rows], heard | given[at][1][rows]
-        fields[at] = field, heard
-    for i, size in edge_sizes.items():
-        at = network.topology.groups[i].receiver_array
-        edges, real = read(sweep.edges[i], visit, size)
-        sent, row, real = _say(setting, arrays_of(state), i, edges, real)
-        slot = sweep.slots[at][row]
-        slot = jnp.where(real & (here[at][slot] == row), slot, len(here[at]))
-        field, heard = fields[at]
-        field = field.at[slot].add(jnp.where(outer(real, sent.ndim), sent, 0), mode="drop")
-        fields[at] = field, heard.at[slot].set(True, mode="drop")
-    return fields
-
-
-def _loops(
-    setting: Setting, at: int, edge_sizes: dict[int, int], visit: Array
-) -> list[tuple[Array, Array]]:
-    """The matrices by which the units of the visited node hear each other, and whether they do."""
-    sweep, loops = setting.call.frame.sweep, []
-    assert isinstance(sweep, Sweep)
-    for i, size in edge_sizes.items():
-        group = setting.network.topology.groups[i]
-        if group.self_loop and group.receiver_array == at:
-            edges, real = read(sweep.edges[i], visit, size)
-            places = [0] if len(group.edges) == 1 else list(edges)
-            loops += [
-                (loop_matrix(setting.couplings[i], group.tie is not None, place), speaks)
-                for place, speaks in zip(places, _spoken(setting, i, edges, real), strict=True)
-            ]
-    return loops
-
-
-def _spoken(setting: Setting, i: int, edges: Array, real: Array) -> Array:
-    """Which of some edges of group `i` are real and speak."""
-    group, network = setting.network.topology.groups[i], setting.network
-    sender = network.topology.layout.arrays[group.sender_array]
-    spoken = messages.spoken(setting.call.frame.speakers, i, network.plan.groups[i], group, sender)
-    return real if spoken is None else real & spoken[edges]
-
-
-def _one_by_one(
-    setting: Setting, cells: Cells, loops: list, free: Array | None, keys
-) -> tuple[Array, Array]:
-    """The units of one node updated one after another, in their new state and the target of
-    each.
-    """
-    network, at = setting.network, cells.at
-    spec, ids = network.topology.layout.arrays[at], network.plan.arrays[at].ids[cells.rows]
-    (kind,) = network.plan.arrays[at].kinds
-    fn: Any = network.activations[kind]
-    bias, units = setting.biases[at], math.prod(spec.item)
-    field = cells.field if bias is None else cells.field + bias[cells.rows]
-
-    def respond(field, old, noise):
-        if noise is not None:
-            return fn.spins(field, noise)
-        return activate(network, kind, spec.dtype, field[None, None], old[None, None], ids, None)[
-            1
-        ][0, 0]
-
-    def settle(target, old):
-        value = fn.leak(target, old.astype(target.dtype)) if isinstance(fn, Leaky) else target
-        return value.astype(old.dtype)
-
-    old, shape = cells.old.reshape(units, -1), cells.old.shape
-    moves = jnp.broadcast_to(True if free is None else free, shape).reshape(old.shape)
-    noise = uniform(ids, keys, (units,))[0].astype(field.dtype) if isinstance(fn, Glauber) else None
-    target = sweep_units(respond, settle, old, field.reshape(old.shape), noise, loops, moves)
-    return settle(target, old).reshape(shape), target.reshape(shape)
-
-
-def _say(setting: Setting, arrays: Arrays, i: int, edges: Array, real: Array):
-    """What some edges of group `i` say: messages by row, the rows they land on, and which of them
-    are real.
-    """
-    network = setting.network
-    topology = network.topology
-    group, index = topology.groups[i], network.plan.groups[i]
-    sender, receiver = (
-        topology.layout.arrays[group.sender_array],
-        topology.layout.arrays[group.receiver_array],
-    )
-    real = _spoken(setting, i, edges, real)
-    if len(group.edges) == 1 or (index.senders is None and sender.shared):
-        x = messages.gather(group, index, sender, arrays[group.sender_array])
-    else:
-        rows = (
-            index.senders[edges]
-            if index.senders is not None
-            else edges_to_rows(group.sender_index, edges)
-        )
-        x = rows_of(sender, arrays[group.sender_array])[rows]
-    if index.receivers is not None:
-        rows = index.receivers.reshape(len(group.edges), -1)[edges] + index.start
-    elif receiver.shared:
-        rows = jnp.asarray(group.receivers.reshape(1, -1))
-    else:
-        rows = edges_to_rows(group.receiver_index, edges)[:, None]
-    ends = (x,)
-    if index.hears_receiver:
-        y = rows_of(receiver, arrays[group.receiver_array])[rows]
-        ends = x, y.reshape(len(x), *group.receiver_shape, y.shape[-1])
-    coupling = setting.couplings[i]
-    if len(group.edges) > 1:
-        coupling = pick(coupling, group.tie is not None, edges)
-    sent = messages.send(coupling, group.tie is not None, ends, field_dtype(receiver))
-    real = jnp.repeat(real, rows.shape[1])
-    return sent.reshape(rows.size, *receiver.item, sent.shape[-1]), rows.ravel(), real
-
-
-def edges_to_rows(index: Any, edges: Array) -> Array:
-    """The rows that a static slice gives some edges of a group."""
-    return index[0].start + edges * index[0].step

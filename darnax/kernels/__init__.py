@@ -1,27 +1,26 @@
-"""Fast ways to run edges, chosen by their structure.
-
-The wiring is known before the first step. What can be read off it, such as classes of in-degree or
-diagonals, is worked out once in NumPy and kept as index arrays; what follows from the weights is
-arranged once before a loop. Every kernel gives what the plain way gives, gather, multiply,
-`segment_sum`, and is tested against it.
-"""
+"""Faster ways to run edges, chosen from the structure of the wiring."""
 
 import numpy as np
 
-from darnax.kernels.all_to_all import AllToAll
-from darnax.kernels.diagonals import Diagonals
+from darnax.kernels.all_to_all import AllToAll as AllToAll
+from darnax.kernels.diagonals import Diagonals as Diagonals
+from darnax.kernels.graph import Graph as Graph
 from darnax.kernels.segments import Segments as Segments
-from darnax.kernels.slots import Slots
-from darnax.kernels.sum import Ends as Ends
-from darnax.kernels.sum import Sum as Sum
+from darnax.kernels.slots import Slots as Slots
+from darnax.kernels.weighted_sum import WeightedSum as WeightedSum
 
 SUMS = (AllToAll, Diagonals, Slots, Segments)
 
 
-def choose_sum(senders: np.ndarray, receivers: np.ndarray, ends: Ends, scalar: bool) -> Sum:
+def choose_sum(
+    senders: np.ndarray, receivers: np.ndarray, graph: Graph, scalar: bool
+) -> WeightedSum:
     """The first of `SUMS` that suits a graph, its edges sorted by receiver.
 
-    `ends` has the same as arrays of JAX; `scalar` says that a node is a single unit.
+    `graph` holds the same ends as arrays of JAX; `scalar` says that a node is a single unit.
     """
-    found = (kind.of(senders, receivers, ends, scalar) for kind in SUMS)
-    return next(kernel for kernel in found if kernel is not None)
+    for kind in SUMS:
+        found = kind.over(senders, receivers, graph, scalar)
+        if found is not None:
+            return found
+    raise AssertionError("the last of `SUMS` always suits")

@@ -1,46 +1,50 @@
 """Sums over a dense graph: a matrix."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from darnax.kernels.sum import Ends, Sum, with_derivatives
+from darnax.kernels.graph import Graph, with_derivatives
+from darnax.kernels.weighted_sum import WeightedSum
 
-DENSITY, SMALL, FEW = 0.15, 200, 64
+DENSITY = 0.15
+"""The share of all pairs that must be edges."""
+SMALL = 200
+"""Rows up to which any density will do: the matrix stays in a cache."""
+FEWEST = 64
+"""Edges below which the plain sum is as fast."""
 
 
-class AllToAll(Sum):
-    """A matrix product, zero where there is no edge.
+class AllToAll(WeightedSum):
+    """A matrix product, with zeros where there is no edge.
 
-    Zero times NaN is NaN and must not reach nodes that no edge takes it to: what is not finite is
-    summed the plain way.
+    Zero times NaN is NaN, and must not reach nodes that no edge takes it to. Where a state is not
+    finite the sum is therefore made the plain way.
     """
 
-    ends: Ends
+    graph: Graph
+    own: bool = eqx.field(static=True, default=True)
 
     @classmethod
-    def of(cls, senders, receivers, ends, scalar):
-        dense = (
-            len(senders) >= DENSITY * ends.sending * ends.hearing
-            or max(ends.sending, ends.hearing) <= SMALL
-        )
-        return cls(ends) if scalar and dense and len(senders) >= FEW else None
+    def over(cls, senders, receivers, graph, scalar, own=True):
+        dense = len(senders) >= DENSITY * graph.sending * graph.receiving
+        small = max(graph.sending, graph.receiving) <= SMALL
+        suits = scalar and (dense or small) and len(senders) >= FEWEST
+        return cls(graph, own) if suits else None
 
     def arrange(self, w):
-        return w, self.ends.matrix(jax.lax.stop_gradient(w))
+        return w, self.graph.matrix(jax.lax.stop_gradient(w))
 
-    def __call__(self, arranged, x):
+    def sum(self, arranged, x):
         w, matrix = arranged
-        weights, still = jax.lax.stop_gradient((w, x))
+        weights, states = jax.lax.stop_gradient((w, x))
         found = jax.lax.cond(
-            jnp.all(jnp.isfinite(still)),
-            lambda: jnp.tensordot(matrix, still.astype(matrix.dtype), 1),
-            lambda: self.ends.sum(weights, still),
+            jnp.all(jnp.isfinite(states)),
+            lambda: jnp.tensordot(matrix, states.astype(matrix.dtype), 1),
+            lambda: self.graph.sum(weights, states),
         )
-        return with_derivatives(found, self.ends, w, x)
+        return with_derivatives(found, self.graph, w, x)
 
-    def __str__(self):
-        return "matrix"
-
-    def why(self):
-        pairs = self.ends.hearing * self.ends.sending
-        return f"{len(self.ends.senders) / pairs:.0%} of all pairs"
+    def describe(self):
+        pairs = self.graph.receiving * self.graph.sending
+        return "matrix", f"{len(self.graph.senders) / pairs:.0%} of all pairs"

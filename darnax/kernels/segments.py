@@ -1,27 +1,29 @@
 """The plain sum."""
 
-from darnax.kernels.sum import Ends, Sum
+import equinox as eqx
+
+from darnax.kernels.graph import Graph
+from darnax.kernels.weighted_sum import WeightedSum
 
 
-class Segments(Sum):
-    """Gather, multiply, `jraph.segment_sum`: the slowest loop of all, and the quickest to
-    compile.
+class Segments(WeightedSum):
+    """Gather, multiply, `jraph.segment_sum`: the slowest loop of all, and the quickest to compile.
+
+    It always suits, and is what an edge group without a kernel does: so it is in `SUMS` alone.
     """
 
-    ends: Ends
+    graph: Graph
+    own: bool = eqx.field(static=True, default=True)
 
     @classmethod
-    def of(cls, senders, receivers, ends, scalar):
-        return cls(ends)
+    def over(cls, senders, receivers, graph, scalar, own=True):
+        return cls(graph, own)
 
     def arrange(self, w):
         return w
 
-    def __call__(self, arranged, x):
-        return self.ends.sum(arranged, x)
+    def sum(self, arranged, x):
+        return self.graph.sum(arranged, x)
 
-    def __str__(self):
-        return "segment sum"
-
-    def why(self):
-        return f"{len(self.ends.senders)} edges, no better way"
+    def describe(self):
+        return "segment sum", f"{len(self.graph.senders)} edges, no better way"

@@ -12,22 +12,28 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax._arrays import on_device
 from darnax._lazy import Lazy
-from darnax.kernels.sum import Ends, Sum, take, with_derivatives, with_derivatives_of_pairs
+from darnax.kernels.graph import Graph, take, with_derivatives, with_derivatives_of_pairs
+from darnax.kernels.weighted_sum import WeightedSum
 
 if TYPE_CHECKING:
     import jraph
 else:
     jraph = Lazy("jraph")
 
-LARGEST, FEW, MANY = 32, 4096, 2**14
+LARGEST = 32
+"""Slots of a class: a row with more edges is cut into parts."""
+FEWEST = 4096
+"""Edges below which the plain sum takes less time, compilation included."""
+LARGE = 2**14
+"""Rows from which padding costs more than another class."""
 
 
-class Class(eqx.Module):
-    """Receivers with up to so many edges: `edges[k]` and `senders[k]` are those of slot k.
+class DegreeClass(eqx.Module):
+    """Receivers with up to K edges each: `edges[k]` and `senders[k]` fill slot k of all of them.
 
-    Where a receiver has fewer, its first edge stands in, and what it says there does not count.
-    `full` tells which slots need not ask: most classes have receivers with fewer edges in their
-    last slot alone.
+    Where a receiver has fewer edges, its first edge fills the slot and `real` masks the term.
+    `full` tells the slots that need no mask, which are most: the receivers of a class differ by one
+    edge or two.
     """
 
     senders: Int[Array, "slots receivers"]
@@ -35,171 +41,174 @@ class Class(eqx.Module):
     real: Bool[Array, "slots receivers"] | None
     full: tuple[bool, ...] = eqx.field(static=True)
 
+    @classmethod
+    def of(
+        cls,
+        senders: np.ndarray,
+        edges: np.ndarray,
+        first: np.ndarray,
+        degree: np.ndarray,
+        slots: int,
+    ) -> "DegreeClass":
+        """The class of receivers whose edges are the `degree` ones from `first` on."""
+        slot = np.arange(slots)[:, None]
+        real = slot < degree
+        edge = np.where(real, first + slot, first)
+        return cls(
+            senders=on_device(senders[edge], jnp.int32),
+            edges=on_device(edges[edge], jnp.int32),
+            real=None if real.all() else on_device(real),
+            full=tuple(bool(line.all()) for line in real),
+        )
+
+    def masked(self, slot: int, term: Array) -> Array:
+        """The term without what only fills the slot: zero times infinity would be NaN."""
+        if self.full[slot] or self.real is None:
+            return term
+        return jnp.where(self.real[slot][:, None, None], term, 0)
+
 
 class Loops(eqx.Module):
-    """All classes of a graph.
+    """All degree classes of a graph.
 
     **Fields:**
 
-    - `classes`: of receivers and parts.
-    - `place`: where among all classes the sum of a row is, after the last for rows that hear
-      nobody.
-    - `parts`: of rows that were cut, the places of parts and which of these rows each belongs to;
-      None without any.
+    - `classes`: the classes of whole rows and of parts of rows.
+    - `place`: where in the results of all classes the sum of each row is. The entry behind the last
+      result is zero, for rows without edges.
+    - `parts`: of rows that were cut, which results are their parts; None without any.
     """
 
-    classes: tuple[Class, ...]
-    place: Int[Array, " heard"]
-    parts: Ends | None
+    classes: tuple[DegreeClass, ...]
+    place: Int[Array, " receiving"]
+    parts: Graph | None
 
     @classmethod
     def of(
-        cls, senders: np.ndarray, receivers: np.ndarray, hearing: int, edges: np.ndarray
+        cls, senders: np.ndarray, receivers: np.ndarray, receiving: int, edges: np.ndarray
     ) -> "Loops":
-        """For edges sorted by receiver; `edges` are their numbers."""
-        degree = np.bincount(receivers, minlength=hearing)
+        """The loops over edges sorted by receiver; `edges` are their numbers."""
+        degree = np.bincount(receivers, minlength=receiving)
         first = np.cumsum(degree) - degree
-        # every receiver is cut into parts of at most LARGEST edges
         cuts = -(-degree // LARGEST)
-        owner = np.repeat(np.arange(hearing), cuts)
-        nth = np.arange(len(owner)) - np.repeat(np.cumsum(cuts) - cuts, cuts)
-        start, size = (
-            first[owner] + LARGEST * nth,
-            np.minimum(degree[owner] - LARGEST * nth, LARGEST),
-        )
-        bound = _merged(np.where(size <= 2, size, -(-size // 2) * 2))
-        order = np.argsort(bound, kind="stable")
-        classes = tuple(
-            _class(senders, edges, start[rows], size[rows], int(bound[rows[0]]))
-            for rows in np.split(order, np.flatnonzero(np.diff(bound[order])) + 1)
-        )
-        place, parts = np.full(hearing, len(order)), None
-        place[owner[order]] = np.arange(len(order))
+        row = np.repeat(np.arange(receiving), cuts)
+        nth = np.arange(len(row)) - np.repeat(np.cumsum(cuts) - cuts, cuts)
+        start = first[row] + LARGEST * nth
+        size = np.minimum(degree[row] - LARGEST * nth, LARGEST)
+        slots = _merged(np.where(size <= 2, size, -(-size // 2) * 2))
+        order = np.argsort(slots, kind="stable")
+        classes = []
+        for part in np.split(order, np.flatnonzero(np.diff(slots[order])) + 1):
+            own = DegreeClass.of(senders, edges, start[part], size[part], int(slots[part[0]]))
+            classes.append(own)
+        place = np.full(receiving, len(order))
+        place[row[order]] = np.arange(len(order))
         cut = np.flatnonzero(cuts > 1)
+        parts = None
         if len(cut):
-            row = np.searchsorted(cut, owner[order])
-            pieces = np.flatnonzero(cuts[owner[order]] > 1)
-            pieces = pieces[np.argsort(row[pieces], kind="stable")]
+            owner = np.searchsorted(cut, row[order])
+            pieces = np.flatnonzero(cuts[row[order]] > 1)
+            pieces = pieces[np.argsort(owner[pieces], kind="stable")]
             place[cut] = len(order) + 1 + np.arange(len(cut))
-            parts = Ends.of(pieces, row[pieces], len(cut), len(order))
-        return cls(classes, on_device(place, jnp.int32), parts)
+            parts = Graph.of(pieces, owner[pieces], len(cut), len(order))
+        return cls(tuple(classes), on_device(place, jnp.int32), parts)
 
     def arrange(self, w: Float[Array, "edges item"]) -> list[Float[Array, "slots receivers item"]]:
         """The weights of every class, slot after slot."""
-        slots = [(c.real, take(w, c.edges)) for c in self.classes]
-        return [own if real is None else jnp.where(real[..., None], own, 0) for real, own in slots]
+        arranged = []
+        for own in self.classes:
+            weights = take(w, own.edges)
+            if own.real is not None:
+                weights = jnp.where(own.real[..., None], weights, 0)
+            arranged.append(weights)
+        return arranged
 
     def weighted(
-        self, slots: list[Array], x: Shaped[Array, "rows units batch"]
-    ) -> Float[Array, "heard units batch"]:
+        self, arranged: list[Array], x: Shaped[Array, "rows units batch"]
+    ) -> Float[Array, "receiving units batch"]:
         """The weighted sums."""
 
-        def term(i: int, k: int) -> Array:
-            c = self.classes[i]
-            found = slots[i][k][..., None] * take(x, c.senders[k]).astype(slots[i].dtype)
-            # zero times infinity is no number
-            return (
-                found
-                if c.full[k] or c.real is None
-                else jnp.where(c.real[k][:, None, None], found, 0)
-            )
+        def term(i: int, slot: int) -> Array:
+            own, weights = self.classes[i], arranged[i]
+            product = weights[slot][..., None] * take(x, own.senders[slot]).astype(weights.dtype)
+            return own.masked(slot, product)
 
         return self.total(term)
 
-    def total(self, term: Callable[[int, int], Array]) -> Float[Array, "heard units batch"]:
-        """The sums of what `term` gives for every class and slot, in the order of rows."""
+    def total(self, term: Callable[[int, int], Array]) -> Float[Array, "receiving units batch"]:
+        """The sums of `term(class, slot)` over all slots, in the order of rows."""
         sums = []
-        for i, c in enumerate(self.classes):
-            terms = [term(i, k) for k in range(len(c.senders))]
+        for i, own in enumerate(self.classes):
+            terms = [term(i, slot) for slot in range(len(own.senders))]
             sums.append(sum(terms[1:], terms[0]))
         sums.append(jnp.zeros((1, *sums[0].shape[1:]), sums[0].dtype))
         if self.parts is not None:
-            joined = jnp.concatenate(sums)
-            pieces = take(joined, self.parts.senders)
-            sums.append(
-                jraph.segment_sum(
-                    pieces, self.parts.receivers, self.parts.hearing, indices_are_sorted=True
-                )
-            )
+            ends = self.parts.receivers, self.parts.receiving
+            pieces = take(jnp.concatenate(sums), self.parts.senders)
+            sums.append(jraph.segment_sum(pieces, *ends, indices_are_sorted=True))
         return take(jnp.concatenate(sums), self.place)
 
 
-class Slots(Sum):
+class Slots(WeightedSum):
     """`y = w[0] x[s[0]] + w[1] x[s[1]] + ...`, written out for every class of in-degree.
 
-    A gather that stands in an elementwise loop becomes vector code. What is padded are a few per
-    cent. Nodes with more than 32 edges are cut into parts, which a short plain sum puts together.
-    `back` are the loops of the reversed graph: they take derivatives from receivers to senders.
+    A gather inside an elementwise loop becomes vector code, where a segment sum goes edge by edge.
+    Padding is a few per cent. Rows of more than 32 edges are cut into parts, which a short plain
+    sum puts together. `back` are the loops of the reversed graph: they take derivatives from
+    receivers to senders.
     """
 
-    ends: Ends
+    graph: Graph
     loops: Loops
     back: Loops
+    own: bool = eqx.field(static=True, default=True)
 
     @classmethod
-    def of(cls, senders, receivers, ends, scalar):
-        if len(senders) < FEW or jax.default_backend() != "cpu":
+    def over(cls, senders, receivers, graph, scalar, own=True):
+        if len(senders) < FEWEST or jax.default_backend() != "cpu":
             return None
         order = np.argsort(senders, kind="stable")
+        edges = np.arange(len(senders))
         return cls(
-            ends,
-            Loops.of(senders, receivers, ends.hearing, np.arange(len(senders))),
-            Loops.of(receivers[order], senders[order], ends.sending, order),
+            graph=graph,
+            loops=Loops.of(senders, receivers, graph.receiving, edges),
+            back=Loops.of(receivers[order], senders[order], graph.sending, order),
+            own=own,
         )
 
     def arrange(self, w):
         return w, self.loops.arrange(jax.lax.stop_gradient(w))
 
-    def __call__(self, arranged, x):
+    def sum(self, arranged, x):
         w, slots = arranged
         y = self.loops.weighted(slots, jax.lax.stop_gradient(x))
-        return with_derivatives(y, self.ends, w, x, self.back)
+        return with_derivatives(y, self.graph, w, x, self.back)
 
     def pairs(self, fn, p, q):
-        still, own = jax.lax.stop_gradient((p, q))
-        # all slots of a receiver hear the same of it
-        heard = [take(own, take(self.ends.receivers, c.edges[0])) for c in self.loops.classes]
+        sent, received = jax.lax.stop_gradient((p, q))
+        rows = [take(self.graph.receivers, own.edges[0]) for own in self.loops.classes]
+        # the receiver's part is the same in all of its slots
+        of_receiver = [take(received, row) for row in rows]
 
-        def term(i: int, k: int) -> Array:
-            c = self.loops.classes[i]
-            found = fn(take(still, c.senders[k]) + heard[i])
-            return (
-                found
-                if c.full[k] or c.real is None
-                else jnp.where(c.real[k][:, None, None], found, 0)
-            )
+        def term(i: int, slot: int) -> Array:
+            own = self.loops.classes[i]
+            return own.masked(slot, fn(take(sent, own.senders[slot]) + of_receiver[i]))
 
-        return with_derivatives_of_pairs(fn, self.loops.total(term), self.ends, p, q)
+        return with_derivatives_of_pairs(fn, self.loops.total(term), self.graph, p, q)
 
-    def __str__(self):
-        return f"slots, {len(self.loops.classes)} classes of in-degree"
-
-    def why(self):
-        return "irregular"
+    def describe(self):
+        return f"slots, {len(self.loops.classes)} classes of in-degree", "irregular"
 
 
-def _merged(bound: np.ndarray) -> np.ndarray:
-    """Bounds with classes raised to the next where that pads little: every class is a loop to start
-    and to compile.
+def _merged(slots: np.ndarray) -> np.ndarray:
+    """The number of slots of every part, raised to that of the next class where this pads little.
+
+    Every class is a loop to start and to compile.
     """
-    bounds, count = np.unique(bound, return_counts=True)
-    little = bound.sum() * (0.02 if len(bound) < MANY else 0.01)
-    for small, large in pairwise(range(len(bounds))):
-        if count[small] * (bounds[large] - bounds[small]) <= little:
-            bound = np.where(bound == bounds[small], bounds[large], bound)
+    sizes, count = np.unique(slots, return_counts=True)
+    little = slots.sum() * (0.02 if len(slots) < LARGE else 0.01)
+    for small, large in pairwise(range(len(sizes))):
+        if count[small] * (sizes[large] - sizes[small]) <= little:
+            slots = np.where(slots == sizes[small], sizes[large], slots)
             count[large] += count[small]
-    return bound
-
-
-def _class(
-    senders: np.ndarray, edges: np.ndarray, start: np.ndarray, size: np.ndarray, bound: int
-) -> Class:
-    slot = np.arange(bound)[:, None]
-    real = slot < size
-    which = np.where(real, start + slot, start)
-    return Class(
-        on_device(senders[which], jnp.int32),
-        on_device(edges[which], jnp.int32),
-        None if real.all() else on_device(real),
-        tuple(bool(row.all()) for row in real),
-    )
+    return slots

@@ -16,7 +16,6 @@ from darnax.learning.data import Data, in_order
 from darnax.learning.phases import Targets
 from darnax.learning.program import Shared
 from darnax.learning.teaching import Learning, finite
-from darnax.network.build import as_key
 from darnax.network.network import Network
 
 
@@ -81,7 +80,7 @@ def predict(network: Any, learning: Any, x: Any, *, batch_size: Any = 256, key: 
 
 def one_key(key: Any) -> Any:
     """A single key."""
-    key = as_key(key)
+    key = checks.key("key", key)
     if key.shape:
         checks.refuse(
             "key", "one key", key, "give a single one, as from jax.random.key(0)", ValueError

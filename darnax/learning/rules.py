@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from darnax import checks
-from darnax.activations import described, identity, name, needs
+from darnax.activations import as_activation, identity, name
 
 Units = Float[Array, "*shape"]
 Mean = Callable[[Units], Units]
@@ -157,13 +157,13 @@ def delta(activation: Any = identity) -> Delta:
         ```
     """
     checks.function("activation", activation, "a function of the field such as dx.tanh", "give one")
-    needed = sorted(needs(activation))
+    needed = sorted(as_activation(activation).needed)
     if needed:
         raise ValueError(
             f"`activation` is a function of the field alone, but {name(activation)} needs "
             f"{' and '.join(needed)}; give the function inside, such as dx.tanh"
         )
-    if not described(activation).differentiable:
+    if not as_activation(activation).differentiable:
         raise ValueError(
             f"`activation` has a derivative, but that of {name(activation)} is 0, and nothing "
             "would be learnt; give one such as dx.tanh, or use dx.perceptron"

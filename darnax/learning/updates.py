@@ -2,35 +2,51 @@
 
 import inspect
 import math
-from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from darnax import _text, checks
 from darnax._arrays import any_rank
-from darnax.network import messages
-from darnax.network.messages import SILENT, Speakers, field_dtype, outer, receiver_rows, rows_of
-from darnax.network.network import Network, check_state, known_rules, partition, trainable
+from darnax.couplings.coupling import trainable
+from darnax.network.active import Active, active_groups
+from darnax.network.message_passing import Ends, Rows, outer
+from darnax.network.network import (
+    Network,
+    check_state,
+    known_rules,
+    partition,
+    random_couplings,
+)
+from darnax.noise import sample_keys
 from darnax.states.graph import GraphState
 from darnax.states.values import as_array
+from darnax.topologies.names import Name
+
+Rule: TypeAlias = Callable[..., Any]
+"""A local rule, `(field, state) -> signal` of one node of one sample."""
+Normalise: TypeAlias = Callable[[Any, int], Any] | None
+"""`(batch, fan_in) -> number` that sums over the batch are divided by; None for the batch."""
 
 
 @any_rank
+@checks.by_hand
 def local_updates(
-    network: Any,
-    state: Any,
-    rules: Any,
+    network: Network,
+    state: GraphState,
+    rules: Mapping[str, Rule],
     *,
-    target: Any = None,
-    silence: Any = (),
-    kinds: Any = None,
-    normalise: Any = None,
-    samples: Any = None,
+    target: GraphState | None = None,
+    silence: Iterable[Name] = (),
+    kinds: Iterable[str] | None = None,
+    normalise: Normalise = None,
+    samples: Bool[Array, " batch"] | None = None,
+    key: Key[Array, "..."] | None = None,
 ) -> Network:
     """What every trained leaf learns from one state, as a descent direction for optax.
 
@@ -67,30 +83,19 @@ def local_updates(
     """
     check_state(network, state)
     target = state if target is None else target
-    _check_target(network, target)
+    check_state(network, target, "target")
     if target.batch_size != state.batch_size:
         raise ValueError(
             f"`target` has a batch of {target.batch_size}, but `state` one of {state.batch_size}"
         )
     rules = check_rules(network, rules)
-    samples = None if samples is None else _mask(samples, state.batch_size)
+    counted = None if samples is None else _mask(samples, state.batch_size)
     check_normalise(normalise)
     kinds = None if kinds is None else checks.names("kinds", kinds)
-    speakers = messages.speakers(network.topology, checks.names("silence", silence), kinds)
-    return _local_updates(
-        network, state, target, speakers, tuple(sorted(rules.items())), normalise, samples
-    )
-
-
-def _check_target(network: Network, target: Any):
-    checks.instance(
-        "target", target, GraphState, "a darnax.GraphState", "make one of network.topology"
-    )
-    if target.topology != network.topology:
-        raise ValueError(
-            f"`target` belongs to another topology: {target.topology!r}, but the network to "
-            f"{network.topology!r}; make it with GraphState(network.topology)"
-        )
+    active = active_groups(network.topology, checks.names("silence", silence), kinds)
+    keys = sample_keys(key, state.batch_size, random_couplings(network, active))
+    ordered = tuple(sorted(rules.items()))
+    return _local_updates(network, state, target, active, ordered, normalise, counted, keys)
 
 
 def _mask(samples: Any, batch: int) -> Bool[Array, " batch"]:
@@ -178,61 +183,83 @@ def check_rules(network: Network, rules: Any) -> dict[str, Callable[..., Any]]:
     return rules
 
 
+class _Lesson(NamedTuple):
+    """What signals are made of.
+
+    **Fields:**
+
+    - `fields`, `goals`: the local field and the target of every array, as rows.
+    - `rules`: by edge kind.
+    - `learning`: the groups that learn.
+    - `samples`: the samples that count; None for all.
+    """
+
+    network: Network
+    active: Active
+    fields: Rows
+    goals: Rows
+    rules: dict[str, Rule]
+    learning: tuple[int, ...]
+    samples: Bool[Array, " batch"] | None
+
+    def counted(self, values: Array) -> Array:
+        """Values without what is in samples that do not count: zero times NaN is NaN."""
+        return values if self.samples is None else jnp.where(self.samples, values, 0)
+
+    def active_edges(self, i: int) -> Bool[Array, " edges"]:
+        """The edges of a group that send."""
+        active = self.active[i]
+        if active is not None:
+            return active
+        return jnp.ones(len(self.network.topology.groups[i].edges), bool)
+
+
 @eqx.filter_jit
-def _local_updates(network, state, target, speakers, rules, normalise, samples) -> Network:
-    rules = dict(rules)
-    params, rest = partition(network, rules)
-    batch = (
-        state.batch_size if samples is None else jnp.maximum(jnp.sum(samples, dtype=jnp.float32), 1)
-    )
-    topology, arrays = network.topology, messages.arrays_of(state)
-    learning = [
-        i
-        for i, group in enumerate(topology.groups)
-        if group.kind in rules and speakers.modes[i] != SILENT
-    ]
-    fields, goals = network.fields(state, speakers), list(target.arrays.values())
-    lesson = _Lesson(network, speakers, fields, goals, rules, learning, samples)
-    kernels, heard = {}, {}
+def _local_updates(
+    network: Network,
+    state: GraphState,
+    target: GraphState,
+    active: Active,
+    rules: tuple[tuple[str, Rule], ...],
+    normalise: Normalise,
+    samples: Bool[Array, " batch"] | None,
+    keys: Key[Array, " batch"] | None,
+) -> Network:
+    by_kind = dict(rules)
+    params, rest = partition(network, by_kind)
+    arrays, groups = state.rows(), network.topology.groups
+    learning = tuple(i for i in active if groups[i].kind in by_kind)
+    fields = network.fields(arrays, active, keys)
+    lesson = _Lesson(network, active, fields, target.rows(), by_kind, learning, samples)
+    messages, signals = [], []
     for i in learning:
-        residual = getattr(rules[topology.groups[i].kind], "residual", False)
-        kernels[i] = None if residual else network.kernel(i, speakers)
-        if kernels[i] is None:
-            heard[i] = messages.heard_from(network, i, arrays)
-        else:
-            heard[i] = messages.both_ends(network, i, arrays)
-        if residual:
-            heard[i] = heard[i][0] - _explained(lesson, i, heard[i]), *heard[i][1:]
-        if samples is not None:  # nothing times NaN is NaN: what does not count must not be there
-            heard[i] = tuple(jnp.where(samples, end, 0) for end in heard[i])
+        # a rule that changes what senders sent needs every edge by itself
+        explains = getattr(by_kind[groups[i].kind], "residual", False)
+        summed = network.message_passing[i].kernel is not None and active[i] is None
+        make = _summed_messages if summed and not explains else _messages
+        messages.append(make(lesson, i, arrays, keys))
+        signals.append(_signal(lesson, i, summed=make is _summed_messages))
 
-    def divide(fan_in: int) -> Any:
-        return batch if normalise is None else _divisor(normalise(batch, fan_in))
+    def sent(params: Network) -> list[Array]:
+        whole = eqx.combine(params, rest)
+        return [message(whole) for message in messages]
 
-    def said(params: Network) -> list[Array]:
-        whole, result = eqx.combine(params, rest), []
-        for i, kernel in kernels.items():
-            coupling, group = whole.coupling(i), topology.groups[i]
-            if kernel is None:
-                result.append(messages.said(network, i, coupling, heard[i]))
-            else:
-                dtype = field_dtype(topology.layout.arrays[group.receiver_array])
-                result.append(kernel(kernel.prepare(coupling), *heard[i], dtype))
-        return result
+    batch = state.batch_size
+    if samples is not None:
+        batch = jnp.maximum(jnp.sum(samples, dtype=jnp.float32), 1)
 
-    _, pull = jax.vjp(said, params)
-    signals = [signal(lesson, i, summed=kernel is not None) for i, kernel in kernels.items()]
-    fan_ins = [math.prod(topology.groups[i].sender_shape) for i in kernels]
-    (updates,) = pull(
-        [told / divide(fan_in) for told, fan_in in zip(signals, fan_ins, strict=True)]
-    )
-    biases = {
-        kind: {
-            name: None if leaf is None else bias_signal(lesson, kind, name) / divide(1)
-            for name, leaf in leaves.items()
-        }
-        for kind, leaves in params.biases.items()
-    }
+    def divided(signal: Array, fan_in: int) -> Array:
+        return signal / (batch if normalise is None else _divisor(normalise(batch, fan_in)))
+
+    _, pull = jax.vjp(sent, params)
+    fan_ins = [math.prod(groups[i].sender_shape) for i in learning]
+    (updates,) = pull([divided(s, fan_in) for s, fan_in in zip(signals, fan_ins, strict=True)])
+    biases = {}
+    for kind, by_array in params.biases.items():
+        biases[kind] = dict.fromkeys(by_array)
+        for array, leaf in by_array.items():
+            if leaf is not None:
+                biases[kind][array] = divided(_bias_signal(lesson, kind, array), 1)
     return eqx.tree_at(lambda tree: tree.biases, updates, biases, is_leaf=lambda leaf: leaf is None)
 
 
@@ -243,53 +270,63 @@ def _divisor(value: Any) -> Any:
     return checks.number("normalise(batch, fan_in)", value, above=0.0)
 
 
-class _Lesson(NamedTuple):
-    """What signals are made of: fields and goals of every array, as its rows."""
+def _messages(
+    lesson: _Lesson, i: int, arrays: Rows, keys: Key[Array, " batch"] | None
+) -> Callable[[Network], Array]:
+    """The messages of every edge of a group, as a function of the network's parameters."""
+    passing = lesson.network.message_passing[i]
+    ends = passing.gather(arrays, keys)
+    if getattr(lesson.rules[passing.group.kind], "residual", False):
+        ends = ends._replace(senders=ends.senders - _explained(lesson, i, ends))
+    asked = dict(ends.asked)
+    if "receiver" in asked:
+        asked["receiver"] = lesson.counted(asked["receiver"])
+    ends = Ends(lesson.counted(ends.senders), asked)
 
-    network: Network
-    speakers: Speakers
-    fields: dict[int, Array]
-    goals: list[Array]
-    rules: dict[str, Any]
-    learning: list[int]
-    samples: Bool[Array, " batch"] | None
+    def sent(network: Network) -> Array:
+        return passing.send(passing.prepare(network.stacked_coupling(i), None), ends)
 
-    def goal(self, at: int) -> Array:
-        """The state that the rows of an array should be in."""
-        return rows_of(self.network.topology.layout.arrays[at], self.goals[at])
-
-    def speaks(self, i: int) -> Bool[Array, " edges"] | None:
-        """Which edges of a group speak; None for all."""
-        group = self.network.topology.groups[i]
-        sender = self.network.topology.layout.arrays[group.sender_array]
-        return messages.spoken(self.speakers, i, self.network.plan.groups[i], group, sender)
+    return sent
 
 
-def _explained(lesson: _Lesson, i: int, ends: messages.Heard) -> Array:
-    """What the receivers of group `i` expect of its senders: their state, through the transposed
-    coupling.
-    """
-    network = lesson.network
-    group, coupling = network.topology.groups[i], network.coupling(i)
-    said, pull = jax.vjp(
-        lambda senders: messages.said(network, i, coupling, (senders, *ends[1:])), ends[0]
+def _summed_messages(
+    lesson: _Lesson, i: int, arrays: Rows, keys: Key[Array, " batch"] | None
+) -> Callable[[Network], Array]:
+    """The messages of a group as its kernel sums them, as a function of the parameters."""
+    passing = lesson.network.message_passing[i]
+    group = passing.group
+    counted = {
+        name: lesson.counted(arrays[name]) for name in (group.sender.name, group.receiver.name)
+    }
+
+    def sent(network: Network) -> Array:
+        ready = passing.prepare(network.stacked_coupling(i), passing.kernel)
+        return passing.field(ready, counted)
+
+    return sent
+
+
+def _explained(lesson: _Lesson, i: int, ends: Ends) -> Array:
+    """What the receivers of a group expect of its senders: their state, through the transpose."""
+    network, passing = lesson.network, lesson.network.message_passing[i]
+    coupling = passing.prepare(network.stacked_coupling(i), None)
+    sent, pull = jax.vjp(
+        lambda senders: passing.send(coupling, ends._replace(senders=senders)), ends.senders
     )
-    goal = lesson.goal(group.receiver_array)[receiver_rows(network, i)]
-    return pull(goal.astype(said.dtype))[0]
+    goal = lesson.goals[passing.group.receiver.name][passing.receiver_rows()]
+    return pull(goal.reshape(sent.shape).astype(sent.dtype))[0]
 
 
-def signal(lesson: _Lesson, i: int, summed: bool) -> Float[Array, "edges *receiver batch"]:
-    """What the receivers of group `i` tell its edges; or, to take back what a kernel summed, one
-    signal a row.
-    """
-    group, index = lesson.network.topology.groups[i], lesson.network.plan.groups[i]
-    rows = slice(index.start, index.stop) if summed else receiver_rows(lesson.network, i)
-    at = group.receiver_array
-    result = per_node(
-        lesson.rules[group.kind], lesson.fields[at][rows], lesson.goal(at)[rows], lesson.samples
-    )
-    speaks = None if summed else lesson.speaks(i)
-    return result if speaks is None else jnp.where(outer(speaks, result.ndim), result, 0)
+def _signal(lesson: _Lesson, i: int, summed: bool) -> Float[Array, "edges *receiver batch"]:
+    """The signal of every edge's receiver; or, to take back what a kernel summed, of every row."""
+    passing = lesson.network.message_passing[i]
+    group = passing.group
+    rows = slice(passing.start, passing.stop) if summed else passing.receiver_rows()
+    field, goal = (arrays[group.receiver.name][rows] for arrays in (lesson.fields, lesson.goals))
+    result = per_node(lesson.rules[group.kind], field, goal, lesson.samples)
+    if summed or lesson.active[i] is None:
+        return result
+    return jnp.where(outer(lesson.active_edges(i), result.ndim), result, 0)
 
 
 def per_node(rule: Callable[..., Any], field: Array, state: Array, samples: Array | None) -> Array:
@@ -325,31 +362,29 @@ def _averages(rule: Callable[..., Any]) -> bool:
         return False
 
 
-def bias_signal(lesson: _Lesson, kind: str, name: str) -> Float[Array, "..."]:
-    """The signals of the rules that reach the biases of a kind in an array, summed over rules and
-    the batch.
+def _bias_signal(lesson: _Lesson, kind: str, array: str) -> Float[Array, "..."]:
+    """The signals of the rules that reach the biases of a kind in an array, over all samples.
+
+    Equal rules reach a bias together, whatever the number of their edges; different ones add up.
     """
     network, topology = lesson.network, lesson.network.topology
-    at = list(topology.arrays).index(name)
-    spec, index = topology.layout.arrays[at], network.plan.arrays[at]
-    reached: dict[Any, tuple[Any, Bool[Array, " rows"]]] = {}
+    spec, covers = topology.arrays[array], network.units[array].covers
+    reached: dict[Any, tuple[Rule, Bool[Array, " rows"]]] = {}
     for i in lesson.learning:
         group = topology.groups[i]
-        if group.receiver_array == at:
-            rule, speaks = lesson.rules[group.kind], lesson.speaks(i)
-            speaks = jnp.ones(len(group.edges), bool) if speaks is None else speaks
-            # equal rules reach a bias together, others add up; those that hold arrays cannot be
-            # compared
-            same = rule if _hashable([rule], None) else group.kind
-            before = reached.get(same, (rule, jnp.zeros(spec.rows, bool)))[1]
-            reached[same] = (
-                rule,
-                before.at[receiver_rows(network, i)].max(outer(speaks, group.receivers.ndim)),
-            )
-    total = jnp.zeros((spec.rows, *spec.item), field_dtype(spec))
+        if group.receiver.name != array:
+            continue
+        rule = lesson.rules[group.kind]
+        # rules that hold arrays cannot be compared
+        same = rule if _hashable([rule], None) else group.kind
+        _, before = reached.get(same, (rule, jnp.zeros(spec.rows, bool)))
+        active = outer(lesson.active_edges(i), group.receivers.ndim)
+        rows = network.message_passing[i].receiver_rows()
+        reached[same] = rule, before.at[rows].max(active)
+    total = jnp.zeros((spec.rows, *spec.item), spec.field_dtype)
     for rule, rows in reached.values():
-        result = per_node(rule, lesson.fields[at], lesson.goal(at), lesson.samples)
-        if kind in index.covers:
-            rows = rows & index.covers[kind]
-        total = total + jnp.sum(jnp.where(outer(rows, result.ndim), result, 0), axis=-1)
+        signal = per_node(rule, lesson.fields[array], lesson.goals[array], lesson.samples)
+        if kind in covers:
+            rows = rows & covers[kind]
+        total = total + jnp.sum(jnp.where(outer(rows, signal.ndim), signal, 0), axis=-1)
     return total.reshape(spec.shape)

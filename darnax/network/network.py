@@ -1,35 +1,48 @@
 """The network: couplings on edges, biases and activations on nodes, as one pytree."""
 
-import math
-from collections.abc import Callable, Container, Hashable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from darnax import _text, checks
 from darnax._arrays import any_rank
-from darnax.activations import described, name
-from darnax.couplings.coupling import Fixed, pick
-from darnax.couplings.prepared import how, prepared
-from darnax.network import build, messages
-from darnax.network.kernels import Kernel
-from darnax.network.plan import Plan, plan
+from darnax.activations import Activation, name
+from darnax.couplings.adapt import as_coupling
+from darnax.couplings.coupling import Coupling, pick, trainable
+from darnax.network.activations import activations as checked_activations
+from darnax.network.active import Active, active_groups
+from darnax.network.bias import Biases, BiasFactory, total_bias
+from darnax.network.bias import biases as made_biases
+from darnax.network.message_passing import MessagePassing, Rows, fitted, message_passing
+from darnax.network.parameters import couplings as made_couplings
+from darnax.network.summary import summary
+from darnax.network.units import Units, units_of
+from darnax.noise import sample_keys
 from darnax.states.graph import GraphState
 from darnax.static import sealed, unsealed
+from darnax.topologies.layout import ArraySpec
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
+
+Factories = Mapping[str, Callable[..., Any]]
+"""By edge kind, a factory `(sender_shape, receiver_shape, key) -> coupling`."""
 
 
 class Network(eqx.Module):
     """Couplings, biases and activations on a topology.
 
-    Parameters are stacked along a leading axis of edges, one leaf for all edges of equal kind, tie,
-    shapes and being a self-loop; tied edges have no such axis. The initial weights of an edge
-    depend on its kind, ends and key, not on the order of drawing.
+    Parameters are stacked along a leading axis of edges: one leaf for all edges of equal kind, tie,
+    shapes and being self-loops, however many there are. Tied edges have no such axis. The initial
+    weights of an edge depend on its kind, ends and key, not on the order of drawing.
+
+    A network is a plain pytree. Its leaves are arrays: parameters, temperatures and rates, and the
+    index arrays of message passing. Functions, shapes and the topology are part of its structure,
+    so that `jax.jit`, `jax.grad` and `jax.tree.map` take it as it is.
 
     **Arguments:**
 
@@ -38,7 +51,7 @@ class Network(eqx.Module):
       `dx.dense()` or `lambda s, r, key: eqx.nn.Linear(s[0], r[0], key=key)`; a module takes one
       sender's state of one sample and gives one receiver's message.
     - `activations`: one callable `(field) -> state` for all nodes, or one for each node kind that
-      hears somebody.
+      edges end at.
     - `biases`: by node kind, `dx.bias(...)`.
     - `key`: for the initial weights.
 
@@ -59,9 +72,10 @@ class Network(eqx.Module):
     """
 
     couplings: dict[str, tuple[Any, ...]]
-    activations: dict[str, Callable[..., Any]]
-    biases: dict[str, dict[str, Float[Array, "..."]]]
-    plan: Plan
+    activations: dict[str, Activation]
+    biases: Biases
+    message_passing: tuple[MessagePassing, ...]
+    units: dict[str, Units]
     topology: Topology
     structures: tuple[Any, ...] = eqx.field(static=True)
     axes: tuple[int, ...] = eqx.field(static=True)
@@ -71,11 +85,11 @@ class Network(eqx.Module):
     def __init__(
         self,
         topology: Topology,
-        couplings: Any,
-        activations: Any,
+        couplings: Factories,
+        activations: Callable[..., Any] | Mapping[str, Callable[..., Any]],
         *,
-        biases: Any = None,
-        key: Any,
+        biases: Mapping[str, BiasFactory] | None = None,
+        key: Key[Array, ""],
     ):
         if not isinstance(topology, Topology):
             raise TypeError(
@@ -83,125 +97,132 @@ class Network(eqx.Module):
                 "graph with it"
             )
         _refuse_complex(topology)
-        key = build.as_key(key)
+        key = checks.key("key", key)
         self.topology = topology
-        self.couplings, self.structures = build.couplings(topology, couplings, key)
-        self.activations = build.activations(topology, activations)
-        self.biases = build.biases(topology, biases, key)
+        self.couplings, structures = made_couplings(topology, couplings, key)
+        groups = range(len(topology.groups))
+        self.structures = tuple(structures.get(i) for i in groups)
+        self.activations = checked_activations(topology, activations)
+        self.biases = made_biases(topology, biases, key)
         self.axes = _axes_of(self)
-        self.plan = plan(
-            topology,
-            self.couplings,
-            {kind: described(fn).elementwise for kind, fn in self.activations.items()},
-        )
+        self.message_passing = tuple(message_passing(topology, i, self._stacked(i)) for i in groups)
+        self.units = {name: units_of(topology, name, self.activations) for name in topology.arrays}
 
-    def coupling(self, i: int) -> Any:
-        """The coupling of group `i`, ready for a loop, with a leading axis of its edges where
-        `per_edge` says so.
-        """
-        group, place = self.topology.groups[i], self.topology.places[i]
-        module = self.couplings[group.kind][place.bundle]
+    # what the rest of the library reads
+
+    def _stacked(self, i: int) -> Coupling:
+        """The coupling of the edges of group `i` and of all others in its parameter block."""
+        group = self.topology.groups[i]
+        module = self.couplings[group.kind][group.parameters.block]
         if self.structures[i] is not None:
-            module = jax.tree.unflatten(
-                jax.tree.structure(self.structures[i]), jax.tree.leaves(module)
-            )
-        module = unsealed(module)
-        if place.stop - place.start < place.size:
-            module = pick(module, group.tie is not None, slice(place.start, place.stop))
-        return prepared(module, group.tie is not None)
+            structure = jax.tree.structure(self.structures[i])
+            module = jax.tree.unflatten(structure, jax.tree.leaves(module))
+        return as_coupling(unsealed(module))
 
-    def ready(self, speakers: messages.Speakers, plain: Container[int] = ()) -> dict[int, Any]:
-        """The couplings of all groups that speak, as `messages.landings` takes them; of `plain`
-        ones edge by edge.
+    def stacked_coupling(self, i: int) -> Coupling:
+        """The coupling of the edges of group `i`, stacked along a leading axis of edges."""
+        group = self.topology.groups[i]
+        _, start, stop, size = group.parameters
+        coupling = self._stacked(i)
+        if stop - start == size:
+            return coupling
+        return pick(coupling, group.tie is not None, slice(start, stop))
+
+    def ready(self, active: Active, by_edge: bool = False) -> dict[int, Any]:
+        """The parameters of all groups that send, as `MessagePassing.field` takes them.
+
+        With `by_edge` they are those of single edges, as `MessagePassing.send` takes them.
         """
         result = {}
-        for i, mode in enumerate(speakers.modes):
-            if mode != messages.SILENT:
-                kernel, coupling = self.kernel(i, speakers), self.coupling(i)
-                result[i] = coupling if i in plain or kernel is None else kernel.prepare(coupling)
+        for i, edges in active.items():
+            passing = self.message_passing[i]
+            kernel = None if by_edge or edges is not None else passing.kernel
+            result[i] = passing.prepare(self.stacked_coupling(i), kernel)
         return result
 
-    def kernel(self, i: int, speakers: messages.Speakers) -> Kernel | None:
-        """How all edges of group `i` are run; None for edge by edge, as where only some of them
-        speak.
-        """
-        return self.plan.groups[i].kernel if speakers.modes[i] == messages.ALL else None
-
-    def bias(self, at: int) -> Float[Array, "rows *item"] | None:
-        """The biases of array `at`, as its rows; None without any."""
-        spec = self.topology.layout.arrays[at]
-        total = None
-        for biases in self.biases.values():
-            if spec.name not in biases:
-                continue
-            # on a cell that nodes of several kinds cover the biases of all of them add up, as their
-            # messages do
-            rows = messages.rows_of(spec, biases[spec.name])
-            total = rows if total is None else total + rows
-        return total
+    def bias(self, spec: ArraySpec) -> Float[Array, "rows *item"] | None:
+        """The biases of an array, as its rows; None without any."""
+        return total_bias(self.biases, spec)
 
     def fields(
-        self, state: GraphState, speakers: messages.Speakers
-    ) -> dict[int, Float[Array, "rows *item batch"]]:
-        """For every array that hears anybody the local field of its rows, bias included."""
-        result, arrays = {}, messages.arrays_of(state)
-        for at, landings in messages.landings(self, arrays, speakers, self.ready(speakers)).items():
-            spec = self.topology.layout.arrays[at]
-            field, bias = (
-                messages.fields(messages.runs(landings, spec.rows), spec, state.batch_size),
-                self.bias(at),
-            )
-            result[at] = field if bias is None else field + bias[..., None]
+        self, arrays: Rows, active: Active, keys: Key[Array, " batch"] | None = None
+    ) -> dict[str, Float[Array, "..."]]:
+        """The local field of every array that active edges end at, messages and biases."""
+        result: dict[str, Array] = {}
+        ready = self.ready(active)
+        for i, edges in active.items():
+            passing = self.message_passing[i]
+            spec = passing.group.receiver
+            field = passing.field(ready[i], arrays, edges, keys)
+            field = fitted(field, passing.start, 0, spec.rows)
+            before = result.get(spec.name)
+            result[spec.name] = field if before is None else before + field
+        for array, field in result.items():
+            bias = self.bias(self.topology.arrays[array])
+            if bias is not None:
+                result[array] = field + bias[..., None]
         return result
 
     # what a user reads
 
     @any_rank
     @checks.by_hand
-    def messages(self, state: GraphState) -> dict[tuple, Float[Array, "batch *receiver"]]:
-        """What every edge says of `state`: a mapping from edges to messages
-        `(B, *receiver shape)`.
+    def messages(
+        self, state: GraphState, *, key: Key[Array, "..."] | None = None
+    ) -> dict[tuple, Float[Array, "batch *receiver"]]:
+        """The message of every edge: a mapping from edges to `(B, *receiver shape)`.
+
+        `key` is for couplings that ask for one: a key, or one for each sample.
         """
         check_state(self, state)
+        keys = self._keys(state, key)
         topology, result = self.topology, {}
-        for group, sent in zip(topology.groups, _sent(self, state), strict=True):
-            result |= {topology.edge(edge): sent[j] for j, edge in enumerate(group.edges.tolist())}
+        for group, sent in zip(topology.groups, _messages(self, state, keys), strict=True):
+            for j, edge in enumerate(group.edges.tolist()):
+                result[topology.edge(edge)] = sent[j]
         return result
 
     @any_rank
     @checks.by_hand
-    def local_field(self, state: GraphState) -> dict[Name, Float[Array, "batch *shape"]]:
-        """What arrives: for every node that hears somebody, messages and bias summed,
-        `(B, *shape)`.
+    def local_field(
+        self, state: GraphState, *, key: Key[Array, "..."] | None = None
+    ) -> dict[Name, Float[Array, "batch *shape"]]:
+        """The local field of every node that edges end at, messages and bias summed, `(B, *shape)`.
 
-        The field lives on cells: where views overlap, each shows all that lands on its cells.
+        The field lives on cells: where views overlap, each shows all that is sent to its cells.
+        `key` is for couplings that ask for one: a key, or one for each sample.
         """
         check_state(self, state)
         topology, result = self.topology, {}
-        fields = _fields(self, state, messages.speakers(topology, (), None))
-        for at in np.unique(topology.columns.receivers).tolist():
-            field = fields[int(topology.layout.node_array[at])]
-            rows = topology.layout.address(np.asarray([at]))[0]
-            result[topology.nodes[at]] = jnp.moveaxis(field[rows], -1, 0)
+        fields = _fields(self, state, active_groups(topology, (), None), self._keys(state, key))
+        for node in np.unique(topology.columns.receivers).tolist():
+            rows = topology.layout.address(np.asarray([node]))[0]
+            field = fields[topology.array_of(node).name][rows]
+            result[topology.nodes[node]] = jnp.moveaxis(field, -1, 0)
         return result
 
+    def _keys(self, state: GraphState, key: Any) -> Key[Array, " batch"] | None:
+        random = random_couplings(self, range(len(self.message_passing)))
+        return sample_keys(key, state.batch_size, random)
+
     def __getitem__(self, key: Any) -> Any:
-        """The coupling of one edge, `network[u, v]` or `network[u, v, key]` where edges are
-        parallel; or of a tie.
+        """The coupling of an edge, `network[u, v]`, or of a tie, `network["tie"]`.
+
+        Where edges are parallel it is `network[u, v, key]`.
         """
-        kind, bundle, row = self._find(key)
-        module, tie = (
-            unsealed(self.couplings[kind][bundle]),
-            self.topology.bundles[kind][bundle].tie,
-        )
-        return module if row is None else pick(module, tie is not None, row)
+        kind, block, row = self._find(key)
+        module = unsealed(self.couplings[kind][block])
+        if row is None:
+            return module
+        return pick(module, self.topology.parameter_blocks[kind][block].tie is not None, row)
 
     def replace_val(self, key: Any, module: Any) -> "Network":
-        """The network with another coupling on one edge, of the same structure; tied edges are
-        named by their tie.
+        """The network with another coupling on one edge, of the same structure.
+
+        Tied edges are named by their tie.
         """
-        kind, bundle, row = self._find(key)
-        tie = self.topology.bundles[kind][bundle].tie
+        kind, block, row = self._find(key)
+        tie = self.topology.parameter_blocks[kind][block].tie
         if tie is not None and row is not None:
             raise ValueError(
                 f"edge {key} is tied: name the tie, replace_val({tie!r}, module), to change all "
@@ -211,61 +232,38 @@ class Network(eqx.Module):
         alike = type(module) is type(old) and jax.tree.structure(module) == jax.tree.structure(old)
         if not alike or _signature(module) != _signature(old):
             raise ValueError(
-                f"`module` for {key!r} is a {_describe(old)}, but got {_describe(module)}; "
+                f"`module` for {key!r} is a {_described(old)}, but got {_described(module)}; "
                 "start from network[u, v] and change its leaves with eqx.tree_at"
             )
-        stacked, module = self.couplings[kind][bundle], sealed(module)
+        module = sealed(module)
+        blocks = list(self.couplings[kind])
         if row is not None:
-            module = jax.tree.map(lambda leaf, new: leaf.at[row].set(new), stacked, module)
-        bundles = tuple(
-            module if i == bundle else other for i, other in enumerate(self.couplings[kind])
-        )
-        return eqx.tree_at(lambda network: network.couplings[kind], self, bundles)
+            module = jax.tree.map(lambda leaf, new: leaf.at[row].set(new), blocks[block], module)
+        blocks[block] = module
+        return eqx.tree_at(lambda network: network.couplings[kind], self, tuple(blocks))
 
     def _find(self, key: Any) -> tuple[str, int, int | None]:
-        """Kind and bundle of an edge or tie, and of an edge its row in the bundle."""
-        topology, columns = self.topology, self.topology.columns
+        """Kind and parameter block of an edge or tie, and of an edge its row in the block."""
+        topology = self.topology
         if not isinstance(key, tuple):
-            for kind, bundles in topology.bundles.items():
-                for i, bundle in enumerate(bundles):
-                    if bundle.tie is not None and bundle.tie == key:
+            for kind, blocks in topology.parameter_blocks.items():
+                for i, block in enumerate(blocks):
+                    if block.tie is not None and block.tie == key:
                         return kind, i, None
             raise KeyError(f"`key`: no tie is named {checks.came(key)}; an edge is network[u, v]")
-        if len(key) not in (2, 3):
-            raise KeyError(
-                "`key`: an edge is network[u, v], or network[u, v, key] where edges are parallel, "
-                f"but got {checks.came(key)}; name both ends"
-            )
-        u, v = topology.index(key[0]), topology.index(key[1])
-        found = np.flatnonzero((columns.senders == u) & (columns.receivers == v)).tolist()
-        keys = {edge: 0 if columns.keys is None else columns.keys[edge] for edge in found}
-        if len(key) == 3:
-            found = [edge for edge in found if keys[edge] == key[2]]
-        if not found:
-            others = (
-                f"; between these nodes there are the keys {_text.names(keys.values())}"
-                if keys
-                else ""
-            )
-            raise KeyError(f"there is no edge {key!r}{others}")
-        if len(found) > 1:
-            raise KeyError(
-                f"edge {key!r} is ambiguous: there are parallel ones with the keys "
-                f"{_text.names(keys.values())}; name one, as in network[u, v, key]"
-            )
-        kind = columns.edge_classes[columns.edge_class[found[0]]][0]
-        for i, bundle in enumerate(topology.bundles[kind]):
-            rows = np.flatnonzero(bundle.edges == found[0])
+        edge = topology.edge_position(key)
+        kind, _ = topology.columns.edge_classes[topology.columns.edge_class[edge]]
+        for i, block in enumerate(topology.parameter_blocks[kind]):
+            rows = np.flatnonzero(block.edges == edge)
             if len(rows):
                 return kind, i, int(rows[0])
-        raise AssertionError("every edge is in a bundle")
+        raise AssertionError("every edge is in a parameter block")
 
     def labels(self) -> "Network":
-        """A tree like the network with the edge or node kind in place of every trainable leaf and
-        None elsewhere.
+        """A tree like the network with the edge or node kind in place of every trainable leaf.
 
-        On `params` it labels just what `params` holds, as `optax.multi_transform` wants it for
-        rates of each kind.
+        Elsewhere it is None. On `params` it labels just what `params` holds, as
+        `optax.multi_transform` wants it for rates of each kind.
 
         !!! example
 
@@ -275,145 +273,103 @@ class Network(eqx.Module):
             ```
         """
         empty = jax.tree.map(lambda _: None, self)
-        named = [
-            {
-                kind: jax.tree.map(lambda on, kind=kind: kind if on else None, trainable(part))
-                for kind, part in parts.items()
-            }
-            for parts in (self.couplings, self.biases)
-        ]
+        parts = _labelled(self.couplings), _labelled(self.biases)
         return eqx.tree_at(
             lambda network: (network.couplings, network.biases),
             empty,
-            tuple(named),
+            parts,
             is_leaf=lambda leaf: leaf is None,
         )
 
     def __repr__(self) -> str:
-        kinds = {kind: name(unsealed(bundles[0])) for kind, bundles in self.couplings.items()}
-        units = {kind: name(fn) for kind, fn in self.activations.items()}
-        size = sum(
-            leaf.size for leaf in jax.tree.leaves(eqx.filter(self.couplings, eqx.is_inexact_array))
-        )
+        kinds = {kind: name(unsealed(blocks[0])) for kind, blocks in self.couplings.items()}
+        units = {kind: name(activation) for kind, activation in self.activations.items()}
+        parameters = jax.tree.leaves(eqx.filter(self.couplings, eqx.is_inexact_array))
+        size = sum(leaf.size for leaf in parameters)
         return (
             f"Network({self.topology!r}, couplings {kinds}, activations {units}, {size} parameters)"
         )
 
     def summary(self) -> str:
         """Parameters, kernels and activations of every kind as a table."""
-        topology = self.topology
-        rows = []
-        for i, group in enumerate(topology.groups):
-            place = topology.places[i]
-            module = unsealed(self.couplings[group.kind][place.bundle])
-            count = sum(
-                math.prod(leaf.shape)
-                for leaf in jax.tree.leaves(eqx.filter(module, trainable(module)))
-            )
-            if group.tie is None:
-                count = count // place.size * (place.stop - place.start)
-            shapes = f"{group.sender_shape} -> {group.receiver_shape}"
-            kernel = self.plan.groups[i].kernel
-            ways = _plain(group, module) if kernel is None else (str(kernel), kernel.why())
-            rows.append(
-                (group.kind, group.tie or "", len(group.edges), shapes, name(module), count, *ways)
-            )
-        units = [
-            (kind, name(fn), "yes" if kind in self.biases else "")
-            for kind, fn in self.activations.items()
-        ]
-        parts = [f"Network on {topology!r}"]
-        if rows:
-            titles = (
-                "edges",
-                "tie",
-                "count",
-                "shapes",
-                "coupling",
-                "parameters",
-                "kernel",
-                "because",
-            )
-            parts.append(_text.table(titles, rows))
-        parts.append(_text.table(("nodes", "activation", "bias"), units))
-        return "\n\n".join(parts)
+        return summary(self)
 
 
 @eqx.filter_jit
-def _sent(network: Network, state: GraphState) -> list[Float[Array, "edges batch *receiver"]]:
+def _messages(
+    network: Network, state: GraphState, keys: Key[Array, " batch"] | None
+) -> list[Float[Array, "edges batch *receiver"]]:
     """The messages of every edge group."""
-    arrays = messages.arrays_of(state)
-    said = [
-        messages.say(network, i, network.coupling(i), arrays)
-        for i in range(len(network.topology.groups))
-    ]
-    return [jnp.moveaxis(sent, -1, 1) for sent in said]
+    arrays, result = state.rows(), []
+    for i, passing in enumerate(network.message_passing):
+        ready = passing.prepare(network.stacked_coupling(i), None)
+        result.append(jnp.moveaxis(passing.send(ready, passing.gather(arrays, keys)), -1, 1))
+    return result
 
 
 @eqx.filter_jit
-def _fields(network: Network, state: GraphState, speakers: messages.Speakers) -> dict[int, Array]:
+def _fields(
+    network: Network, state: GraphState, active: Active, keys: Key[Array, " batch"] | None
+) -> dict[str, Array]:
     """The local fields of all arrays."""
-    return network.fields(state, speakers)
+    return network.fields(state.rows(), active, keys)
 
 
-def _plain(group: Any, module: Any) -> tuple[str, str]:
-    """How a group is run edge by edge, and why."""
-    words = ["slice" if group.sender_index is not None else "gather"]
-    words += ["single" if len(group.edges) == 1 else "batched"]
-    if len(group.edges) == 1:
-        reason = "one edge"
-    elif group.receiver_index is not None:
-        words, reason = [*words, "rows in place"], "each hears one edge"
-    else:
-        words, reason = [*words, "segment sum"], "no kernel suits"
-    inside = how(module, group.tie is not None)
-    return (
-        (", ".join(words), reason)
-        if inside is None
-        else (", ".join([*words, inside[0]]), f"{reason}, {inside[1]}")
-    )
+def random_couplings(network: Network, groups: Iterable[int]) -> str | None:
+    """What to call the first of some groups whose coupling asks for a key; None for none."""
+    for i in groups:
+        passing = network.message_passing[i]
+        if "key" in passing.asks:
+            kind = passing.group.kind
+            return (
+                f"edges of kind {kind!r} are random ({name(unsealed(network.couplings[kind][0]))})"
+            )
+    return None
 
 
-def _describe(module: Any) -> str:
+def _labelled(by_kind: Mapping[str, Any]) -> dict[str, Any]:
+    """The kind in place of every trainable leaf."""
+    labels = {}
+    for kind, tree in by_kind.items():
+        labels[kind] = jax.tree.map(lambda on, kind=kind: kind if on else None, trainable(tree))
+    return labels
+
+
+def _described(module: Any) -> str:
     if not isinstance(module, eqx.Module):
         return checks.came(module)
     return f"{type(module).__name__} of {_text.listing(_signature(module))}"
 
 
-def _signature(module: Any) -> list[Hashable]:
+def _signature(module: Any) -> list[str]:
     """Shape and dtype of array leaves, others as they are."""
-    return [
-        f"{leaf.dtype}{leaf.shape}" if eqx.is_array(leaf) else repr(leaf)
-        for leaf in jax.tree.leaves(module)
-    ]
+    words = []
+    for leaf in jax.tree.leaves(module):
+        words.append(f"{leaf.dtype}{leaf.shape}" if eqx.is_array(leaf) else repr(leaf))
+    return words
 
 
-def _refuse_complex(topology: Topology):
+def _refuse_complex(topology: Topology) -> None:
     columns, ends = topology.columns, np.zeros(len(topology), bool)
     ends[columns.senders] = ends[columns.receivers] = True
     refused = np.asarray(["complex" in kind.dtype for kind in columns.node_classes])
-    wrong = [
-        topology.nodes[at] for at in np.flatnonzero(ends & refused[columns.node_class]).tolist()
-    ]
+    wrong = np.flatnonzero(ends & refused[columns.node_class]).tolist()
     if wrong:
         raise ValueError(
-            f"nodes {_text.names(wrong)} are complex; messages are real, so give them a real dtype "
-            "or no edges"
+            f"nodes {topology.named(wrong)} are complex; messages are real, so give them a real "
+            "dtype or no edges"
         )
 
 
 def _axes_of(network: Network) -> tuple[int, ...]:
-    """How many axes each parameter has: more than when the network was made if it is several at
-    once.
-    """
+    """The number of axes of every parameter; a stack of several networks has more."""
     return tuple(leaf.ndim for leaf in jax.tree.leaves((network.couplings, network.biases)))
 
 
-def check_network(network: Any, one: bool = True):
-    """`network` is a network, and `one` and not several at once."""
-    checks.instance(
-        "network", network, Network, "a darnax.Network", "make one, as dx.Network(topology, ...)"
-    )
+def check_network(network: Any, one: bool = True) -> None:
+    """`network` is a network, and if `one` is set not a stack of several."""
+    advice = "make one, as dx.Network(topology, ...)"
+    checks.instance("network", network, Network, "a darnax.Network", advice)
     now = _axes_of(network)
     if one and now != network.axes:
         raise ValueError(
@@ -423,82 +379,58 @@ def check_network(network: Any, one: bool = True):
         )
 
 
-def check_state(network: Any, state: Any):
+def check_state(network: Any, state: Any, argument: str = "state") -> None:
     """`state` is a state of the network's topology."""
     check_network(network)
-    checks.instance(
-        "state", state, GraphState, "a darnax.GraphState", "make one of network.topology"
-    )
+    advice = "make one of network.topology"
+    checks.instance(argument, state, GraphState, "a darnax.GraphState", advice)
     if state.topology != network.topology:
         raise ValueError(
-            f"`state` belongs to another topology: {state.topology!r}, but the network to "
+            f"`{argument}` belongs to another topology: {state.topology!r}, but the network to "
             f"{network.topology!r}; make it with GraphState(network.topology)"
         )
 
 
-def trainable(tree: Any) -> Any:
-    """True on every leaf that rules may train: floating-point arrays that are not marked
-    `Fixed`.
-    """
-    return jax.tree.map(
-        lambda leaf: (
-            jax.tree.map(lambda _: False, leaf)
-            if isinstance(leaf, Fixed)
-            else eqx.is_inexact_array(leaf)
-        ),
-        tree,
-        is_leaf=lambda leaf: isinstance(leaf, Fixed),
-    )
-
-
 @checks.by_hand
-def partition(network: Network, rules: Any) -> tuple[Network, Network]:
-    """`(params, rest)`: exactly the leaves that `rules` train, and everything else; `eqx.combine`
-    joins them.
+def partition(network: Network, rules: Mapping[str, Any]) -> tuple[Network, Network]:
+    """`(params, rest)`: the leaves that `rules` train, and everything else.
 
-    `rules` is keyed by edge kind. A bias is trained if a trained edge reaches a node of its kind.
-    Temperatures, rates, fixed strengths and self-couplings are in `rest`, where no optimiser sees
-    them.
+    `equinox.combine` joins them. `rules` is keyed by edge kind. A bias is trained if a trained edge
+    reaches a node of its kind. Temperatures, rates, fixed strengths and self-couplings are in
+    `rest`, where no optimiser sees them.
 
     Raises `ValueError` for an edge kind that the topology does not have.
     """
     check_network(network, one=False)
     rules = known_rules(network.topology, rules)
-    couplings = {
-        kind: trainable(part) if kind in rules else jax.tree.map(lambda _: False, part)
-        for kind, part in network.couplings.items()
-    }
+    couplings = {}
+    for kind, part in network.couplings.items():
+        couplings[kind] = trainable(part) if kind in rules else jax.tree.map(lambda _: False, part)
     reached = reached_biases(network.topology, rules)
-    biases = {
-        kind: {name: (kind, name) in reached for name in arrays}
-        for kind, arrays in network.biases.items()
-    }
+    biases = {}
+    for kind, by_array in network.biases.items():
+        biases[kind] = {array: (kind, array) in reached for array in by_array}
     nothing = jax.tree.map(lambda _: False, network)
-    return eqx.partition(
-        network,
-        eqx.tree_at(lambda mask: (mask.couplings, mask.biases), nothing, (couplings, biases)),
-    )
+    mask = eqx.tree_at(lambda mask: (mask.couplings, mask.biases), nothing, (couplings, biases))
+    return eqx.partition(network, mask)
 
 
-def known_rules(topology: Topology, rules: Any) -> dict[str, Any]:
+def known_rules(topology: Topology, rules: Mapping[str, Any]) -> dict[str, Any]:
     """Rules by edge kind, all of them of the topology."""
-    return checks.by_kind(
-        "rules", rules, topology.edge_kinds, set(), "a local rule such as dx.perceptron(0.5)"
-    )
+    advice = "a local rule such as dx.perceptron(0.5)"
+    return checks.by_kind("rules", rules, topology.edge_kinds, set(), advice)
 
 
 def reached_biases(topology: Topology, edge_kinds: Iterable[str]) -> set[tuple[str, str]]:
-    """Node kinds and arrays that edges of some kinds end at: where biases learn with them."""
-    ends = [
-        topology.columns.receivers[b.edges]
-        for kind in edge_kinds
-        for b in topology.bundles.get(kind, ())
-    ]
-    if not ends:
-        return set()
-    classes = np.unique(topology.columns.node_class[np.concatenate(ends)]).tolist()
+    """Node kinds and arrays that edges of some kinds end at: there biases learn with them."""
+    classes: set[int] = set()
+    for kind in edge_kinds:
+        for block in topology.parameter_blocks.get(kind, ()):
+            receivers = topology.columns.receivers[block.edges]
+            classes.update(np.unique(topology.columns.node_class[receivers]).tolist())
     layout = topology.layout
-    return {
-        (topology.columns.node_classes[i].kind, layout.arrays[layout.class_array[i]].name)
-        for i in classes
-    }
+    reached = set()
+    for i in classes:
+        array = layout.arrays[layout.class_array[i]]
+        reached.add((topology.columns.node_classes[i].kind, array.name))
+    return reached

@@ -173,6 +173,29 @@ class GraphState(State):
         what = f"`value` for node {self.topology.nodes[at]!r}"
         return _write(self, _all_checked(self.topology, [(what, at, value)], self.batch_size))
 
+    def rows(self) -> dict[str, Shaped[Array, "..."]]:
+        """Every array as its rows: nodes of a stacked array, cells of a shared one."""
+        return {
+            name: spec.as_rows(self.arrays[name]) for name, spec in self.topology.arrays.items()
+        }
+
+    @classmethod
+    def of_rows(
+        cls, topology: Topology, rows: Mapping[str, Shaped[Array, "..."]]
+    ) -> "GraphState":
+        """The state of arrays that are given as their rows, all of the topology."""
+        arrays = []
+        for name, spec in topology.arrays.items():
+            arrays.append(rows[name].reshape(*spec.shape, rows[name].shape[-1]))
+        state = object.__new__(cls)  # no zeros are made only to be replaced
+        object.__setattr__(state, "topology", topology)
+        object.__setattr__(state, "arrays", Arrays(tuple(topology.arrays), tuple(arrays)))
+        return state
+
+    def with_rows(self, rows: Mapping[str, Shaped[Array, "..."]]) -> "GraphState":
+        """The state with some arrays replaced, given as their rows."""
+        return self.of_rows(self.topology, self.rows() | dict(rows))
+
     @any_rank
     def graphs_tuple(self, edge_kind: Any) -> "jraph.GraphsTuple":
         """The edges of one kind as a batch of B jraph graphs, one a sample.

@@ -41,8 +41,9 @@ def subgraph(topology: Topology, edge_kind: Any) -> Subgraph:
         raise ValueError(
             f"`edge_kind` {edge_kind!r} has no edges; the kinds that have some are {kinds}"
         )
-    ends = {(g.sender_array, g.sender_shape): None for g in groups}
-    ends |= {(g.receiver_array, g.receiver_shape): None for g in groups}
+    arrays = list(topology.arrays)
+    ends = {(arrays.index(g.sender.name), g.sender_shape): None for g in groups}
+    ends |= {(arrays.index(g.receiver.name), g.receiver_shape): None for g in groups}
     if len(ends) > 1:
         where = _text.listing(f"{layout.arrays[at].name!r} (shape {shape})" for at, shape in ends)
         raise ValueError(

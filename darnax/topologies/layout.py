@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Array, Shaped
 
 from darnax.topologies.columns import Columns, NodeClass, stable_order
 from darnax.topologies.views import Index
@@ -52,6 +53,15 @@ class ArraySpec:
     def rows(self) -> int:
         """How many rows there are."""
         return math.prod(self.lead)
+
+    @property
+    def field_dtype(self) -> str:
+        """Messages and fields are float32 whatever the state is, and float64 where the state is."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+    def as_rows(self, array: Shaped[Array, "..."]) -> Shaped[Array, "rows ..."]:
+        """The array as its rows, `(rows, *item, B)`."""
+        return array.reshape(self.rows, *array.shape[len(self.lead) :])
 
 
 class Layout:

@@ -14,7 +14,7 @@ ROLES = ("", "input", "output", "input, output", "held", "", "output, held", "")
 
 def summary(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
     """The nodes of every sort, who overlaps whom on shared arrays, and the edge groups."""
-    tables = [_nodes(layout), _overlaps(layout), _edges(layout, groups)]
+    tables = [_nodes(layout), _overlaps(layout), _edges(groups)]
     return "\n\n".join(table for table in tables if table)
 
 
@@ -47,14 +47,13 @@ def _overlaps(layout: Layout) -> str:
     return _text.table(("shared array", "views", "overlapping"), rows) if rows else ""
 
 
-def _edges(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
+def _edges(groups: Sequence[EdgeGroup]) -> str:
     rows = []
     for group in groups:
         shapes = f"{group.sender_shape} -> {group.receiver_shape}"
-        ends = [layout.arrays[at].name for at in (group.sender_array, group.receiver_array)]
-        rows.append(
-            (group.kind, group.tie or "", len(group.edges), shapes, *ends, "yes" * group.self_loop)
-        )
+        ends = group.sender.name, group.receiver.name
+        loops = "yes" if group.self_loop else ""
+        rows.append((group.kind, group.tie or "", len(group.edges), shapes, *ends, loops))
     header = ("edges", "tie", "count", "shapes", "from", "to", "self-loops")
     return _text.table(header, rows) if rows else ""
 

@@ -15,7 +15,7 @@ from darnax.topologies import names as naming
 from darnax.topologies import serial
 from darnax.topologies.columns import Columns
 from darnax.topologies.drawing import read_graph
-from darnax.topologies.groups import Bundle, EdgeGroup, Place, bundles, edge_groups
+from darnax.topologies.groups import EdgeGroup, ParameterBlock, edge_groups, parameter_blocks
 from darnax.topologies.layout import ArraySpec, Layout, View
 from darnax.topologies.names import Name
 from darnax.topologies.summary import summary
@@ -311,6 +311,30 @@ class Topology:
         ends = self.nodes[self._columns.senders[at]], self.nodes[self._columns.receivers[at]]
         return ends if self._columns.keys is None else (*ends, self._columns.keys[at])
 
+    def edge_position(self, key: tuple) -> int:
+        """The position of the edge `(u, v)`, or `(u, v, key)` where edges are parallel."""
+        if len(key) not in (2, 3):
+            raise KeyError(
+                "`key`: an edge is network[u, v], or network[u, v, key] where edges are parallel, "
+                f"but got {checks.came(key)}; name both ends"
+            )
+        columns = self._columns
+        u, v = self.index(key[0]), self.index(key[1])
+        between = np.flatnonzero((columns.senders == u) & (columns.receivers == v)).tolist()
+        keys = {edge: 0 if columns.keys is None else columns.keys[edge] for edge in between}
+        found = [edge for edge in between if len(key) == 2 or keys[edge] == key[2]]
+        if not found:
+            others = ""
+            if keys:
+                others = f"; between these nodes there are the keys {_text.names(keys.values())}"
+            raise KeyError(f"there is no edge {key!r}{others}")
+        if len(found) > 1:
+            raise KeyError(
+                f"edge {key!r} is ambiguous: there are parallel ones with the keys "
+                f"{_text.names(keys.values())}; name one, as in network[u, v, key]"
+            )
+        return found[0]
+
     @property
     def layout(self) -> Layout:
         """Arrays, addresses and blocks."""
@@ -326,19 +350,10 @@ class Topology:
         """The edges as groups that run as one operation each."""
         return edge_groups(self._layout, self.edge_hashes)
 
-    @property
-    def bundles(self) -> dict[str, tuple[Bundle, ...]]:
-        """By edge kind, the edges that share one set of parameter leaves."""
-        return self._bundles[0]
-
-    @property
-    def places(self) -> tuple[Place, ...]:
-        """Where every group finds its parameters."""
-        return self._bundles[1]
-
     @cached_property
-    def _bundles(self):
-        return bundles(self.groups)
+    def parameter_blocks(self) -> dict[str, tuple[ParameterBlock, ...]]:
+        """By edge kind, the edges that share one set of parameter leaves."""
+        return parameter_blocks(self.groups)
 
     @cached_property
     def node_hashes(self) -> np.ndarray:

@@ -1,0 +1,30 @@
+"""The table of kernels."""
+
+from darnax.kernels.all_to_all import AllToAll
+from darnax.kernels.both_ends import BothEnds
+from darnax.kernels.diagonals import Diagonals
+from darnax.kernels.kernel import Kernel, Site
+from darnax.kernels.matrices import Matrices
+from darnax.kernels.shared_message import SharedMessage
+from darnax.kernels.slots import Slots
+from darnax.kernels.windows import Windows
+
+KERNELS: list[type[Kernel]] = [
+    AllToAll,
+    Diagonals,
+    Slots,
+    SharedMessage,
+    BothEnds,
+    Matrices,
+    Windows,
+]
+"""All kernels; the first that suits an edge group runs it."""
+
+
+def choose(site: Site) -> Kernel | None:
+    """The first of `KERNELS` that suits an edge group; None for edge by edge."""
+    for kind in KERNELS:
+        kernel = kind.of(site)
+        if kernel is not None:
+            return kernel
+    return None

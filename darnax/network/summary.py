@@ -1,0 +1,63 @@
+"""The tables of `Network.summary`."""
+
+import math
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax
+
+from darnax import _text
+from darnax.activations import name
+from darnax.couplings.coupling import pick, trainable
+from darnax.static import unsealed
+
+if TYPE_CHECKING:
+    from darnax.network.network import Network
+
+
+def summary(network: "Network") -> str:
+    """Parameters, kernels and activations of every kind as tables."""
+    parts = [f"Network on {network.topology!r}"]
+    rows = [_group(network, i) for i in range(len(network.topology.groups))]
+    if rows:
+        titles = "edges", "tie", "count", "shapes", "coupling", "parameters", "kernel", "because"
+        parts.append(_text.table(titles, rows))
+    units = []
+    for kind, activation in network.activations.items():
+        units.append((kind, name(activation), "yes" if kind in network.biases else ""))
+    parts.append(_text.table(("nodes", "activation", "bias"), units))
+    return "\n\n".join(parts)
+
+
+def _group(network: "Network", i: int) -> tuple[object, ...]:
+    """The row of an edge group."""
+    group, passing = network.topology.groups[i], network.message_passing[i]
+    module = unsealed(network.couplings[group.kind][group.parameters.block])
+    leaves = jax.tree.leaves(eqx.filter(module, trainable(module)))
+    count = sum(math.prod(leaf.shape) for leaf in leaves)
+    if group.tie is None:
+        count = count // group.parameters.size * len(group.edges)
+    shapes = f"{group.sender_shape} -> {group.receiver_shape}"
+    kernel = passing.kernel
+    how = _by_edge(network, i) if kernel is None else kernel.describe()
+    return group.kind, group.tie or "", len(group.edges), shapes, name(module), count, *how
+
+
+def _by_edge(network: "Network", i: int) -> tuple[str, str]:
+    """How a group without a kernel is run, and why."""
+    group = network.topology.groups[i]
+    words = ["gather" if group.sender_index is None else "slice"]
+    words.append("single" if len(group.edges) == 1 else "batched")
+    if len(group.edges) == 1:
+        reason = "one edge"
+    elif group.receiver_index is not None:
+        words.append("rows in place")
+        reason = "each receiver has one edge"
+    else:
+        words.append("segment sum")
+        reason = "no kernel suits"
+    inside = pick(network.stacked_coupling(i), group.tie is not None, 0).describe()
+    if inside is not None:
+        words.append(inside[0])
+        reason = f"{reason}, {inside[1]}"
+    return ", ".join(words), reason
