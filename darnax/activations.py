@@ -91,6 +91,7 @@ class Activation(eqx.Module):
         """Whether units reach their target within a pass."""
         return type(self).move is Activation.move
 
+    @checks.by_hand  # functions of users give anything, which networks check when they are built
     def __call__(
         self, field: Units, *, state: Units | None = None, key: Key[Array, ""] | None = None
     ) -> Units:
@@ -128,6 +129,7 @@ class Function(Activation):
     def draws(self) -> Literal["node"] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         return "node" if "key" in needs(unsealed(self.function)) else None
 
+    @checks.by_hand
     def target(self, field: Units, state: Any, noise: Any) -> Units:
         function, given = unsealed(self.function), {"state": state, "key": noise}
         missing = [word for word in sorted(needs(function)) if given[word] is None]

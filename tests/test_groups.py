@@ -59,10 +59,7 @@ def check_groups(topology):
                 assert np.array_equal(meant[None] if spec.shared else meant, rows)
             if spec.shared:
                 assert (index is not None) == (len(group.edges) == 1)
-        if (
-            group.receiver_index is not None
-            and not group.receiver.shared
-        ):
+        if group.receiver_index is not None and not group.receiver.shared:
             assert group.receiver_index[0].step == 1
 
 

@@ -383,7 +383,7 @@ def test_a_factory_that_draws_nothing_is_called_without_a_key(monkeypatch):
     def refuse(*_):
         raise AssertionError("a key was drawn")
 
-    monkeypatch.setattr("darnax.network.build.derived", refuse)
+    monkeypatch.setattr("darnax.network.parameters.derived", refuse)
     keys = []
 
     def factory(s, r, key=None, *, edges):

@@ -198,7 +198,7 @@ def test_a_slow_approach_is_no_cycle(activation, schedule):
     """Contracting maps come to rest, however they alternate or spiral on their way."""
     rng = np.random.default_rng(0)
     network = population(np.zeros((4, 4)), activation)
-    rate = 0.4 if activation.needs else 1.0
+    rate = 0.4 if activation.needed else 1.0
     for angle in [
         np.pi,
         np.pi / 2,

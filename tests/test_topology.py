@@ -454,11 +454,7 @@ def test_summary_of_anything(graph):
     topology = Topology(graph())
     text = topology.summary()
     assert repr(topology) in text
-    assert all(
-        array in text
-        for group in topology.groups
-        for array in [group.sender.name]
-    )
+    assert all(array in text for group in topology.groups for array in [group.sender.name])
     assert max(map(len, text.splitlines())) < 200
 
 

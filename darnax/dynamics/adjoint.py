@@ -59,7 +59,7 @@ def attach(
     problem = problem.at_once()
     constants = problem.constants(start)
     given, found = start.rows(), end.rows()
-    free = free_cells(problem, constants, given)
+    free = free_cells(constants, given)
     # integers have no derivatives, and a map that needs theirs refuses by name
     movable = [array for array in free if jnp.issubdtype(found[array].dtype, jnp.inexact)]
     others = {array: found[array] for array in free if array not in movable}
@@ -84,12 +84,10 @@ def attach(
     return start.with_rows(others)
 
 
-def free_cells(
-    problem: Problem, constants: Constants, rows: Rows
-) -> dict[str, Bool[Array, "..."]]:
+def free_cells(constants: Constants, rows: Rows) -> dict[str, Bool[Array, "..."]]:
     """The cells of moving arrays that an update of everything at once changes."""
     free = {}
-    for array, moves in problem.moves.items():
+    for array, moves in constants.moves.items():
         mask = jnp.ones(rows[array].shape, bool)
         if moves is not None:
             mask = mask & outer(moves, mask.ndim)

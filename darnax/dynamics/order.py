@@ -51,7 +51,7 @@ def order_of(
     movable = layout.covering({index[a]: np.flatnonzero(mask) for a, mask in moves.items()})
     visits = checked_visits(topology, schedule, movable)
     if visits is None:
-        return InTurn((_range_visit(layout, moves),))
+        return InTurn((_range_visit(layout, moves, all_that_move=True),))
     block = block_of(topology)
     moving_blocks = np.unique(block[movable])
     visits = [nodes[np.isin(block[nodes], moving_blocks)] for nodes in visits]
@@ -66,18 +66,21 @@ def order_of(
         rows, repeats = _taken_apart(layout, rows, by_node, stepped)
     active = active_edges(topology, names.silence, names.kinds)
     edges = _moving_edges(topology, rows, active, changing)
-    return _sweep(topology, rows, repeats, moves, edges, stepped)
+    return _sweep(topology, rows, repeats, edges, stepped)
 
 
 def everything(topology: Topology, names: Names) -> InTurn:
     """A pass of one visit to all that can move."""
-    return InTurn((_range_visit(topology.layout, moving_rows(topology, *names)),))
+    moves = moving_rows(topology, *names)
+    return InTurn((_range_visit(topology.layout, moves, all_that_move=True),))
 
 
-def _range_visit(layout: Layout, masks: Mapping[str, np.ndarray]) -> RangeVisit:
-    """One visit to the masked rows of some arrays."""
+def _range_visit(
+    layout: Layout, masks: Mapping[str, np.ndarray], all_that_move: bool = False
+) -> RangeVisit:
+    """One visit to the masked rows of some arrays, which may be all that can move."""
     specs = {spec.name: spec for spec in layout.arrays}
-    rows, free = {}, {}
+    rows, members = {}, {}
     for name, mask in masks.items():
         found = np.flatnonzero(mask)
         start, stop = int(found[0]), int(found[-1]) + 1
@@ -85,8 +88,9 @@ def _range_visit(layout: Layout, masks: Mapping[str, np.ndarray]) -> RangeVisit:
         if specs[name].shared or 4 * (stop - start) > len(mask):
             start, stop = 0, len(mask)
         rows[name] = Range(start, stop)
-        free[name] = None if mask[start:stop].all() else concrete(mask[start:stop])
-    return RangeVisit(rows, free)
+        whole = all_that_move or mask[start:stop].all()
+        members[name] = None if whole else concrete(mask[start:stop])
+    return RangeVisit(rows, members)
 
 
 def _in_turn(
@@ -208,7 +212,6 @@ def _sweep(
     topology: Topology,
     rows: Mapping[str, Visited],
     repeats: np.ndarray | None,
-    moves: Mapping[str, np.ndarray],
     moving_edges: Mapping[int, MovingEdges],
     stepped: frozenset[str],
 ) -> Sweep:
@@ -233,16 +236,11 @@ def _sweep(
         rows=columns,
         edges=edges,
         places=places,
-        free={name: _mask(moves[name]) for name in rows},
         cell=cell,
         size_of=concrete(size_of.astype(np.int32)),
         sizes=tuple(_sizes(list(columns), list(edges), line.tolist()) for line in padded),
         stepped=stepped & frozenset(rows),
     )
-
-
-def _mask(rows: np.ndarray):
-    return None if rows.all() else concrete(rows)
 
 
 def _sizes(arrays: list[str], groups: list[int], counts: list[int]) -> Sizes:

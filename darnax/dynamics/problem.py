@@ -18,7 +18,14 @@ from darnax.dynamics.schedules import Schedule, Synchronous, as_schedule
 from darnax.dynamics.unit_sweep import sweepable
 from darnax.dynamics.visits import InTurn, Sweep
 from darnax.network.activations import check_activations
-from darnax.network.active import Active, active_groups, concrete, moving_rows
+from darnax.network.active import (
+    Active,
+    EdgeMasks,
+    Flips,
+    active_groups,
+    edge_masks,
+    moving_flips,
+)
 from darnax.network.message_passing import Rows, fitted
 from darnax.network.network import Network, check_state, random_couplings
 from darnax.states.graph import GraphState
@@ -52,7 +59,8 @@ class Problem(eqx.Module):
     - `active`: the groups that send, and which of their edges; None for all of them.
     - `changing`: those of them whose messages can change within the call, to arrays that move.
     - `lasting`: those whose messages to such arrays stay the same.
-    - `moves`: the arrays that can change, and which of their rows; None for all.
+    - `moves`: the arrays that can change, and how the rows that can differ from those of a call
+      without arguments; None for all rows.
     - `order`: the visits of a pass.
     - `masks`, `drives`: their values, for the nodes `masked` and `driven`.
     """
@@ -62,7 +70,7 @@ class Problem(eqx.Module):
     active: Active
     changing: tuple[int, ...] = eqx.field(static=True)
     lasting: tuple[int, ...] = eqx.field(static=True)
-    moves: dict[str, Bool[Array, " rows"] | None]
+    moves: dict[str, Flips | None]
     order: InTurn | Sweep
     masks: tuple[Bool[Array, "..."], ...]
     masked: tuple[int, ...] = eqx.field(static=True)
@@ -99,32 +107,46 @@ class Problem(eqx.Module):
         at.
         """
         rows = state.rows()
+        active = edge_masks(self.network.topology, self.active)
         held = {}
         for array in self.moves:
             mask = self._held_cells(array)
             if mask is not None:
                 held[array] = mask
         return Constants(
-            ready=self._ready(),
-            fields=self._constant_fields(state, rows),
+            active=active,
+            ready=self._ready(active),
+            fields=self._constant_fields(state, rows, active),
+            moves={array: self._moving_rows(array) for array in self.moves},
             held=held,
             still={array: value for array, value in rows.items() if array not in self.moves},
         )
 
-    def _ready(self) -> dict[int, Any]:
-        active = {i: self.active[i] for i in self.changing}
-        # a sweep takes a few edges at a time, and kernels take all
-        return self.network.ready(active, by_edge=isinstance(self.order, Sweep))
+    def _moving_rows(self, array: str) -> Bool[Array, " rows"] | None:
+        """The rows of an array that can change; None for all."""
+        flips, known = self.moves[array], self.network.units[array].moves
+        if flips is None:
+            return None
+        if known is None:
+            known = jnp.ones(self.network.topology.arrays[array].rows, bool)
+        return flips.of(known)
 
-    def _constant_fields(self, state: GraphState, rows: Rows) -> dict[str, Array]:
+    def _ready(self, active: EdgeMasks) -> dict[int, Any]:
+        changing = {i: active[i] for i in self.changing}
+        # a sweep takes a few edges at a time, and kernels take all
+        return self.network.ready(changing, by_edge=isinstance(self.order, Sweep))
+
+    def _constant_fields(
+        self, state: GraphState, rows: Rows, active: EdgeMasks
+    ) -> dict[str, Array]:
         """Messages that do not change, drives that are no functions, and biases, added up."""
         topology, network = self.network.topology, self.network
         total: dict[str, Array] = {}
-        ready = network.ready({i: self.active[i] for i in self.lasting})
+        ready = network.ready({i: active[i] for i in self.lasting})
         for i, parameters in ready.items():
             passing = network.message_passing[i]
             spec = passing.group.receiver
-            field = passing.field(parameters, rows, self.active[i])
+            field = passing.field(parameters, rows, active[i])
             _add(total, spec.name, fitted(field, passing.start, 0, spec.rows))
         for array, field in self.driven_fields(state, functions=False).items():
             _add(total, array, field)
@@ -172,14 +194,18 @@ class Constants(NamedTuple):
 
     **Fields:**
 
+    - `active`: the edges that send, by group; None for all of them.
     - `ready`: the parameters of the changing groups, as their message passing takes them.
     - `fields`: of arrays that move, the part of the field that does not change.
+    - `moves`: of arrays that move, the rows that can; None for all.
     - `held`: of arrays that move, the cells that masks hold.
     - `still`: the arrays that do not move. They are read, and are no part of what a loop carries.
     """
 
+    active: EdgeMasks
     ready: dict[int, Any]
     fields: dict[str, Float[Array, "..."]]
+    moves: dict[str, Bool[Array, "..."] | None]
     held: dict[str, Bool[Array, "..."]]
     still: dict[str, Shaped[Array, "..."]]
 
@@ -208,7 +234,7 @@ def pose(
     kinds = None if kinds is None else checks.names("kinds", kinds)
     names = Names(held, checks.names("silence", silence), kinds, tuple(drives))
     active = active_groups(topology, names.silence, names.kinds)
-    moves = moving_rows(topology, *names)
+    moves = moving_flips(topology, *names)
     changing, lasting = [], []
     for i in active:
         passing = network.message_passing[i]
@@ -223,7 +249,7 @@ def pose(
         active=active,
         changing=tuple(changing),
         lasting=tuple(lasting),
-        moves=_masks(topology, names),
+        moves=moves,
         order=_order(network, schedule, names, changing, drives),
         masks=tuple(masks.values()),
         masked=tuple(masks),
@@ -231,15 +257,6 @@ def pose(
         driven=tuple(drives),
         names=names,
     )
-
-
-@remembered
-def _masks(topology: Topology, names: Names) -> dict[str, Bool[Array, " rows"] | None]:
-    """The rows that can move as masks of JAX, None for all of an array."""
-    moves = {}
-    for array, mask in moving_rows(topology, *names).items():
-        moves[array] = None if mask.all() else concrete(mask)
-    return moves
 
 
 def _order(

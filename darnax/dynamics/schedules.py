@@ -188,7 +188,9 @@ def _positions(topology: Topology, visit: Any) -> np.ndarray:
     nodes = visit
     if not isinstance(visit, np.ndarray):
         holds = "a list of visits, each a list of positions"
-        nodes = np.asarray(checks.entries("schedule", visit, holds, advice) or np.zeros(0, np.int64))
+        nodes = np.asarray(
+            checks.entries("schedule", visit, holds, advice) or np.zeros(0, np.int64)
+        )
     whole = nodes.ndim == 1 and nodes.dtype.kind in "iu"
     if not whole or (nodes < 0).any() or (nodes >= len(topology)).any():
         holds = f"visits to positions from 0 to {len(topology) - 1}"

@@ -93,7 +93,7 @@ def _fields(
         passing = network.message_passing[i]
         array = passing.group.receiver.name
         if array in fields:
-            ready, active = constants.ready[i], problem.active[i]
+            ready, active = constants.ready[i], constants.active[i]
             fields[array] = visit.add_messages(
                 fields[array], passing, i, ready, arrays, active, keys
             )
@@ -104,11 +104,14 @@ def _free(
     constants: Constants, visit: Visit, array: str, old: Array
 ) -> Bool[Array, "some *item _"] | None:
     """The cells of the visited rows that can change; None for all."""
-    free = visit.free[array]
+    rows, free = visit.rows[array], visit.members[array]
+    moves = constants.moves[array]
+    if moves is not None:
+        free = both(free, rows.take(moves))
     free = None if free is None else outer(free, old.ndim)
     held = constants.held.get(array)
     if held is not None:
-        free = both(free, ~visit.rows[array].take(held))
+        free = both(free, ~rows.take(held))
     return both(free, visit.chosen_cell(array, old))
 
 

@@ -87,11 +87,11 @@ class Visit(eqx.Module):
     **Fields:**
 
     - `rows`: for every array that takes part, which of its rows.
-    - `free`: for each of these arrays, which of the rows can move; None for all.
+    - `members`: for each of these arrays, which of the rows are visited; None for all.
     """
 
     rows: eqx.AbstractVar[dict[str, Any]]
-    free: eqx.AbstractVar[dict[str, Bool[Array, " some"] | None]]
+    members: eqx.AbstractVar[dict[str, Bool[Array, " some"] | None]]
 
     def add_messages(
         self,
@@ -128,7 +128,7 @@ class RangeVisit(Visit):
     """A visit of ranges of rows, and of all edges that end there."""
 
     rows: dict[str, Range]
-    free: dict[str, Bool[Array, " some"] | None]
+    members: dict[str, Bool[Array, " some"] | None]
 
     def add_messages(self, total, passing, position, ready, arrays, active, keys):
         rows = self.rows[passing.group.receiver.name]
@@ -147,7 +147,7 @@ class ListedVisit(Visit):
     """
 
     rows: dict[str, Listed]
-    free: dict[str, Bool[Array, " some"] | None]
+    members: dict[str, Bool[Array, " some"] | None]
     entries: dict[int, Entries]
     cell: Int[Array, ""] | None
     stepped: frozenset[str] = eqx.field(static=True)
@@ -240,7 +240,6 @@ class Sweep(eqx.Module):
     - `edges`: for every group the edges that end at them.
     - `places`: for every group the place, among all visited rows, that each cell of a message lands
       on, `(E, cells)`. Less the offset of a visit it is the row of this visit.
-    - `free`: for every array which rows can move; None for all.
     - `cell`: where cells are visited one by one, which cell of its rows each visit updates.
     - `size_of`: which of the `sizes` each visit needs.
     - `stepped`: arrays of which a visit updates all cells of its row, one after another.
@@ -250,7 +249,6 @@ class Sweep(eqx.Module):
     rows: dict[str, Column]
     edges: dict[int, Column]
     places: dict[int, Int[Array, "edges cells"]]
-    free: dict[str, Bool[Array, " rows"] | None]
     cell: Int[Array, " visits"] | None
     size_of: Int[Array, " visits"]
     sizes: tuple[Sizes, ...]
@@ -258,12 +256,11 @@ class Sweep(eqx.Module):
 
     def visit(self, number: Array, sizes: Sizes, arrays: Rows) -> ListedVisit:
         """The visit of a number, which has one of the `sizes`."""
-        rows, free, entries = {}, {}, {}
+        rows, members, entries = {}, {}, {}
         for name, size in sizes.rows:
             positions, real = self.rows[name].read(number, size)
             rows[name] = Listed(jnp.where(real, positions, len(arrays[name])))
-            moves = self.free[name]
-            free[name] = real if moves is None else real & moves[positions]
+            members[name] = real
         for i, size in sizes.edges:
             edges, real = self.edges[i].read(number, size)
             name = self.topology.groups[i].receiver.name
@@ -273,7 +270,7 @@ class Sweep(eqx.Module):
             alone = len(self.places[i]) == 1
             entries[i] = Entries(None if alone else edges, real, slots)
         cell = None if self.cell is None else self.cell[number]
-        return ListedVisit(rows, free, entries, cell, self.stepped)
+        return ListedVisit(rows, members, entries, cell, self.stepped)
 
     def run(self, update: Callable[..., Any], arrays: Rows, residual: Any) -> tuple[Rows, Any]:
         """The arrays after the pass; `update(arrays, residual, visit)` makes one visit."""

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Key
 from darnax import _text, checks
 from darnax._arrays import any_rank
 from darnax.couplings.coupling import trainable
-from darnax.network.active import Active, active_groups
+from darnax.network.active import Active, EdgeMasks, active_groups, edge_masks
 from darnax.network.message_passing import Ends, Rows, outer
 from darnax.network.network import (
     Network,
@@ -195,7 +195,7 @@ class _Lesson(NamedTuple):
     """
 
     network: Network
-    active: Active
+    active: EdgeMasks
     fields: Rows
     goals: Rows
     rules: dict[str, Rule]
@@ -229,8 +229,9 @@ def _local_updates(
     params, rest = partition(network, by_kind)
     arrays, groups = state.rows(), network.topology.groups
     learning = tuple(i for i in active if groups[i].kind in by_kind)
-    fields = network.fields(arrays, active, keys)
-    lesson = _Lesson(network, active, fields, target.rows(), by_kind, learning, samples)
+    masks = edge_masks(network.topology, active)
+    fields = network.fields(arrays, masks, keys)
+    lesson = _Lesson(network, masks, fields, target.rows(), by_kind, learning, samples)
     messages, signals = [], []
     for i in learning:
         # a rule that changes what senders sent needs every edge by itself

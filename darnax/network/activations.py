@@ -13,6 +13,7 @@ from darnax.activations import Activation, as_activation, name
 from darnax.topologies.topology import Topology
 
 
+@checks.by_hand
 def activations(
     topology: Topology, given: Callable[..., Any] | Mapping[str, Callable[..., Any]]
 ) -> dict[str, Activation]:

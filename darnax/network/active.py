@@ -6,18 +6,43 @@ program has no masks but those that it needs, and needs no run-time check of who
 
 from concurrent.futures import ThreadPoolExecutor
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from darnax import _text
 from darnax._arrays import on_device
 from darnax.topologies.memory import remembered
 from darnax.topologies.topology import Topology
 
-Active = dict[int, Bool[Array, " edges"] | None]
+
+class Flips(eqx.Module):
+    """A mask as the positions where it differs from a known one.
+
+    Inside of a user's own `jit` everything made here is a constant of the program. A mask of all
+    rows or edges would be a large one; where it differs from what the network has as a leaf are few
+    positions.
+    """
+
+    positions: Int[Array, " some"]
+
+    @classmethod
+    def between(cls, mask: np.ndarray, known: np.ndarray) -> "Flips":
+        """The flips that make one mask of another, in NumPy."""
+        return cls(concrete(np.flatnonzero(mask != known).astype(np.int32)))
+
+    def of(self, known: Bool[Array, " n"]) -> Bool[Array, " n"]:
+        """The mask."""
+        return known.at[self.positions].set(~known[self.positions])
+
+
+Active = dict[int, Flips | None]
 """The groups that send, by position: which of their edges do, and None for all of them."""
+EdgeMasks = dict[int, Bool[Array, "..."] | None]
+"""The same as masks of edges."""
 
 
 @remembered
@@ -47,12 +72,22 @@ def active_edges(
 
 @remembered
 def active_groups(topology: Topology, silence: tuple, kinds: tuple | None) -> Active:
-    """The same as masks of JAX, for the groups that send."""
+    """The same for JAX, of the groups that send."""
     active: Active = {}
     for i, sends in enumerate(active_edges(topology, silence, kinds)):
         if sends is not None:
-            active[i] = None if sends.all() else concrete(sends)
+            all_send = np.ones(len(sends), bool)
+            active[i] = None if sends.all() else Flips.between(sends, all_send)
     return active
+
+
+def edge_masks(topology: Topology, active: Active) -> EdgeMasks:
+    """The active edges of every group that sends as a mask; None for all of them."""
+    masks: EdgeMasks = {}
+    for i, flips in active.items():
+        count = len(topology.groups[i].edges)
+        masks[i] = None if flips is None else flips.of(jnp.ones(count, bool))
+    return masks
 
 
 @remembered
@@ -80,6 +115,30 @@ def moving_rows(
         if mask.any():
             moves[layout.arrays[i].name] = mask
     return moves
+
+
+@remembered
+def moves_by_default(topology: Topology) -> dict[str, np.ndarray]:
+    """The rows that can move in a call without arguments; all rows where none can."""
+    found = moving_rows(topology, topology.columns.held, (), None, ())
+    moves = {}
+    for name, spec in topology.arrays.items():
+        moves[name] = found.get(name, np.ones(spec.rows, bool))
+    return moves
+
+
+@remembered
+def moving_flips(
+    topology: Topology, held: tuple[int, ...], silence: tuple, kinds: tuple | None, driven: tuple
+) -> dict[str, Flips | None]:
+    """The arrays that can change, and how their moving rows differ from those by default.
+
+    None says that all rows can move.
+    """
+    default, flips = moves_by_default(topology), {}
+    for name, mask in moving_rows(topology, held, silence, kinds, driven).items():
+        flips[name] = None if mask.all() else Flips.between(mask, default[name])
+    return flips
 
 
 def concrete(array: np.ndarray) -> Array:

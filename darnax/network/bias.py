@@ -91,6 +91,7 @@ def bias(init: float | int | Callable[..., Any] = 0.0) -> BiasFactory:
     return BiasFactory(checks.number("init", init))
 
 
+@checks.by_hand
 def biases(
     topology: Topology, given: Mapping[str, BiasFactory] | None, key: Key[Array, ""]
 ) -> Biases:

@@ -15,7 +15,7 @@ from darnax.activations import Activation, name
 from darnax.couplings.adapt import as_coupling
 from darnax.couplings.coupling import Coupling, pick, trainable
 from darnax.network.activations import activations as checked_activations
-from darnax.network.active import Active, active_groups
+from darnax.network.active import Active, EdgeMasks, active_groups, edge_masks
 from darnax.network.bias import Biases, BiasFactory, total_bias
 from darnax.network.bias import biases as made_biases
 from darnax.network.message_passing import MessagePassing, Rows, fitted, message_passing
@@ -128,7 +128,7 @@ class Network(eqx.Module):
             return coupling
         return pick(coupling, group.tie is not None, slice(start, stop))
 
-    def ready(self, active: Active, by_edge: bool = False) -> dict[int, Any]:
+    def ready(self, active: EdgeMasks, by_edge: bool = False) -> dict[int, Any]:
         """The parameters of all groups that send, as `MessagePassing.field` takes them.
 
         With `by_edge` they are those of single edges, as `MessagePassing.send` takes them.
@@ -145,7 +145,7 @@ class Network(eqx.Module):
         return total_bias(self.biases, spec)
 
     def fields(
-        self, arrays: Rows, active: Active, keys: Key[Array, " batch"] | None = None
+        self, arrays: Rows, active: EdgeMasks, keys: Key[Array, " batch"] | None = None
     ) -> dict[str, Float[Array, "..."]]:
         """The local field of every array that active edges end at, messages and biases."""
         result: dict[str, Array] = {}
@@ -312,7 +312,7 @@ def _fields(
     network: Network, state: GraphState, active: Active, keys: Key[Array, " batch"] | None
 ) -> dict[str, Array]:
     """The local fields of all arrays."""
-    return network.fields(state.rows(), active, keys)
+    return network.fields(state.rows(), edge_masks(network.topology, active), keys)
 
 
 def random_couplings(network: Network, groups: Iterable[int]) -> str | None:

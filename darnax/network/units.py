@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from darnax._arrays import on_device
 from darnax.activations import Activation, name
+from darnax.network.active import moves_by_default
 from darnax.network.message_passing import outer
 from darnax.noise import named_keys, uniform
 from darnax.topologies import names as naming
@@ -34,6 +35,7 @@ class Units(eqx.Module):
     **Fields:**
 
     - `ids`: two words a row that name it: its noise is drawn from them.
+    - `moves`: the rows that can move in a call without arguments; None for all.
     - `kinds`: the kinds of nodes that live here and have an activation, sorted.
     - `owner`: for cells of a shared array, the position in `kinds` of the kind whose activation
       counts, -1 for none; None where one kind covers all rows.
@@ -44,6 +46,7 @@ class Units(eqx.Module):
     """
 
     ids: UInt32[Array, "rows 2"]
+    moves: Bool[Array, " rows"] | None
     owner: Int[Array, " rows"] | None
     covers: dict[str, Bool[Array, " rows"]]
     blocks: Int[Array, " rows"] | None
@@ -171,17 +174,20 @@ def units_of(topology: Topology, array: str, activations: dict[str, Activation])
     layout = topology.layout
     i = list(topology.arrays).index(array)
     spec, members = layout.arrays[i], layout.members[i]
+    moves = moves_by_default(topology)[array]
+    moves = None if moves.all() else on_device(moves)
     if not spec.shared:
         kind = topology.node_class(int(members[0])).kind
         kinds = (kind,) if kind in activations else ()
         ids = naming.words(topology.node_hashes[members])
-        return Units(on_device(ids), None, {}, None, {}, kinds)
+        return Units(on_device(ids), moves, None, {}, None, {}, kinds)
     found = {topology.node_class(node).kind for node in members.tolist()}
     kinds = tuple(sorted(found & set(activations)))
     covers = _covers(topology, members, spec.rows)
     cells = naming.combine(naming.hashes([array]), np.arange(spec.rows, dtype=np.uint64))
     return Units(
         ids=on_device(naming.words(cells)),
+        moves=moves,
         owner=_owners(covers, kinds, spec.rows),
         covers={kind: on_device(mask) for kind, mask in covers.items()} if len(covers) > 1 else {},
         blocks=on_device(layout.blocks[i], jnp.int32),

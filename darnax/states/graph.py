@@ -180,9 +180,7 @@ class GraphState(State):
         }
 
     @classmethod
-    def of_rows(
-        cls, topology: Topology, rows: Mapping[str, Shaped[Array, "..."]]
-    ) -> "GraphState":
+    def of_rows(cls, topology: Topology, rows: Mapping[str, Shaped[Array, "..."]]) -> "GraphState":
         """The state of arrays that are given as their rows, all of the topology."""
         arrays = []
         for name, spec in topology.arrays.items():
