@@ -9,7 +9,7 @@ import functools
 import inspect
 import operator
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -196,6 +196,22 @@ def called(argument: str, value: Any):
             f"`{argument}` is {name} itself, which makes what is wanted here; call it, as in "
             f"{name}(...)"
         )
+
+
+def takes(argument: str, function: Any, count: int, call: str, known: Collection[str] = ()) -> None:
+    """A function can be called with some arguments by position, and with those of known names."""
+    if inspect.isclass(function):
+        refuse(argument, f"a function {call}", function, "make one of it first, as in Rule()")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # built-in functions show none
+        return
+    named = {name: None for name in signature.parameters if name in known}
+    try:
+        signature.bind(*range(count), **named)
+    except TypeError as error:
+        advice = f"write it for just these ({error})"
+        refuse(argument, f"a function called as {call}", function, advice)
 
 
 def several(argument: str, value: Any, holds: str) -> tuple:

@@ -140,6 +140,7 @@ class OfFunction(Schedule):
 
     function: Callable[[Topology, np.ndarray], Any]
 
+    @checks.by_hand  # what it gives is checked by `checked_visits`
     def visits(self, topology: Topology, movable: np.ndarray) -> Visits | None:
         return self.function(topology, movable)
 
@@ -153,6 +154,7 @@ def as_schedule(schedule: Any) -> Schedule:
     holds = "a schedule such as dx.synchronous(), or a function (topology, movable) -> visits"
     if not callable(schedule) or isinstance(schedule, type):
         checks.refuse("schedule", holds, schedule, "give one")
+    checks.takes("schedule", schedule, 2, "(topology, movable)")
     return OfFunction(schedule)
 
 
@@ -176,7 +178,9 @@ def checked_visits(
     given = schedule.visits(topology, movable)
     if given is None:
         return None
-    visits = [_positions(topology, visit) for visit in given]
+    holds = "a schedule of visits, each a list of positions in topology.nodes"
+    visits = checks.entries("schedule", given, holds, "give such a list, or None for all at once")
+    visits = [_positions(topology, visit) for visit in visits]
     _check_complete(topology, movable, np.concatenate([*visits, np.zeros(0, np.int64)]))
     _check_blocks(topology, visits)
     return visits

@@ -8,7 +8,6 @@ import numpy as np
 
 from darnax import _text, checks
 from darnax.learning.history import History
-from darnax.learning.updates import check_takes
 from darnax.network.network import Network
 
 Callback = Callable[[Network, History], Any]
@@ -72,7 +71,7 @@ def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     for i, callback in enumerate(callbacks):
         argument, holds = f"callbacks[{i}]", "a function (network, history)"
         checks.function(argument, callback, holds, "give one, such as dx.early_stopping(...)")
-        check_takes(argument, callback, 2, "(network, history)")
+        checks.takes(argument, callback, 2, "(network, history)")
     return callbacks
 
 

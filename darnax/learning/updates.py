@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -116,7 +116,7 @@ def check_normalise(normalise: Any):
         checks.function(
             "normalise", normalise, holds, "write one, as in lambda batch, fan_in: batch"
         )
-        check_takes("normalise", normalise, 2, "(batch, fan_in)")
+        checks.takes("normalise", normalise, 2, "(batch, fan_in)")
 
 
 def as_rules(rules: Any) -> dict[Any, Callable[..., Any]]:
@@ -130,7 +130,7 @@ def as_rules(rules: Any) -> dict[Any, Callable[..., Any]]:
     for kind, rule in rules.items():
         argument = f"rules[{kind!r}]"
         checks.called(argument, rule)
-        check_takes(argument, rule, 2, "(field, state)", {"mean"})
+        checks.takes(argument, rule, 2, "(field, state)", {"mean"})
         if not _hashable(*jax.tree.flatten(eqx.filter(rule, eqx.is_array, inverse=True))):
             advice = "freeze its class, as dataclass(frozen=True) does"
             checks.refuse(
@@ -145,24 +145,6 @@ def _hashable(leaves: list[Any], structure: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def check_takes(argument: str, function: Any, count: int, call: str, known: Collection[str] = ()):
-    """A function can be called with some arguments by position, and with those of known names."""
-    if inspect.isclass(function):
-        checks.refuse(
-            argument, f"a function {call}", function, "make one of it first, as in Rule()"
-        )
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # built-in functions show none
-        return
-    named = {name: None for name in signature.parameters if name in known}
-    try:
-        signature.bind(*range(count), **named)
-    except TypeError as error:
-        advice = f"write it for just these ({error})"
-        checks.refuse(argument, f"a function called as {call}", function, advice)
 
 
 def check_rules(network: Network, rules: Any) -> dict[str, Callable[..., Any]]:

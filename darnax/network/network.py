@@ -415,6 +415,7 @@ def partition(network: Network, rules: Mapping[str, Any]) -> tuple[Network, Netw
     return eqx.partition(network, mask)
 
 
+@checks.by_hand
 def known_rules(topology: Topology, rules: Mapping[str, Any]) -> dict[str, Any]:
     """Rules by edge kind, all of them of the topology."""
     advice = "a local rule such as dx.perceptron(0.5)"
