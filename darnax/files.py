@@ -21,7 +21,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeGuard
@@ -42,9 +42,6 @@ except ImportError:  # Windows, where a file that is open cannot be deleted: tha
 
 FilePath: TypeAlias = str | os.PathLike[str]
 """The path of a file, as text or as a `pathlib.Path`."""
-
-Facts: TypeAlias = "bool | int | float | str | Sequence[Facts] | Mapping[str, Facts] | None"
-"""Whatever JSON can say."""
 
 FORMAT = "darnax 2"
 # JSON inside of JSON has its quotes escaped: neither facts nor names can hold this text
@@ -91,7 +88,7 @@ class Saved(NamedTuple):
 
 
 @checks.by_hand
-def save_arrays(path: FilePath, tree: PyTree, facts: Facts = None):
+def save_arrays(path: FilePath, tree: PyTree, facts: object = None):
     """Save the array leaves of a pytree, and facts about them, in one file.
 
     A file that is there keeps its mode, and a symbolic link stays one. Parts that killed writers
@@ -135,7 +132,7 @@ def save_arrays(path: FilePath, tree: PyTree, facts: Facts = None):
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-        if fcntl is None:  # an open file cannot be renamed on Windows
+        if os.name == "nt":  # an open file cannot be renamed there
             file.close()
         os.replace(file.name, target)
 
@@ -157,8 +154,7 @@ def load_facts(path: FilePath) -> Any:
     return read(path).facts
 
 
-@checks.by_hand
-def read(path: FilePath) -> Saved:
+def read(path: object) -> Saved:
     """The contents of a file; errors as for `load_arrays`."""
     from safetensors.numpy import load
 
@@ -180,8 +176,7 @@ def read(path: FilePath) -> Saved:
     return Saved(path, arrays, json.loads(metadata["facts"]))
 
 
-@checks.by_hand
-def check_writable(argument: str, path: FilePath):
+def check_writable(argument: str, path: object):
     """Raise `OSError` that names the path if a file cannot be saved there; nothing stays behind."""
     with _part(argument, as_path(argument, path)):
         pass
@@ -196,8 +191,7 @@ def digest(tree: PyTree) -> str:
     return result.hexdigest()
 
 
-@checks.by_hand
-def as_path(argument: str, value: FilePath) -> Path:
+def as_path(argument: str, value: object) -> Path:
     """The path as `pathlib` has it; `TypeError` or `ValueError` for what is no path of a file."""
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
         checks.refuse(
@@ -276,12 +270,10 @@ def _part(argument: str, path: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 def _mode(target: Path) -> int | None:
     """The mode of the file that is to be replaced; None where there is none yet."""
-    # all links were followed, but for those that lead nowhere but to themselves
-    if target.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    if not target.exists():
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
         return None
-    mode = target.stat().st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(
             errno.EISDIR, "it is a folder, and a path with the name of a file is needed"

@@ -586,7 +586,7 @@ def test_what_was_made_anew_is_the_same_run(tmp_path):
 def test_other_releases_are_told_from_other_functions(tmp_path, monkeypatch):
     path = tmp_path / "run"
     fit(epochs=1, checkpoint=path)
-    monkeypatch.setattr("darnax.learning.run._versions", lambda: {"jax": "99.9"})
+    monkeypatch.setattr("darnax.learning.checkpoint._versions", lambda: {"jax": "99.9"})
     assert len(fit(epochs=2, checkpoint=path)[1]) == 2  # it traces the same, so it is the same
     fit(epochs=3, checkpoint=path)
     monkeypatch.undo()

@@ -83,8 +83,7 @@ def load_npz(path: FilePath) -> Images:
     return _paired("path", path, Images(**arrays))
 
 
-@checks.by_hand
-def read_idx(path: FilePath) -> np.ndarray:
+def read_idx(path: object) -> np.ndarray:
     """The array in one IDX file, plain or with `.gz`.
 
     Raises `ValueError` for a file that is cut short or something else.

@@ -1,9 +1,11 @@
-"""Programs told apart by what they compute, and compiled once for all arguments that come to the
-same.
+"""Programs told apart by what they compute, and compiled once for all arguments that come to it.
 
-An optimiser is a few closures, and two that were made alike are not equal, nor are two lambdas.
-What can be compared is what JAX traces them to: the same operations on the same constants are the
-same program, whoever wrote them.
+An optimiser is a few closures, and two that were made alike are not equal, nor are two lambdas: a
+cache by equality would compile an epoch anew for every `optax.sgd(0.1)` that is written. What can
+be compared is the trace of a function, the operations that JAX sees: the same operations on the
+same constants are the same program, whoever wrote them, in whichever process. So a program is known
+by the digest of its trace. `Shared` looks up compiled programs by it, and a checkpoint tells by it
+whether a run is the same.
 """
 
 import functools
@@ -16,13 +18,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 from darnax import files
 
 
 class Shared:
-    """A function that is compiled once for all arguments that it is traced to the same program for.
+    """A function that is compiled once for all arguments for which it is the same program.
 
     Arrays are traced, everything else is part of the program, as in `eqx.filter_jit`; results are
     arrays. For arguments that are equal nothing is traced again. Others are traced, in a small part
@@ -38,65 +40,47 @@ class Shared:
         self.traced = traced
 
     def __call__(self, *arguments: Any) -> Any:
-        trace, arrays = self._trace(arguments)
-        results = _program(trace.jaxpr)(*jax.tree.leaves(arrays))
-        return jax.tree.unflatten(jax.tree.structure(trace.out_info), results)
-
-    def outputs(self, *arguments: Any) -> Any:
-        """Shapes and dtypes of what a call gives. Nothing is run, and the call will not trace it
-        again.
-        """
-        return self._trace(arguments)[0].out_info
-
-    def _trace(self, arguments: tuple) -> tuple[Any, Any]:
         arrays, static = eqx.partition(arguments, _is_array)
         leaves, structure = jax.tree.flatten(static)
-        return self.traced.trace((tuple(leaves), structure), arrays), arrays
+        traced = self.traced.trace((tuple(leaves), structure), arrays)
+        results = _program(traced.jaxpr)(*jax.tree.leaves(arrays))
+        return jax.tree.unflatten(jax.tree.structure(traced.out_info), results)
 
 
 def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
-    """A digest of what `function` computes of its arguments; arrays in them may be
-    `jax.ShapeDtypeStruct`.
+    """A digest of what `function` computes of its arguments, the same in every process.
 
     It depends on the shapes and dtypes of arrays, not on their values, and on everything else as
-    far as it changes what is computed. It is the same in every process.
+    far as it changes what is computed. Arrays may be given as `jax.ShapeDtypeStruct`.
     """
     closed, _, _ = eqx.filter_make_jaxpr(function)(*arguments)
-    return _digest(closed, _text_of(closed))
+    return _digest(closed, _text(closed))
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """A traced program, equal to others of the same identity."""
+
+    identity: str | int
+    closed: ClosedJaxpr = field(compare=False)
 
 
 @functools.lru_cache(maxsize=64)
 def _program(closed: ClosedJaxpr) -> Callable[..., Any]:
     """The compiled form of a traced program."""
-    text = _text_of(closed)
-    # functions of Python that run in it, and objects shown by their address, are not told apart by
-    # the text
-    callbacks = any("callback" in equation.primitive.name for equation in _equations(closed))
-    return (
-        _compiled(closed)
-        if callbacks or "0x" in text
-        else _of_its_kind(_Traced(_digest(closed, text), closed))
-    )
-
-
-@dataclass(frozen=True)
-class _Traced:
-    """A traced program, equal to others that compute the same."""
-
-    digest: str
-    closed: ClosedJaxpr = field(compare=False)
+    text = _text(closed)
+    # functions of Python that run inside, and objects shown by their address, look alike in the
+    # text: such a program is equal to itself alone
+    opaque = "0x" in text or any("callback" in e.primitive.name for e in _equations(closed))
+    return _compiled(_Trace(id(closed) if opaque else _digest(closed, text), closed))
 
 
 @functools.lru_cache(maxsize=64)
-def _of_its_kind(traced: _Traced) -> Callable[..., Any]:
-    return _compiled(traced.closed)
+def _compiled(trace: _Trace) -> Callable[..., Any]:
+    return jax.jit(jaxpr_as_fun(trace.closed))
 
 
-def _compiled(closed: ClosedJaxpr) -> Callable[..., Any]:
-    return jax.jit(jaxpr_as_fun(closed))
-
-
-def _text_of(closed: ClosedJaxpr) -> str:
+def _text(closed: ClosedJaxpr) -> str:
     return closed.pretty_print(use_color=False)
 
 
@@ -110,9 +94,7 @@ def _digest(closed: ClosedJaxpr, text: str) -> str:
 
 
 def _constants(closed: ClosedJaxpr) -> Iterator[Any]:
-    """What a program computes with besides its arguments, in the order of use; printed, most of it
-    is a name.
-    """
+    """The constants of a program in the order of use; most of them are but names in its text."""
     yield from closed.consts
     for equation in _equations(closed):
         yield from (end.val for end in equation.invars if isinstance(end, Literal))
@@ -123,7 +105,7 @@ def _constants(closed: ClosedJaxpr) -> Iterator[Any]:
                 yield value
 
 
-def _equations(program: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
+def _equations(program: ClosedJaxpr | Jaxpr) -> Iterator[JaxprEqn]:
     """All equations of a program, those of its inner programs behind the one that holds them."""
     for equation in program.eqns:
         yield equation
@@ -132,11 +114,10 @@ def _equations(program: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
                 yield from _equations(value)
 
 
-def _parameters(equation: Any) -> Iterator[Any]:
-    """The parameters of an equation, those in tuples one by one."""
-    for value in equation.params.values():
-        yield from value if isinstance(value, (tuple, list)) else [value]
+def _parameters(equation: JaxprEqn) -> list[Any]:
+    """The parameters of an equation, those inside of tuples one by one."""
+    return jax.tree.leaves(list(equation.params.values()))
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: object) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray, np.generic))
