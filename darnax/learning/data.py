@@ -1,6 +1,6 @@
 """Data for training: inputs and targets by node, and how they are cut into batches."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import equinox as eqx
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
-from numpy.typing import ArrayLike
 
 from darnax import _text, checks, files
 from darnax._arrays import on_device
@@ -18,8 +17,8 @@ from darnax.states.values import as_array, cast
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
-Values: TypeAlias = Array | ArrayLike
-"""The values of one node for all samples, `(n, *shape)`."""
+Values: TypeAlias = Array | np.ndarray | Sequence[Any]
+"""An array, or lists of numbers that can be read as one."""
 
 Data: TypeAlias = Values | Mapping[Any, Values]
 """An array `(n, *shape)` for the only input or output, or a mapping from nodes to such arrays."""
@@ -190,7 +189,7 @@ def _check_signs(topology: Topology, rules: Rules, targets: Targets):
 
 
 @checks.by_hand
-def one_vs_all(labels: ArrayLike | Array, classes: int) -> Float[Array, "n classes"]:
+def one_vs_all(labels: Values, classes: int) -> Float[Array, "n classes"]:
     """Targets of ±1 from class indices: +1 for the class, -1 for the others.
 
     **Arguments:**

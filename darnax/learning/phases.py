@@ -20,11 +20,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
-from numpy.typing import ArrayLike
 
 from darnax import _text, checks
 from darnax.dynamics import Schedule, Solution, relax, rollout, synchronous
-from darnax.learning.data import Targets
+from darnax.learning.data import Targets, Values
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 from darnax.states.values import as_array
@@ -47,7 +46,7 @@ class Nudge(eqx.Module):
 
 
 @checks.by_hand
-def nudge(node: Name, target: Array | ArrayLike, strength: float | Array) -> Nudge:
+def nudge(node: Name, target: Values, strength: float | Array) -> Nudge:
     """The drive of equilibrium propagation, `strength * (target - state)`.
 
     It is minus the gradient of half the squared distance from the target, times the strength.
