@@ -899,7 +899,7 @@ def phased(**arguments):
         (
             {"y": Y[:10]},
             ValueError,
-            r"inputs and labels have one length, but got .*\(50, 3, 3, 1\).*\(10, 3\)",
+            r"inputs and labels have one length, but got 'image': float32\[50, 3, 3, 1\], 'label': float32\[10, 3\]",
         ),
         ({"x": X[:0], "y": Y[:0]}, ValueError, r"the data are empty"),
         (

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from darnax import _text, checks, files
 from darnax._arrays import on_device
 from darnax.learning.rules import Rules
+from darnax.states.graph import GraphState
 from darnax.states.values import as_array, cast
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
@@ -28,7 +29,13 @@ Targets: TypeAlias = Mapping[Any, Array]
 
 
 class Dataset(eqx.Module):
-    """Inputs and targets by node, all of one length; inputs come first in both fields."""
+    """Checked inputs and targets of all samples, by node.
+
+    **Fields:**
+
+    - `nodes`: the names of inputs, and those of nodes with targets.
+    - `arrays`: their values, in the same order.
+    """
 
     # names are static, and not keys of dicts that are pytrees: JAX sorts those, and names of two
     # types have no order
@@ -37,26 +44,22 @@ class Dataset(eqx.Module):
 
     @staticmethod
     def of(topology: Topology, x: object, y: object, rules: Rules | None = None) -> "Dataset":
-        """Checked data, from arrays for the only input and output or from mappings.
-
-        `rules` are those that are to learn from the targets, if any.
-        """
+        """Data as users give them; `rules` are those that are to learn from the targets, if any."""
         inputs = _by_node(topology, "x", x, topology.inputs)
         targets = _by_node(topology, "y", y, topology.outputs)
         if not inputs:
             raise ValueError("`x` is empty; give an array for at least one node")
-        shapes = {f"x[{node!r}]": array.shape for node, array in inputs.items()}
-        shapes |= {f"y[{node!r}]": array.shape for node, array in targets.items()}
-        lengths = {shape[0] for shape in shapes.values()}
+        arrays = tuple(inputs.values()), tuple(targets.values())
+        lengths = {len(array) for array in arrays[0] + arrays[1]}
         if len(lengths) > 1:
+            came = _text.arrays(inputs | targets)
             raise ValueError(
-                f"inputs and labels have one length, but got {shapes}; give one label a sample"
+                f"inputs and labels have one length, but got {came}; give one label a sample"
             )
         if lengths == {0}:
             raise ValueError("the data are empty; give at least one sample")
         _check_signs(topology, rules or {}, targets)
-        nodes = tuple(inputs), tuple(targets)
-        return Dataset(nodes, (tuple(inputs.values()), tuple(targets.values())))
+        return Dataset((tuple(inputs), tuple(targets)), arrays)
 
     @property
     def x(self) -> dict[Name, Array]:
@@ -75,7 +78,7 @@ class Dataset(eqx.Module):
         """Some of the samples, by their numbers; past the end it is the last one again."""
         return jax.tree.map(lambda array: jnp.take(array, numbers, axis=0, mode="clip"), self)
 
-    def parts(self, epoch: int) -> Iterator["Dataset"]:
+    def parts(self) -> Iterator["Dataset"]:
         """The pieces in which an epoch gets to see the data: here all of them at once."""
         yield self
 
@@ -96,25 +99,18 @@ class Batches(NamedTuple):
     rules: Rules
     given: Iterable[tuple[Data, Data]]
 
-    def parts(self, epoch: int) -> Iterator[Dataset]:
-        """The batches of an epoch."""
-        empty = True
+    def parts(self) -> Iterator[Dataset]:
+        """The pieces in which an epoch gets to see the data: here one batch after another."""
         for batch in self.given:
-            empty = False
             x, y = pair("x", batch, "one array, or an iterable of batches")
             yield Dataset.of(self.topology, x, y, self.rules)
-        if empty:
-            raise ValueError(
-                f"`x` gave no batches in epoch {epoch + 1}; give an iterable that starts anew "
-                "every time, such as a list, and not a generator"
-            )
 
     def example(self) -> Dataset:
         """Two samples of zeros: no batch can be looked at before it is there."""
-        topology = self.topology
-        inputs = topology.inputs or topology.nodes[:1]
-        x = {node: np.zeros((2, *topology.shape(node)), bool) for node in inputs}
-        y = {node: np.zeros((2, *topology.shape(node)), bool) for node in topology.outputs}
+        zeros, topology = GraphState(self.topology, 2), self.topology
+        # a state gets its batch from some node: the first, where there are no inputs
+        x = {node: zeros[node] for node in topology.inputs or topology.nodes[:1]}
+        y = {node: zeros[node] for node in topology.outputs}
         return Dataset.of(topology, x, y)
 
     def described(self) -> str:
@@ -164,7 +160,7 @@ def _array(topology: Topology, argument: str, node: Name, values: Any) -> Array:
             f"{what} is an array of numbers, but got {checks.came(values)}; give numbers"
         )
     shape = topology.shape(node)
-    if array.ndim != 1 + len(shape) or array.shape[1:] != shape:
+    if array.ndim == 0 or array.shape[1:] != shape:
         advice = "give one number a unit"
         if argument == "y" and array.ndim == len(shape) == 1 and array.dtype.kind in "iu":
             advice = f"class indices become targets by dx.one_vs_all(y, {shape[0]})"
@@ -210,8 +206,8 @@ def one_vs_all(labels: Values, classes: int) -> Float[Array, "n classes"]:
         advice = "make the targets outside of jitted functions"
         checks.refuse("labels", "an array of whole numbers", labels, advice)
     array = as_array("`labels`", labels)
-    whole = array.ndim == 1 and array.dtype.kind in "iu"
-    if not whole or bool((array < 0).any()) or bool((array >= classes).any()):
+    good = array.ndim == 1 and array.dtype.kind in "iu"
+    if not good or bool(((array < 0) | (array >= classes)).any()):
         numeric = array.dtype.kind in "iuf"
         kind = "text" if array.dtype.kind in "US" else str(array.dtype)
         span = f" from {array.min()} to {array.max()}" if numeric and array.size else ""
@@ -231,7 +227,8 @@ def in_batches(order: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, "batc
     numbers of at least n, which are no samples.
     """
     n = len(order)
-    filled = np.concatenate([order, np.arange(n, n + -n % size)])
+    missing = -n % size
+    filled = np.concatenate([order, np.arange(n, n + missing)])
     return filled.reshape(-1, size)
 
 

@@ -29,7 +29,7 @@ def evaluate(
     y: Data,
     *,
     batch_size: int = 256,
-    key: Key[Array, "..."] | None = None,
+    key: RandomKey = None,
 ) -> dict[str, float]:
     """Scores of inference, averaged over data: `accuracy`, `settled`, `steps` and `lost`.
 
@@ -48,7 +48,8 @@ def evaluate(
     check_learning(network, learning)
     batch_size = checks.count("batch_size", batch_size, 1)
     key = None if key is None else one_key(key)
-    return mean_scores(network, learning, Dataset.of(network.topology, x, y), batch_size, key)
+    data = Dataset.of(network.topology, x, y)
+    return mean_scores(network, learning, data, batch_size, key)
 
 
 @any_rank
@@ -59,7 +60,7 @@ def predict(
     x: Data,
     *,
     batch_size: int = 256,
-    key: Key[Array, "..."] | None = None,
+    key: RandomKey = None,
 ) -> Array | dict[Name, Array]:
     """Answers of inference: the read-out for all of `x`.
 
@@ -115,12 +116,14 @@ def mean_scores(
 ) -> dict[str, float]:
     """The scores of inference, averaged over all samples."""
     scores = _in_batches(network, learning, data, batch_size, key, sample_scores)
-    return {name: float(np.mean(np.asarray(score), dtype=float)) for name, score in scores.items()}
+    # in 64 bits, so that the number of samples does not matter
+    return {name: float(np.asarray(score, float).mean()) for name, score in scores.items()}
 
 
 def sample_scores(answer: Solution, y: Targets) -> Scores:
     """The scores of every sample's answer; there is no accuracy where no output has a target."""
     good = finite(answer.state)
+    # floats, so that `fit` adds all scores up alike
     scores = {
         "settled": answer.settled.astype(jnp.float32),
         "steps": answer.steps.astype(jnp.float32),
@@ -155,8 +158,10 @@ def agreement(
 def _readout(answer: Solution, _: Targets) -> tuple[list[Array], Array]:
     """The outputs of every sample, in their order, and whether the sample is finite."""
     readout = answer.state.readout
-    outputs = list(readout.values()) if isinstance(readout, dict) else [readout]
-    return outputs, finite(answer.state)
+    if isinstance(readout, dict):
+        # a list, since JAX sorts the keys of a dict, and names of two types have no order
+        return list(readout.values()), finite(answer.state)
+    return [readout], finite(answer.state)
 
 
 def _in_batches(network, learning, data, batch_size, key, read):
@@ -174,6 +179,9 @@ def _inferred(network, learning, data, batches, key, read):
         own = None if key is None else jax.random.fold_in(key, i)
         return read(learning.infer(network, here.x, own), here.y)
 
+    def joined(leaf):
+        # the last batch was filled up with what is no sample
+        return leaf.reshape(-1, *leaf.shape[2:])[: len(data)]
+
     found = jax.lax.map(of_batch, (jnp.arange(len(batches)), batches))
-    # the last batch was filled up
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(data)], found)
+    return jax.tree.map(joined, found)

@@ -141,17 +141,20 @@ def _train(
         if path is not None:
             checkpoint = Checkpoint(path, may_differ, run, now)
             now = checkpoint.resume()
-        # callbacks that ended the run may have been left out by now
-        now = now._replace(ended=now.ended and ask(callbacks, run.network(now), now.history))
-        stops, done = early_stops(callbacks), len(now.history)
-        bar = tqdm(range(done, epochs), initial=done, total=epochs, disable=not show, unit="epoch")
-        with bar:
+        if now.ended:
+            # the callbacks that ended the run may have been left out by now
+            now = _asked(run, now, callbacks)
+        done = len(now.history)
+        left = range(done, epochs)
+        stops = early_stops(callbacks)
+        with tqdm(left, initial=done, total=epochs, disable=not show, unit="epoch") as bar:
             for _ in bar:
                 if now.ended:
                     break
-                now, stops = run.epoch(now, stops), []
+                now = run.epoch(now, stops)
+                stops = []  # all epochs have the same scores: once is enough
                 _report(bar, now.history)
-                now = now._replace(ended=ask(callbacks, run.network(now), now.history))
+                now = _asked(run, now, callbacks)
                 if checkpoint is not None:
                     checkpoint.save(now)
     except (KeyboardInterrupt, NotSaved) as stop:
@@ -162,6 +165,11 @@ def _train(
             f"training was interrupted{reason}; the network is as it was {reached}", stacklevel=4
         )
     return now
+
+
+def _asked(run: Run, now: Progress, callbacks: Sequence[Callback]) -> Progress:
+    """The same progress, ended if any callback says so."""
+    return now._replace(ended=ask(callbacks, run.network(now), now.history))
 
 
 def _report(bar: "tqdm", history: History):

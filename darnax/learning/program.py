@@ -35,15 +35,18 @@ class Shared:
         @functools.partial(jax.jit, static_argnums=0)
         def traced(static, arrays):
             leaves, structure = static
-            return function(*eqx.combine(arrays, jax.tree.unflatten(structure, leaves)))
+            arguments = eqx.combine(arrays, jax.tree.unflatten(structure, leaves))
+            return function(*arguments)
 
+        # used for its traces alone, which JAX keeps for arguments that are equal
         self.traced = traced
 
     def __call__(self, *arguments: Any) -> Any:
         arrays, static = eqx.partition(arguments, _is_array)
         leaves, structure = jax.tree.flatten(static)
         traced = self.traced.trace((tuple(leaves), structure), arrays)
-        results = _program(traced.jaxpr)(*jax.tree.leaves(arrays))
+        program = _program(traced.jaxpr)
+        results = program(*jax.tree.leaves(arrays))
         return jax.tree.unflatten(jax.tree.structure(traced.out_info), results)
 
 
@@ -69,10 +72,13 @@ class _Trace:
 def _program(closed: ClosedJaxpr) -> Callable[..., Any]:
     """The compiled form of a traced program."""
     text = _text(closed)
+    opaque = "0x" in text
+    for equation in _equations(closed):
+        opaque |= "callback" in equation.primitive.name
     # functions of Python that run inside, and objects shown by their address, look alike in the
     # text: such a program is equal to itself alone
-    opaque = "0x" in text or any("callback" in e.primitive.name for e in _equations(closed))
-    return _compiled(_Trace(id(closed) if opaque else _digest(closed, text), closed))
+    identity = id(closed) if opaque else _digest(closed, text)
+    return _compiled(_Trace(identity, closed))
 
 
 @functools.lru_cache(maxsize=64)
@@ -85,8 +91,10 @@ def _text(closed: ClosedJaxpr) -> str:
 
 
 def _digest(closed: ClosedJaxpr, text: str) -> str:
-    """A digest of the operations, as text without addresses, and of the bits of all constants."""
-    result = blake2b(re.sub(r"0x\w+", "", text).encode(), digest_size=16)
+    """A digest of the operations, as text, and of the bits of all constants."""
+    # an address differs from process to process
+    plain = re.sub(r"0x\w+", "", text)
+    result = blake2b(plain.encode(), digest_size=16)
     for constant in _constants(closed):
         array = files.plain(constant)
         result.update(f"{array.dtype} {array.shape};".encode() + array.tobytes())
@@ -97,7 +105,9 @@ def _constants(closed: ClosedJaxpr) -> Iterator[Any]:
     """The constants of a program in the order of use; most of them are but names in its text."""
     yield from closed.consts
     for equation in _equations(closed):
-        yield from (end.val for end in equation.invars if isinstance(end, Literal))
+        for end in equation.invars:
+            if isinstance(end, Literal):
+                yield end.val
         for value in _parameters(equation):
             if isinstance(value, ClosedJaxpr):
                 yield from value.consts

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class Progress(NamedTuple):
     """How far a run is: after its last whole epoch, so that all of these belong together.
 
+    **Fields:**
+
     - `params`: the leaves that are trained.
     - `memory`: what the optimiser remembers.
     - `history`: one row for each epoch.
@@ -41,6 +43,8 @@ class Run(NamedTuple):
 
     Epoch n draws its order of samples and its noise from `fold_in(key, n)`, and an epoch begins
     with nothing but the progress. So it does not matter in how many pieces the epochs were run.
+
+    **Fields:**
 
     - `frozen`: the network without the leaves that are trained.
     - `batch_size`: None for an iterable, each of whose batches is one update.
@@ -64,25 +68,30 @@ class Run(NamedTuple):
         key = jax.random.fold_in(self.key, epoch)
         params, memory = progress.params, progress.memory
         sums, samples = {}, 0
-        for i, data in enumerate(self.data.parts(epoch)):
+        for i, data in enumerate(self.data.parts()):
             if stops and i == 0:
-                names = self._score_names(self.network(progress), data)
-                for stop in stops:
-                    stop.check(names)
+                self._check_scores(stops, data, progress)
             order = jax.random.permutation(jax.random.fold_in(key, 2 * i), len(data))
-            params, memory, scores = _train(
+            # an array of NumPy, since what is done to it here must not compile for every length
+            batches = in_batches(np.asarray(order), self.batch_size or len(data))
+            params, memory, scores = _learn(
                 params,
                 memory,
                 self.frozen,
                 self.optimiser,
                 self.learning,
                 data,
-                in_batches(np.asarray(order), self.batch_size or len(data)),
+                batches,
                 jax.random.fold_in(key, 2 * i + 1),
             )
             samples += len(data)
             for name, score in scores.items():
                 sums[name] = sums.get(name, 0.0) + float(score)
+        if not samples:
+            raise ValueError(
+                f"`x` gave no batches in epoch {epoch + 1}; give an iterable that starts anew "
+                "every time, such as a list, and not a generator"
+            )
         row = {name: score / samples for name, score in sums.items()}
         after = Progress(params, memory, progress.history)
         if self.validation is not None:
@@ -91,18 +100,20 @@ class Run(NamedTuple):
             row |= {f"validation {name}": score for name, score in scores.items()}
         return after._replace(history=progress.history.extended(row))
 
-    def _score_names(self, network: Network, data: Dataset) -> list[str]:
-        """The names of the scores that an epoch will have, found by tracing: nothing is run."""
-        learning, key = self.learning, self.key
-        counts = jax.ShapeDtypeStruct((2,), bool)
-        _, scores = eqx.filter_eval_shape(lesson, network, learning, data.example(), counts, key)
+    def _check_scores(self, stops: Sequence[EarlyStopping], data: Dataset, progress: Progress):
+        """Raise `ValueError` for early stopping by a score that no epoch will have."""
+        # the names are known from tracing: nothing is run, which could take an hour
+        network, learning, key = self.network(progress), self.learning, self.key
+        example, counts = data.example(), jax.ShapeDtypeStruct((2,), bool)
+        _, scores = eqx.filter_eval_shape(lesson, network, learning, example, counts, key)
         names = list(scores)
         if self.validation is not None:
             example = self.validation.example()
             answer = eqx.filter_eval_shape(learning.infer, network, example.x, key)
             scores = eqx.filter_eval_shape(sample_scores, answer, example.y)
             names += [f"validation {name}" for name in scores]
-        return names
+        for stop in stops:
+            stop.check(names)
 
 
 def lesson(
@@ -114,20 +125,24 @@ def lesson(
 
 
 @Shared
-def _train(params, memory, frozen, optimiser, learning, data, batches, key):
-    """An update for each batch; and scores, summed over all samples."""
+def _learn(params, memory, frozen, optimiser, learning, data, batches, key):
+    """One update for each batch, in one program; and scores, summed over all samples."""
 
-    def update(now, batch):
+    def learn(now, batch):
         params, memory = now
         i, numbers = batch
+        # the last batch is filled up with numbers past the end
         counts = numbers < len(data)
         network = eqx.combine(params, frozen)
         own = jax.random.fold_in(key, i)
         updates, scores = lesson(network, learning, data.take(numbers), counts, own)
         steps, memory = optimiser.update(updates, memory, params)
-        sums = {name: jnp.sum(jnp.where(counts, score, 0)) for name, score in scores.items()}
-        return (eqx.apply_updates(params, steps), memory), sums
+        params = eqx.apply_updates(params, steps)
+        sums = {}
+        for name, score in scores.items():
+            sums[name] = jnp.sum(jnp.where(counts, score, 0))
+        return (params, memory), sums
 
     numbered = jnp.arange(len(batches)), batches
-    (params, memory), sums = jax.lax.scan(update, (params, memory), numbered)
+    (params, memory), sums = jax.lax.scan(learn, (params, memory), numbered)
     return params, memory, jax.tree.map(jnp.sum, sums)
