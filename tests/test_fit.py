@@ -17,7 +17,7 @@ import pytest
 from helpers import compilations
 
 import darnax as dx
-from darnax.learning.evaluate import agreement
+from darnax.learning.scores import agreement
 
 KEY = jax.random.key(3)
 CLASSES, N = 3, 50

@@ -1,5 +1,6 @@
 """Data for training: inputs and targets by node, and how they are cut into batches."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
@@ -29,18 +30,11 @@ Targets: TypeAlias = Mapping[Any, Array]
 
 
 class Dataset(eqx.Module):
-    """Checked inputs and targets of all samples, by node.
+    """Checked inputs and targets of all samples, by node."""
 
-    **Fields:**
-
-    - `nodes`: the names of inputs, and those of nodes with targets.
-    - `arrays`: their values, in the same order.
-    """
-
-    # names are static, and not keys of dicts that are pytrees: JAX sorts those, and names of two
-    # types have no order
-    nodes: tuple[tuple[Name, ...], tuple[Name, ...]] = eqx.field(static=True)
-    arrays: tuple[tuple[Array, ...], tuple[Array, ...]]
+    # JAX sorts the keys of a dict, and names of two types have no order
+    x: OrderedDict[Name, Array]
+    y: OrderedDict[Name, Array]
 
     @staticmethod
     def of(topology: Topology, x: object, y: object, rules: Rules | None = None) -> "Dataset":
@@ -49,8 +43,7 @@ class Dataset(eqx.Module):
         targets = _by_node(topology, "y", y, topology.outputs)
         if not inputs:
             raise ValueError("`x` is empty; give an array for at least one node")
-        arrays = tuple(inputs.values()), tuple(targets.values())
-        lengths = {len(array) for array in arrays[0] + arrays[1]}
+        lengths = {len(array) for array in [*inputs.values(), *targets.values()]}
         if len(lengths) > 1:
             came = _text.arrays(inputs | targets)
             raise ValueError(
@@ -59,20 +52,10 @@ class Dataset(eqx.Module):
         if lengths == {0}:
             raise ValueError("the data are empty; give at least one sample")
         _check_signs(topology, rules or {}, targets)
-        return Dataset((tuple(inputs), tuple(targets)), arrays)
-
-    @property
-    def x(self) -> dict[Name, Array]:
-        """The inputs."""
-        return dict(zip(self.nodes[0], self.arrays[0], strict=True))
-
-    @property
-    def y(self) -> dict[Name, Array]:
-        """The targets."""
-        return dict(zip(self.nodes[1], self.arrays[1], strict=True))
+        return Dataset(inputs, targets)
 
     def __len__(self) -> int:
-        return len(self.arrays[0][0])
+        return len(next(iter(self.x.values())))
 
     def take(self, numbers: Int[Array | np.ndarray, " n"]) -> "Dataset":
         """Some of the samples, by their numbers; past the end it is the last one again."""
@@ -88,7 +71,7 @@ class Dataset(eqx.Module):
 
     def described(self) -> str:
         """The data in one line, digest included."""
-        names = _text.names(self.nodes[0] + self.nodes[1])
+        names = _text.names([*self.x, *self.y])
         return f"{len(self)} samples for {names}, digest {files.digest(self)}"
 
 
@@ -120,10 +103,11 @@ class Batches(NamedTuple):
 
 def _by_node(
     topology: Topology, argument: str, given: Any, nodes: tuple[Name, ...]
-) -> dict[Name, Array]:
+) -> OrderedDict[Name, Array]:
     """Arrays by node; `nodes` are the inputs or the outputs."""
+    arrays = OrderedDict()
     if given is None and argument == "y" and not nodes:
-        return {}
+        return arrays
     if given is None:
         advice = "give an array by node"
         if len(nodes) == 1:
@@ -139,7 +123,6 @@ def _by_node(
                 "to arrays"
             )
         given = {nodes[0]: given}
-    arrays = {}
     for i, values in zip(topology.indices(argument, given), given.values(), strict=True):
         node = topology.nodes[i]
         arrays[node] = _array(topology, argument, node, values)

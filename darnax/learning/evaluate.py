@@ -2,11 +2,12 @@
 
 import inspect
 import warnings
+from collections import OrderedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Real
+from jaxtyping import Array, Key
 
 from darnax import _text, checks
 from darnax._arrays import any_rank
@@ -14,7 +15,8 @@ from darnax.dynamics import Solution
 from darnax.learning.data import Data, Dataset, Targets, in_batches
 from darnax.learning.phases import RandomKey
 from darnax.learning.program import Shared
-from darnax.learning.teaching import Learning, Scores, finite
+from darnax.learning.scores import Samples, finite, sample_scores
+from darnax.learning.teaching import Learning
 from darnax.network.build import as_key
 from darnax.network.network import Network, check_network
 from darnax.topologies.names import Name
@@ -86,10 +88,7 @@ def predict(
             f"and their answers mean nothing: samples {_text.listing(lost)}",
             stacklevel=3,
         )
-    outputs = network.topology.outputs
-    if len(outputs) == 1:
-        return answers[0]
-    return dict(zip(outputs, answers, strict=True))
+    return dict(answers) if isinstance(answers, OrderedDict) else answers
 
 
 def one_key(key: object) -> Key[Array, ""]:
@@ -120,48 +119,13 @@ def mean_scores(
     return {name: float(np.asarray(score, float).mean()) for name, score in scores.items()}
 
 
-def sample_scores(answer: Solution, y: Targets) -> Scores:
-    """The scores of every sample's answer; there is no accuracy where no output has a target."""
-    good = finite(answer.state)
-    # floats, so that `fit` adds all scores up alike
-    scores = {
-        "settled": answer.settled.astype(jnp.float32),
-        "steps": answer.steps.astype(jnp.float32),
-        "lost": (~good).astype(jnp.float32),
-    }
-    outputs = [node for node in answer.state.topology.outputs if node in y]
-    if outputs:
-        right = jnp.stack([agreement(answer.state[node], y[node]) for node in outputs])
-        # a lost sample stops where it is: its output may still be what it was set to at the start
-        scores["accuracy"] = jnp.where(good, jnp.mean(right, axis=0), 0)
-    return scores
-
-
-def agreement(
-    answer: Real[Array, "batch ..."], target: Real[Array, "batch ..."]
-) -> Float[Array, " batch"]:
-    """1 where the largest unit is the right one, else 0.
-
-    For a single unit, or with space, it is the share of right signs; for samples whose answer or
-    target is not finite it is 0.
-    """
-    batch = len(answer)
-    if answer.ndim == 2 and answer.shape[1] > 1:
-        right = answer.argmax(-1) == target.argmax(-1)
-    else:
-        right = (answer >= 0) == (target >= 0)
-    share = jnp.mean(right.reshape(batch, -1).astype(jnp.float32), axis=1)
-    good = jnp.isfinite(answer) & jnp.isfinite(target)
-    return jnp.where(good.reshape(batch, -1).all(1), share, 0)
-
-
-def _readout(answer: Solution, _: Targets) -> tuple[list[Array], Array]:
-    """The outputs of every sample, in their order, and whether the sample is finite."""
+def _readout(answer: Solution, _: Targets) -> tuple[Array | OrderedDict[Name, Array], Samples]:
+    """The read-out of every sample, and whether the sample is finite."""
     readout = answer.state.readout
     if isinstance(readout, dict):
-        # a list, since JAX sorts the keys of a dict, and names of two types have no order
-        return list(readout.values()), finite(answer.state)
-    return [readout], finite(answer.state)
+        # JAX sorts the keys of a dict, and names of two types have no order
+        readout = OrderedDict(readout)
+    return readout, finite(answer.state)
 
 
 def _in_batches(network, learning, data, batch_size, key, read):

@@ -11,10 +11,11 @@ from jaxtyping import Array, Key, PyTree
 
 from darnax.learning.callbacks import EarlyStopping
 from darnax.learning.data import Batches, Dataset, in_batches
-from darnax.learning.evaluate import mean_scores, sample_scores
+from darnax.learning.evaluate import mean_scores
 from darnax.learning.history import History
 from darnax.learning.program import Shared
-from darnax.learning.teaching import Learning, Samples, Scores
+from darnax.learning.scores import Samples, Scores, sample_scores
+from darnax.learning.teaching import Learning
 from darnax.network.network import Network
 
 if TYPE_CHECKING:

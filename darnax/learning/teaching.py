@@ -7,30 +7,23 @@ there. It knows nothing of epochs, optimisers or files: `fit` calls `updates` fo
 
 import abc
 from collections.abc import Iterable
-from typing import TypeAlias
+from itertools import takewhile
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float
 
 from darnax import checks
 from darnax.dynamics import Solution
 from darnax.learning.data import Data, Targets
 from darnax.learning.phases import Phase, RandomKey, in_sequence, run_phases
 from darnax.learning.rules import Normalise, Rule, Rules
+from darnax.learning.scores import Samples, Scores, finite, overlap
 from darnax.learning.updates import as_rules, check_normalise, local_updates
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 from darnax.topologies.topology import Topology
-
-Samples: TypeAlias = Bool[Array, " batch"]
-"""Which samples of a batch count."""
-
-Scores: TypeAlias = dict[str, Float[Array, " batch"]]
-"""Scores by name, one number for each sample."""
 
 
 class Learning(eqx.Module):
@@ -141,18 +134,21 @@ class DynamicalLearning(Learning):
         start = GraphState(topology).init(x)
         solutions = run_phases(network, start, phases, y, key)
         last = answer = solutions[-1]
-        taught = [i for i, phase in enumerate(phases) if phase.teaches(y)]
         if self.from_inference:
             # up to the first phase that teaches, inference is what has just been run
-            common = solutions[: taught[0]] if taught else solutions
+            needed = {*y, *topology.outputs}
+            common = list(takewhile(lambda phase: not phase.teaches(needed), phases))
+            done = solutions[: len(common)]
             inference = self._inference(topology)
-            answer = in_sequence(run_phases(network, start, inference, {}, key, common))
+            answer = in_sequence(run_phases(network, start, inference, {}, key, done))
         samples = samples & finite(answer.state) & finite(last.state)
         target = last.state.replace(y) if y else last.state
         updates = _learnt(self, network, answer.state, phases[-1], samples, target)
         scores = {"lost": (~samples).astype(jnp.float32)}
+        taught = [solutions[i] for i, phase in enumerate(phases) if phase.teaches(y)]
         if taught:
-            scores["overlap"] = overlap(solutions[taught[-1]].state, last.state)
+            # whether what was taught has lasted until the end
+            scores["overlap"] = overlap(taught[-1].state, last.state)
         return updates, answer, scores
 
     def _phases(self, topology: Topology) -> tuple[Phase, ...]:
@@ -300,32 +296,3 @@ def bound(network: Network) -> Network:
     """
     traced, rest = eqx.partition(network, lambda leaf: isinstance(leaf, Tracer))
     return eqx.combine(jax.lax.optimization_barrier(traced), rest)
-
-
-def finite(state: GraphState) -> Samples:
-    """Which samples hold nothing but finite numbers."""
-    arrays = jax.tree.leaves(state)
-    good = [jnp.isfinite(array.reshape(-1, array.shape[-1])).all(0) for array in arrays]
-    return jnp.stack(good).all(0)
-
-
-def overlap(a: GraphState, b: GraphState) -> Float[Array, " batch"]:
-    """The cosine between two states of every sample, over nodes that are no inputs or outputs."""
-    topology, layout = a.topology, a.topology.layout
-    ends = [*topology.columns.held, *topology.columns.outputs]
-    inner = np.setdiff1d(np.arange(len(topology)), ends)
-    if not len(inner):
-        return jnp.ones(a.batch_size)
-    products = jnp.zeros((3, a.batch_size))
-    for i, rows in layout.rows_of(inner).items():
-        spec = layout.arrays[i]
-        # a gather, and its constant of indices, only where some of the rows are left out
-        index = slice(None) if len(rows) == spec.rows else rows
-        one, two = (
-            state.arrays[spec.name].reshape(spec.rows, -1, a.batch_size)[index].astype(jnp.float32)
-            for state in (a, b)
-        )
-        pairs = (one, two), (one, one), (two, two)
-        products += jnp.stack([(left * right).sum((0, 1)) for left, right in pairs])
-    dot, first, second = products
-    return dot / jnp.sqrt(jnp.maximum(first * second, jnp.finfo(jnp.float32).tiny))
