@@ -126,11 +126,13 @@ def save_arrays(path: FilePath, tree: PyTree, facts: object = None):
         "dtypes": json.dumps({name: str(array.dtype) for name, array in arrays.items()}),
         "facts": written,
     }
+    # copies in C order: safetensors writes memory as it lies
     blank = save({name: _bits(array).copy("C") for name, array in arrays.items()}, metadata)
     data = SEAL.sub(b'"seal":"' + _seal(blank) + b'"', blank, count=1)
     with _part("path", path) as (file, target):
         file.write(data)
         file.flush()
+        # the bytes must be on the disk before the path leads to them
         os.fsync(file.fileno())
         if os.name == "nt":  # an open file cannot be renamed there
             file.close()

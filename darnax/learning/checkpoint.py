@@ -67,12 +67,19 @@ class Checkpoint:
         if not self.path.exists():
             return self.start
         saved = files.read(self.path)
+        if not isinstance(saved.facts, dict) or "reached" not in saved.facts:
+            # whatever it is, it must not be overwritten
+            raise ValueError(
+                f"`checkpoint` {str(self.path)!r} is a file of darnax, but not of a run; give "
+                "another path"
+            )
         self._check(saved.facts)
         params, memory = saved.into((self.start.params, self.start.memory))
         return Progress(params, memory, History(saved.facts["history"]), saved.facts["ended"])
 
     def save(self, now: Progress):
         """Write where the run is; `NotSaved` if that is not possible any more."""
+        # arrays and facts go into one file, which is replaced at once: they never disagree
         facts = self.facts | {
             "history": now.history.rows,
             "ended": now.ended,
@@ -97,7 +104,7 @@ class Checkpoint:
         advice = "give another path, or the same run"
         if set(wrong) <= set(MAY_DIFFER):
             advice += f", or say that it is meant: may_differ={wrong}"
-        differences = "; ".join(self._difference(name, there) for name in wrong)
+        differences = "; ".join([self._difference(name, there) for name in wrong])
         raise ValueError(
             f"`checkpoint` {str(self.path)!r} is of another run: {differences}; {advice}"
         )
@@ -133,6 +140,7 @@ def check_may_differ(may_differ: object) -> tuple[str, ...]:
 def _facts(run: Run, start: Progress) -> dict:
     """What a checkpoint keeps of a run, in the words of JSON."""
     frozen, topology = run.frozen, run.frozen.topology
+    # how many samples a batch has is a fact of its own, and no part of what a batch teaches
     example = run.data.example()
     everyone = jnp.ones(len(example), bool)
     taught = fingerprint(lesson, run.network(start), run.learning, example, everyone, run.key)
@@ -141,6 +149,7 @@ def _facts(run: Run, start: Progress) -> dict:
     # are a fact of their own: here they are zeros
     rates = run.optimiser.init(jax.tree.map(jnp.zeros_like, start.params))
     decisive = {
+        # the digest decides; the others say in words how a topology differs
         "nodes": len(topology.nodes),
         "edges": len(topology.columns.senders),
         "arrays": {name: list(spec.shape) for name, spec in topology.arrays.items()},
@@ -149,7 +158,7 @@ def _facts(run: Run, start: Progress) -> dict:
         "batch_size": run.batch_size,
         "key": np.asarray(jax.random.key_data(run.key)).tolist(),
         "data": run.data.described(),
-        "validation": run.validation and run.validation.described(),
+        "validation": None if run.validation is None else run.validation.described(),
         "learning": taught + files.digest(run.learning),
         "optimiser": steps + files.digest((run.optimiser, rates)),
         "start": files.digest(start.params),

@@ -1,4 +1,10 @@
-"""Data for training: inputs and targets by node, and how they are cut into batches."""
+"""Data for training: inputs and targets by node, and how they are cut into batches.
+
+Arrays become one `Dataset`, and an epoch is one compiled scan over its batches, all of one size. An
+iterable becomes `Batches`, each of which is a `Dataset` of its own when its turn comes. Both answer
+the same questions: what the parts of an epoch are, what a sample looks like, and how a checkpoint
+tells them from others.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +38,7 @@ Targets: TypeAlias = Mapping[Any, Array]
 class Dataset(eqx.Module):
     """Checked inputs and targets of all samples, by node."""
 
-    # JAX sorts the keys of a dict, and names of two types have no order
+    # no plain dicts: JAX sorts the keys of those, and names of two types have no order
     x: OrderedDict[Name, Array]
     y: OrderedDict[Name, Array]
 
@@ -66,8 +72,8 @@ class Dataset(eqx.Module):
         yield self
 
     def example(self) -> "Dataset":
-        """Two samples: what is computed for a sample does not depend on how many there are."""
-        return self.take(np.array([0, 0]))
+        """The shapes of two samples: what is computed for one does not depend on their number."""
+        return eqx.filter_eval_shape(self.take, np.array([0, 0]))
 
     def described(self) -> str:
         """The data in one line, digest included."""
@@ -91,7 +97,7 @@ class Batches(NamedTuple):
     def example(self) -> Dataset:
         """Two samples of zeros: no batch can be looked at before it is there."""
         zeros, topology = GraphState(self.topology, 2), self.topology
-        # a state gets its batch from some node: the first, where there are no inputs
+        # without inputs some other node must say how many samples there are
         x = {node: zeros[node] for node in topology.inputs or topology.nodes[:1]}
         y = {node: zeros[node] for node in topology.outputs}
         return Dataset.of(topology, x, y)
@@ -160,6 +166,7 @@ def _check_signs(topology: Topology, rules: Rules, targets: Targets):
         classes = np.unique(columns.edge_class[columns.receivers == topology.index(node)])
         kinds = {columns.edge_classes[i][0] for i in classes.tolist()}
         here = sorted(kinds.intersection(signed))
+        # the data are looked at only where it matters: they may be large, and on a device
         if here and np.asarray(target == 0).any():
             raise ValueError(
                 f"`y` for node {node!r} holds zeros, and the rule of {here[0]!r} is for targets of "
@@ -185,6 +192,7 @@ def one_vs_all(labels: Values, classes: int) -> Float[Array, "n classes"]:
         ```
     """
     classes = checks.count("classes", classes, 1)
+    # whether they are in range cannot be told of traced numbers
     if isinstance(labels, Tracer):
         advice = "make the targets outside of jitted functions"
         checks.refuse("labels", "an array of whole numbers", labels, advice)

@@ -80,7 +80,7 @@ def predict(
     batch_size = checks.count("batch_size", batch_size, 1)
     key = None if key is None else one_key(key)
     data = Dataset.of(network.topology, x, {})
-    answers, good = _in_batches(network, learning, data, batch_size, key, _readout)
+    answers, good = _infer_all(network, learning, data, batch_size, key, _readout)
     lost = np.flatnonzero(~np.asarray(good)).tolist()
     if lost:
         warnings.warn(
@@ -114,8 +114,8 @@ def mean_scores(
     network: Network, learning: Learning, data: Dataset, batch_size: int, key: RandomKey
 ) -> dict[str, float]:
     """The scores of inference, averaged over all samples."""
-    scores = _in_batches(network, learning, data, batch_size, key, sample_scores)
-    # in 64 bits, so that the number of samples does not matter
+    scores = _infer_all(network, learning, data, batch_size, key, sample_scores)
+    # in 64 bits: sums over many samples are not exact in 32
     return {name: float(np.asarray(score, float).mean()) for name, score in scores.items()}
 
 
@@ -123,12 +123,13 @@ def _readout(answer: Solution, _: Targets) -> tuple[Array | OrderedDict[Name, Ar
     """The read-out of every sample, and whether the sample is finite."""
     readout = answer.state.readout
     if isinstance(readout, dict):
-        # JAX sorts the keys of a dict, and names of two types have no order
+        # no plain dict: JAX sorts the keys of that, and names of two types have no order
         readout = OrderedDict(readout)
     return readout, finite(answer.state)
 
 
-def _in_batches(network, learning, data, batch_size, key, read):
+def _infer_all(network, learning, data, batch_size, key, read):
+    # few data are one small batch, and not a large one that is mostly filled up
     batches = in_batches(np.arange(len(data)), min(len(data), batch_size))
     return _inferred(network, learning, data, batches, key, read)
 

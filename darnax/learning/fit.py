@@ -43,7 +43,7 @@ def fit(
     may_differ: Iterable[MayDiffer] = (),
     progress: bool = True,
 ) -> tuple[Network, History]:
-    """Train a network on data.
+    """Training of a network on data, epoch after epoch.
 
     Every epoch goes once through the data in a fresh order, as one compiled scan over batches. A
     last batch that is short is filled up with samples that do not count, so that there is but one
@@ -104,6 +104,7 @@ def fit(
     key = one_key(key)
     differing = check_may_differ(may_differ)
     if y is None and is_batches(x):
+        # every batch is one update, whatever its size
         data, size = Batches(topology, rules, x), None
     else:
         data = Dataset.of(topology, x, y, rules)
@@ -114,6 +115,7 @@ def fit(
     path = None
     if checkpoint is not None:
         path = files.as_path("checkpoint", checkpoint)
+        # better now than after the first epoch
         files.check_writable("checkpoint", path)
     params, frozen = partition(network, rules)
     # optax takes any pytree, though its types do not say so
@@ -137,6 +139,7 @@ def _train(
     from tqdm.auto import tqdm
 
     checkpoint = None
+    # whatever was learnt in whole epochs is kept, also where tracing or a callback is interrupted
     try:
         if path is not None:
             checkpoint = Checkpoint(path, may_differ, run, now)
@@ -155,6 +158,7 @@ def _train(
                 stops = []  # all epochs have the same scores: once is enough
                 _report(bar, now.history)
                 now = _asked(run, now, callbacks)
+                # saved after the callbacks were asked, since whether they ended the run is saved
                 if checkpoint is not None:
                     checkpoint.save(now)
     except (KeyboardInterrupt, NotSaved) as stop:

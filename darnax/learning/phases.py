@@ -86,8 +86,8 @@ class Phase:
 
     - `name`: what to call it.
     - `steps`: the number of passes, or the most there may be; at least 1 where it settles.
-    - `settle`: whether every sample stops where it comes to rest; if not, nobody looks, and none
-      counts as settled.
+    - `settle`: whether every sample stops where it comes to rest; if not, all passes are made, no
+      residual is computed, and no sample counts as settled.
     - `clamp`: nodes held besides the inputs; those that have a target are set to it first.
     - `silence`: nodes whose messages are dropped.
     - `kinds`: the edge kinds that speak; None for all.
@@ -158,6 +158,7 @@ class Phase:
         key: RandomKey = None,
     ) -> Solution:
         """Where the phase leads from a state; a phase that does not settle has no residual."""
+        # `clamp` holds a node where it is: a node with a target is put there first
         held = {node: target for node, target in targets.items() if node in self.clamp}
         if held:
             state = state.replace(held)
@@ -174,6 +175,7 @@ class Phase:
             }
         if self.settle:
             return relax(network, state, max_steps=self.steps, **arguments)
+        # random activations never settle, and `relax` refuses them: a rollout takes them
         state, _ = rollout(network, state, self.steps, **arguments)
         batch = state.batch_size
         return Solution(

@@ -62,12 +62,13 @@ def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
 
 @dataclass(frozen=True)
 class _Trace:
-    """A traced program, equal to others of the same identity."""
+    """A traced program, equal to others of the same identity: the key of a compiled one."""
 
     identity: str | int
     closed: ClosedJaxpr = field(compare=False)
 
 
+# a bound, since a compiled program of an epoch takes megabytes; 64 are more than a run uses
 @functools.lru_cache(maxsize=64)
 def _program(closed: ClosedJaxpr) -> Callable[..., Any]:
     """The compiled form of a traced program."""

@@ -72,9 +72,10 @@ class Run(NamedTuple):
         for i, data in enumerate(self.data.parts()):
             if stops and i == 0:
                 self._check_scores(stops, data, progress)
-            order = jax.random.permutation(jax.random.fold_in(key, 2 * i), len(data))
-            # an array of NumPy, since what is done to it here must not compile for every length
-            batches = in_batches(np.asarray(order), self.batch_size or len(data))
+            shuffle = jax.random.fold_in(key, 2 * i)
+            noise = jax.random.fold_in(key, 2 * i + 1)
+            order = np.asarray(jax.random.permutation(shuffle, len(data)))
+            batches = in_batches(order, self.batch_size or len(data))
             params, memory, scores = _learn(
                 params,
                 memory,
@@ -83,7 +84,7 @@ class Run(NamedTuple):
                 self.learning,
                 data,
                 batches,
-                jax.random.fold_in(key, 2 * i + 1),
+                noise,
             )
             samples += len(data)
             for name, score in scores.items():
@@ -103,7 +104,7 @@ class Run(NamedTuple):
 
     def _check_scores(self, stops: Sequence[EarlyStopping], data: Dataset, progress: Progress):
         """Raise `ValueError` for early stopping by a score that no epoch will have."""
-        # the names are known from tracing: nothing is run, which could take an hour
+        # names of scores are known from tracing: an epoch, which may take an hour, is not needed
         network, learning, key = self.network(progress), self.learning, self.key
         example, counts = data.example(), jax.ShapeDtypeStruct((2,), bool)
         _, scores = eqx.filter_eval_shape(lesson, network, learning, example, counts, key)

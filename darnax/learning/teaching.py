@@ -141,6 +141,7 @@ class DynamicalLearning(Learning):
             done = solutions[: len(common)]
             inference = self._inference(topology)
             answer = in_sequence(run_phases(network, start, inference, {}, key, done))
+        # NaN in one sample would be NaN in every weight
         samples = samples & finite(answer.state) & finite(last.state)
         target = last.state.replace(y) if y else last.state
         updates = _learnt(self, network, answer.state, phases[-1], samples, target)
@@ -243,6 +244,7 @@ class ContrastiveLearning(Learning):
         samples = samples & finite(free.state) & finite(taught.state)
         here = _learnt(self, network, free.state, self.free, samples)
         there = _learnt(self, network, taught.state, self.taught, samples)
+        # a weak nudge changes little: what is learnt does not depend on its strength
         scale = self.taught.nudge or 1
         updates = jax.tree.map(lambda a, b: (a - b) / scale, there, here)
         lost = (~samples).astype(jnp.float32)
