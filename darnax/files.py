@@ -120,14 +120,16 @@ def save_arrays(path: FilePath, tree: PyTree, facts: object = None):
         raise TypeError(
             f"`facts` are what JSON can say, but {error}; give text, numbers, lists and dicts"
         ) from error
+    dtypes = {name: str(array.dtype) for name, array in arrays.items()}
     metadata = {
         "format": FORMAT,
         "seal": BLANK.decode(),
-        "dtypes": json.dumps({name: str(array.dtype) for name, array in arrays.items()}),
+        "dtypes": json.dumps(dtypes),
         "facts": written,
     }
     # copies in C order: safetensors writes memory as it lies
-    blank = save({name: _bits(array).copy("C") for name, array in arrays.items()}, metadata)
+    bits = {name: _bits(array).copy("C") for name, array in arrays.items()}
+    blank = save(bits, metadata)
     data = SEAL.sub(b'"seal":"' + _seal(blank) + b'"', blank, count=1)
     with _part("path", path) as (file, target):
         file.write(data)
@@ -174,7 +176,9 @@ def read(path: object) -> Saved:
         raise ValueError(f"`path` {str(path)!r} {damage}")
     metadata = _metadata(data)
     dtypes = json.loads(metadata["dtypes"])
-    arrays = {name: bits.view(jnp.dtype(dtypes[name])) for name, bits in load(data).items()}
+    arrays = {}
+    for name, bits in load(data).items():
+        arrays[name] = bits.view(jnp.dtype(dtypes[name]))
     return Saved(path, arrays, json.loads(metadata["facts"]))
 
 
@@ -195,10 +199,10 @@ def digest(tree: PyTree) -> str:
 
 def as_path(argument: str, value: object) -> Path:
     """The path as `pathlib` has it; `TypeError` or `ValueError` for what is no path of a file."""
+    # the paths of some systems are bytes
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
-        checks.refuse(
-            argument, "the path of a file, as text or as a pathlib.Path", value, "give such a path"
-        )
+        holds = "the path of a file, as text or as a pathlib.Path"
+        checks.refuse(argument, holds, value, "give such a path")
     if "\0" in os.fspath(value):
         checks.refuse(
             argument, "the path of a file", value, "take out the null character", ValueError
@@ -229,8 +233,10 @@ def _damage(data: bytes) -> str | None:
     if form != FORMAT:
         return "is not a file of darnax; give one it saved"
     found = SEAL.search(data)
-    if found and _seal(data[: found.start(1)] + BLANK + data[found.end(1) :]) == found[1]:
-        return None
+    if found:
+        blank = data[: found.start(1)] + BLANK + data[found.end(1) :]
+        if _seal(blank) == found[1]:
+            return None
     return (
         "is damaged: it is not as it was saved, some byte was changed; give another one, or start "
         "anew"
@@ -304,7 +310,9 @@ def _new_part(target: Path, mode: int | None) -> BinaryIO:
         if os.path.exists(file.name):
             break
         file.close()
-    if mode is not None and mode != stat.S_IMODE(os.fstat(file.fileno()).st_mode):
+    now = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    # only where it is another: some disks refuse every change of a mode
+    if mode is not None and mode != now:
         os.chmod(file.name, mode)
     return file
 
@@ -336,7 +344,9 @@ def _named(tree: PyTree) -> dict[str, np.ndarray]:
 
 def plain(leaf: ArrayLike) -> np.ndarray:
     """A leaf in NumPy; keys as the numbers they are made of."""
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    if _is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf)
 
 
 def _is_key(leaf: object) -> TypeGuard[jax.Array]:

@@ -26,7 +26,14 @@ from darnax.learning.program import fingerprint
 from darnax.learning.run import Progress, Run, lesson
 
 MayDiffer: TypeAlias = Literal[
-    "learning", "optimiser", "start", "frozen", "data", "validation", "batch_size", "key"
+    "learning",
+    "optimiser",
+    "start",
+    "frozen",
+    "data",
+    "validation",
+    "batch_size",
+    "key",
 ]
 """A fact of a run that a user may let differ."""
 
@@ -56,7 +63,9 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path, may_differ: tuple[str, ...], run: Run, start: Progress):
-        self.path, self.may_differ, self.start = path, may_differ, start
+        self.path = path
+        self.may_differ = may_differ
+        self.start = start
         self.facts = _facts(run, start)
 
     def resume(self) -> Progress:
@@ -74,8 +83,9 @@ class Checkpoint:
                 "another path"
             )
         self._check(saved.facts)
+        history = History(saved.facts["history"])
         params, memory = saved.into((self.start.params, self.start.memory))
-        return Progress(params, memory, History(saved.facts["history"]), saved.facts["ended"])
+        return Progress(params, memory, history, saved.facts["ended"])
 
     def save(self, now: Progress):
         """Write where the run is; `NotSaved` if that is not possible any more."""

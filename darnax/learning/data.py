@@ -65,7 +65,11 @@ class Dataset(eqx.Module):
 
     def take(self, numbers: Int[Array | np.ndarray, " n"]) -> "Dataset":
         """Some of the samples, by their numbers; past the end it is the last one again."""
-        return jax.tree.map(lambda array: jnp.take(array, numbers, axis=0, mode="clip"), self)
+
+        def rows(array: Array) -> Array:
+            return jnp.take(array, numbers, axis=0, mode="clip")
+
+        return jax.tree.map(rows, self)
 
     def parts(self) -> Iterator["Dataset"]:
         """The pieces in which an epoch gets to see the data: here all of them at once."""
@@ -108,7 +112,10 @@ class Batches(NamedTuple):
 
 
 def _by_node(
-    topology: Topology, argument: str, given: Any, nodes: tuple[Name, ...]
+    topology: Topology,
+    argument: str,
+    given: Any,
+    nodes: tuple[Name, ...],
 ) -> OrderedDict[Name, Array]:
     """Arrays by node; `nodes` are the inputs or the outputs."""
     arrays = OrderedDict()
@@ -163,7 +170,8 @@ def _check_signs(topology: Topology, rules: Rules, targets: Targets):
     columns = topology.columns
     signed = [kind for kind, rule in rules.items() if getattr(rule, "signs", False)]
     for node, target in targets.items():
-        classes = np.unique(columns.edge_class[columns.receivers == topology.index(node)])
+        incoming = columns.receivers == topology.index(node)
+        classes = np.unique(columns.edge_class[incoming])
         kinds = {columns.edge_classes[i][0] for i in classes.tolist()}
         here = sorted(kinds.intersection(signed))
         # the data are looked at only where it matters: they may be large, and on a device
@@ -211,7 +219,10 @@ def one_vs_all(labels: Values, classes: int) -> Float[Array, "n classes"]:
     return 2 * jax.nn.one_hot(np.asarray(array), classes) - 1
 
 
-def in_batches(order: Int[np.ndarray, " n"], size: int) -> Int[np.ndarray, "batches size"]:
+def in_batches(
+    order: Int[np.ndarray, " n"],
+    size: int,
+) -> Int[np.ndarray, "batches size"]:
     """The numbers of samples batch by batch, in an order of all n samples.
 
     All batches are of one size, so that one program serves them all: the last one is filled up with

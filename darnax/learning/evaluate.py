@@ -111,7 +111,11 @@ def check_learning(network: Network, learning: Learning):
 
 
 def mean_scores(
-    network: Network, learning: Learning, data: Dataset, batch_size: int, key: RandomKey
+    network: Network,
+    learning: Learning,
+    data: Dataset,
+    batch_size: int,
+    key: RandomKey,
 ) -> dict[str, float]:
     """The scores of inference, averaged over all samples."""
     scores = _infer_all(network, learning, data, batch_size, key, sample_scores)

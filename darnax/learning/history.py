@@ -90,7 +90,8 @@ class History(Sequence[Row]):
     def __repr__(self) -> str:
         last = "empty"
         if self.rows:
-            last = ", ".join(f"{name} {value:.4g}" for name, value in self.rows[-1].items())
+            scores = [f"{name} {value:.4g}" for name, value in self.rows[-1].items()]
+            last = ", ".join(scores)
         return f"History({len(self)} epochs; {last})"
 
     def to_json(self) -> str:
@@ -110,7 +111,9 @@ class History(Sequence[Row]):
         import matplotlib.pyplot as plt
         from matplotlib.axes import Axes
 
-        scores = list(dict.fromkeys(name.removeprefix("validation ") for name in self.names))
+        # a score of validation shares the panel of the same score in training
+        alone = [name.removeprefix("validation ") for name in self.names]
+        scores = list(dict.fromkeys(alone))
         if not scores:
             raise ValueError(
                 "the history is empty, and there is nothing to plot; train for at least one epoch"
@@ -131,7 +134,8 @@ class History(Sequence[Row]):
             )
         epochs = np.arange(1, len(self) + 1)
         for panel, score in zip(panels, scores, strict=True):
-            for name, style in ((score, "-"), (f"validation {score}", "--")):
+            styles = {score: "-", f"validation {score}": "--"}
+            for name, style in styles.items():
                 if name in self.names:
                     panel.plot(epochs, self[name], style, label=name)
             panel.set(xlabel="epoch", title=score)

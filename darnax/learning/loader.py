@@ -12,7 +12,15 @@ import numpy as np
 from darnax import checks
 from darnax.files import FilePath, as_path
 
-IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+# codes of the format; numbers of several bytes have the first one first
+IDX_DTYPES = {
+    0x08: "u1",
+    0x09: "i1",
+    0x0B: ">i2",
+    0x0C: ">i4",
+    0x0D: ">f4",
+    0x0E: ">f8",
+}
 PARTS = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",

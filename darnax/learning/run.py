@@ -106,7 +106,8 @@ class Run(NamedTuple):
         """Raise `ValueError` for early stopping by a score that no epoch will have."""
         # names of scores are known from tracing: an epoch, which may take an hour, is not needed
         network, learning, key = self.network(progress), self.learning, self.key
-        example, counts = data.example(), jax.ShapeDtypeStruct((2,), bool)
+        example = data.example()
+        counts = jax.ShapeDtypeStruct((2,), bool)
         _, scores = eqx.filter_eval_shape(lesson, network, learning, example, counts, key)
         names = list(scores)
         if self.validation is not None:
@@ -119,7 +120,11 @@ class Run(NamedTuple):
 
 
 def lesson(
-    network: Network, learning: Learning, data: Dataset, counts: Samples, key: Key[Array, ""]
+    network: Network,
+    learning: Learning,
+    data: Dataset,
+    counts: Samples,
+    key: Key[Array, ""],
 ) -> tuple[Network, Scores]:
     """Updates from the samples of a batch that count, and the scores of all of them."""
     updates, answer, scores = learning.updates(network, data.x, data.y, counts, key)

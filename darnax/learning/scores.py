@@ -39,7 +39,8 @@ def sample_scores(answer: Solution, y: Targets) -> Scores:
 
 
 def agreement(
-    answer: Real[Array, "batch ..."], target: Real[Array, "batch ..."]
+    answer: Real[Array, "batch ..."],
+    target: Real[Array, "batch ..."],
 ) -> Float[Array, " batch"]:
     """1 where the largest unit is the right one, else 0.
 

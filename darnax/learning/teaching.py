@@ -206,7 +206,12 @@ class ContrastiveLearning(Learning):
 
     @checks.by_hand
     def __init__(
-        self, rules: Rules, free: Phase, taught: Phase, *, normalise: Normalise | None = None
+        self,
+        rules: Rules,
+        free: Phase,
+        taught: Phase,
+        *,
+        normalise: Normalise | None = None,
     ):
         check_normalise(normalise)
         self.rules = as_rules(rules)
@@ -228,7 +233,8 @@ class ContrastiveLearning(Learning):
             checks.refuse("free", "a phase without targets", self.free, advice, ValueError)
 
     def infer(self, network: Network, x: Data, key: RandomKey = None) -> Solution:
-        return self.free.run(network, GraphState(network.topology).init(x), {}, key)
+        start = GraphState(network.topology).init(x)
+        return self.free.run(network, start, {}, key)
 
     def updates(
         self,
@@ -247,8 +253,11 @@ class ContrastiveLearning(Learning):
         # a weak nudge changes little: what is learnt does not depend on its strength
         scale = self.taught.nudge or 1
         updates = jax.tree.map(lambda a, b: (a - b) / scale, there, here)
-        lost = (~samples).astype(jnp.float32)
-        return updates, free, {"overlap": overlap(taught.state, free.state), "lost": lost}
+        scores = {
+            "lost": (~samples).astype(jnp.float32),
+            "overlap": overlap(taught.state, free.state),
+        }
+        return updates, free, scores
 
 
 def _learnt(
