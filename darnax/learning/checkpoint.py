@@ -6,10 +6,10 @@ of the run and the number of the epoch.
 
 The same bits come out only if everything else is the same as well: the network, the rules, the
 optimiser, the data. Going on with others gives numbers that no run from the start ever gives, and
-nobody would notice. So the file also holds facts about all of these, and a run with other facts is
-refused. Functions cannot be compared, but what they compute can: facts about them are digests of
-traced programs (see `darnax.learning.program`). Arrays are arguments of programs and no part of
-them, so their bits are digested too.
+they would look like any others. So the file also holds facts about all of these, and a run with
+other facts is refused. Functions cannot be compared, but what they compute can: facts about them
+are digests of traced programs (see `darnax.learning.program`). Arrays are arguments of programs and
+no part of them, so their bits are digested too.
 """
 
 from importlib import metadata
@@ -101,11 +101,11 @@ class Checkpoint:
             raise NotSaved(error) from error
 
     def _check(self, there: dict):
-        """The facts of the file are those of this run, but for those that may differ."""
+        """Raise `ValueError` for facts that differ between the file and this run, and may not."""
         here = self.facts["run"]
         if there["reached"] == here["start"]:
-            # whoever hands in the network that came out of the run wants to go on with it; the run
-            # is still the one that began where it began
+            # a network that came out of the run was handed in to go on with it, as where a cell of
+            # a notebook is run twice: it is still the run that started elsewhere
             here["start"] = there["run"]["start"]
         wrong = [name for name in here if there["run"].get(name) != here[name]]
         wrong = [name for name in wrong if name not in self.may_differ]

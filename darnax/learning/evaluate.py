@@ -92,7 +92,7 @@ def predict(
 
 
 def one_key(key: object) -> Key[Array, ""]:
-    """A single key, of the typed kind."""
+    """A single key; raw arrays of `jax.random.PRNGKey` become typed ones."""
     key = as_key(key)
     if key.shape:
         advice = "give a single one, as from jax.random.key(0)"

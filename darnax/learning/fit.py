@@ -45,24 +45,25 @@ def fit(
 ) -> tuple[Network, History]:
     """Training of a network on data, epoch after epoch.
 
-    Every epoch goes once through the data in a fresh order, as one compiled scan over batches. A
-    last batch that is short is filled up with samples that do not count, so that there is but one
-    program. Samples in which the dynamics leave the finite numbers teach nothing; their share is
-    the score `lost`, and a warning says so.
+    Every epoch goes once through the data in a fresh order, as one compiled scan over batches. The
+    last batch is filled up with samples that do not count, so that one program serves all batches.
+    Samples in which the dynamics leave the finite numbers teach nothing; their share is the score
+    `lost`, and a warning says so.
 
     Ctrl-C, or a checkpoint that cannot be written any more, ends the training with a warning, and
     what was learnt until then is returned.
 
     **Arguments:**
 
-    - `learning`: how to teach, such as `dx.DynamicalLearning(rules)`.
-    - `optimiser`: from optax.
+    - `network`: the network to start from.
+    - `learning`: a way to teach, such as `dx.DynamicalLearning(rules)`.
+    - `optimiser`: a transformation of optax, such as `optax.sgd(0.1)`.
     - `x`, `y`: arrays `(n, *shape)` for the only input and output, or mappings from nodes to such.
       Or `x` alone: an iterable of batches `(x, y)`, gone through anew every epoch; every size of
       batch is compiled once.
-    - `epochs`: how many there are in all, those before a resumption included.
-    - `batch_size`: how many samples an update averages; for arrays.
-    - `key`: for the order of samples and the noise of the dynamics.
+    - `epochs`: the number of epochs in all, those before a resumption included.
+    - `batch_size`: the number of samples that an update averages over; for arrays.
+    - `key`: one key, for the order of samples and the noise of the dynamics.
     - `validation`: `(x, y)` to evaluate after every epoch.
     - `callbacks`: functions `(network, history)` called after every epoch; one that returns True
       ends the training.
@@ -70,8 +71,9 @@ def fit(
       training goes on from it, and ends with the very bits it would have ended with, had it never
       stopped. It must be of the same run: of the same network, learning, optimiser, arrays,
       `batch_size` and `key`. Batches of an iterable are not compared.
-    - `may_differ`: what of a checkpoint's run may be different here, some of `"learning"`,
-      `"optimiser"`, `"start"`, `"frozen"`, `"data"`, `"validation"`, `"batch_size"` and `"key"`.
+    - `may_differ`: facts in which the run of the checkpoint may differ from this one, some of
+      `"learning"`, `"optimiser"`, `"start"`, `"frozen"`, `"data"`, `"validation"`, `"batch_size"`
+      and `"key"`.
     - `progress`: whether to show a bar.
 
     **Returns:** the trained network and a `History`, both as they were after the last whole epoch.

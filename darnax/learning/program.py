@@ -1,11 +1,11 @@
-"""Programs told apart by what they compute, and compiled once for all arguments that come to it.
+"""Programs that are identified by what they compute, and compiled once for each such identity.
 
 An optimiser is a few closures, and two that were made alike are not equal, nor are two lambdas: a
 cache by equality would compile an epoch anew for every `optax.sgd(0.1)` that is written. What can
 be compared is the trace of a function, the operations that JAX sees: the same operations on the
-same constants are the same program, whoever wrote them, in whichever process. So a program is known
-by the digest of its trace. `Shared` looks up compiled programs by it, and a checkpoint tells by it
-whether a run is the same.
+same constants are the same program, in whichever source or process they were written. The digest of
+the trace is the identity of a program. `Shared` finds compiled programs by it, and a checkpoint
+tells by it whether a run is the same.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Scores: what is said of every sample of a batch, in one number each."""
+"""Scores: one number for every sample of a batch, on its answer or on what it was taught."""
 
 from typing import TypeAlias
 
