@@ -17,7 +17,7 @@ import pytest
 from helpers import compilations
 
 import darnax as dx
-from darnax.learning.evaluate import agreement
+from darnax.learning.scores import agreement
 
 KEY = jax.random.key(3)
 CLASSES, N = 3, 50
@@ -188,6 +188,22 @@ def test_what_inference_has_in_common_with_teaching_has_the_same_noise():
     np.testing.assert_array_equal(
         answer.state["hidden"], learning.infer(network, X, KEY).state["hidden"]
     )
+
+
+def test_inference_is_run_anew_where_teaching_was_told_more():
+    """A phase that holds a hidden node holds it at its target when taught, and where it is when
+    not."""
+    phases = [
+        dx.Phase("held", clamp=["hidden"], silence=["label"]),
+        dx.Phase("taught", clamp=["label"]),
+        dx.Phase("free", silence=["label"]),
+    ]
+    network = small(activation=dx.tanh)
+    learning = dx.DynamicalLearning(RULES, phases, from_inference=True)
+    targets = {"label": Y, "hidden": jnp.ones((N, 12))}
+    _, answer, _ = learning.updates(network, X, targets, jnp.ones(N, bool))
+    expected = learning.infer(network, X).state
+    np.testing.assert_allclose(answer.state["hidden"], expected["hidden"], atol=1e-6)
 
 
 def test_phases_that_change_nothing_add_no_steps():
@@ -586,7 +602,7 @@ def test_what_was_made_anew_is_the_same_run(tmp_path):
 def test_other_releases_are_told_from_other_functions(tmp_path, monkeypatch):
     path = tmp_path / "run"
     fit(epochs=1, checkpoint=path)
-    monkeypatch.setattr("darnax.learning.run._versions", lambda: {"jax": "99.9"})
+    monkeypatch.setattr("darnax.learning.checkpoint._versions", lambda: {"jax": "99.9"})
     assert len(fit(epochs=2, checkpoint=path)[1]) == 2  # it traces the same, so it is the same
     fit(epochs=3, checkpoint=path)
     monkeypatch.undo()
@@ -609,6 +625,18 @@ def test_checkpoints_of_other_networks_and_files_of_others_are_refused(tmp_path)
     path.write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"`path` '.*run' is not a whole file of darnax"):
         fit(checkpoint=path)
+
+
+def test_a_file_that_is_no_checkpoint_is_not_overwritten(tmp_path):
+    path = tmp_path / "network"
+    for facts in (None, {"made": "by hand"}):
+        dx.files.save_arrays(path, small(), facts)
+        before = path.read_bytes()
+        with pytest.raises(
+            ValueError, match=r"`checkpoint` '.*network' is a file of darnax, but not of a run"
+        ):
+            fit(checkpoint=path)
+        assert path.read_bytes() == before
 
 
 def test_a_run_that_callbacks_ended_goes_on_without_them(tmp_path):
@@ -899,7 +927,7 @@ def phased(**arguments):
         (
             {"y": Y[:10]},
             ValueError,
-            r"inputs and labels have one length, but got .*\(50, 3, 3, 1\).*\(10, 3\)",
+            r"inputs and labels have one length, but got 'image': float32\[50, 3, 3, 1\], 'label': float32\[10, 3\]",
         ),
         ({"x": X[:0], "y": Y[:0]}, ValueError, r"the data are empty"),
         (

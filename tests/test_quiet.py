@@ -77,3 +77,22 @@ for program in (
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "onstant folding" not in run.stderr
     assert run.stdout == ""
+
+
+def test_warnings_of_learning_point_at_the_line_that_called():
+    code = """
+import warnings
+import darnax as dx, jax, numpy as np, optax
+t = dx.Topology(dx.topologies.sequential([2, 3]))
+n = dx.Network(t, dict.fromkeys(("forward", "backward", "recurrent"), dx.dense()), dx.tanh, key=jax.random.key(0))
+learning = dx.DynamicalLearning({"forward": dx.perceptron()})
+x, y = np.full((4, 2), np.nan, np.float32), np.ones((4, 3), np.float32)
+def stop(network, history):
+    raise KeyboardInterrupt
+with warnings.catch_warnings(record=True) as caught:
+    dx.fit(n, learning, optax.sgd(0.1), x, y, epochs=1, callbacks=[stop], key=jax.random.key(0), progress=False)
+    dx.predict(n, learning, x)
+print([(warning.filename, warning.lineno) for warning in caught])
+"""
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == str([("<string>", 11), ("<string>", 11), ("<string>", 12)])

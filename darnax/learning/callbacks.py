@@ -1,16 +1,18 @@
-"""Functions that are called after every epoch, and may end the training."""
+"""Callbacks: functions that are called after every epoch, and may end the training."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
+import jax
 import numpy as np
 
 from darnax import _text, checks
 from darnax.learning.history import History
 from darnax.network.network import Network
 
-Callback = Callable[[Network, History], Any]
+Callback: TypeAlias = Callable[[Network, History], bool | None]
+"""A function of the network and the history after an epoch; True ends the training."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class EarlyStopping:
     larger: bool
 
     def check(self, scores: Collection[str]):
-        """The score is one of those that there will be."""
+        """Raise `ValueError` if the score is none of those that an epoch will have."""
         if self.score not in scores:
             raise ValueError(
                 f"`score` of early stopping is {self.score!r}, which no epoch will have; there "
@@ -31,15 +33,17 @@ class EarlyStopping:
 
     def __call__(self, network: Network, history: History) -> bool:
         values = history[self.score] if self.larger else -history[self.score]
+        # an epoch in which the score is NaN was no better than any other
         best = int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
         return len(values) - 1 - best >= self.patience
 
 
-def early_stopping(score: Any, patience: Any, larger: Any = True) -> EarlyStopping:
+@checks.by_hand
+def early_stopping(score: str, patience: int, larger: bool = True) -> EarlyStopping:
     """A callback that ends training when a score has not been better for `patience` epochs.
 
-    It looks at the history alone, so that a run that was resumed ends where one that never stopped
-    does.
+    It looks at the history alone, so that a resumed run ends in the same epoch as one that never
+    stopped.
 
     **Arguments:**
 
@@ -54,39 +58,42 @@ def early_stopping(score: Any, patience: Any, larger: Any = True) -> EarlyStoppi
         ```
     """
     score = checks.text("score", score, 'the name of a score such as "validation accuracy"')
-    return EarlyStopping(
-        score, checks.count("patience", patience, 1), checks.flag("larger", larger)
-    )
+    patience = checks.count("patience", patience, 1)
+    return EarlyStopping(score, patience, checks.flag("larger", larger))
 
 
-def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
-    """Functions of the network and the history."""
+def as_callbacks(callbacks: object) -> tuple[Callback, ...]:
+    """Callbacks as a tuple; `TypeError` for what cannot be called with a network and a history."""
     holds = "a list of functions (network, history)"
     if callable(callbacks):
         checks.called("callbacks", callbacks)
         checks.refuse("callbacks", holds, callbacks, "write [callback]")
-    if isinstance(callbacks, (str, Mapping)) or not isinstance(callbacks, Iterable):
-        checks.refuse("callbacks", holds, callbacks, "give a list, or leave it out")
-    callbacks = tuple(callbacks)
-    for i, callback in enumerate(callbacks):
+    result = checks.several("callbacks", callbacks, holds)
+    for i, callback in enumerate(result):
         argument, holds = f"callbacks[{i}]", "a function (network, history)"
         checks.function(argument, callback, holds, "give one, such as dx.early_stopping(...)")
         checks.takes(argument, callback, 2, "(network, history)")
-    return callbacks
+    return result
+
+
+def early_stops(callbacks: Iterable[Callback]) -> list[EarlyStopping]:
+    """The callbacks that look at a score, which an epoch must have."""
+    return [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
 
 
 def ask(callbacks: Iterable[Callback], network: Network, history: History) -> bool:
     """Whether any callback ends the training; all of them are asked."""
     ends = False
     for i, callback in enumerate(callbacks):
-        ends = _as_flag(f"callbacks[{i}](network, history)", callback(network, history)) or ends
+        answer = callback(network, history)
+        if answer is None:
+            continue
+        # the answer of a comparison of arrays is a scalar array of bool
+        if (
+            isinstance(answer, (jax.Array, np.ndarray))
+            and answer.shape == ()
+            and answer.dtype == bool
+        ):
+            answer = bool(answer)
+        ends |= checks.flag(f"callbacks[{i}](network, history)", answer)
     return ends
-
-
-def _as_flag(argument: str, answer: Any) -> bool:
-    """What a callback says: True to end the training, False or None to go on."""
-    if answer is None:
-        return False
-    if hasattr(answer, "dtype") and answer.dtype == bool and answer.shape == ():
-        return bool(answer)
-    return checks.flag(argument, answer)

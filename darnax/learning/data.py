@@ -1,137 +1,190 @@
-"""Data for training: inputs and targets by node, and how they are cut into batches."""
+"""Data for training: inputs and targets by node, and how they are cut into batches.
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+Arrays become one `Dataset`, and an epoch is one compiled scan over its batches, all of one size. An
+iterable becomes `Batches`, each of which is a `Dataset` of its own when its turn comes. Both answer
+the same questions: what the parts of an epoch are, what a sample looks like, and how a checkpoint
+tells them from others.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from darnax import checks
+from darnax import _text, checks, files
 from darnax._arrays import on_device
+from darnax.learning.rules import Rules
+from darnax.states.graph import GraphState
 from darnax.states.values import as_array, cast
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
+Values: TypeAlias = Array | np.ndarray | Sequence[Any]
+"""An array, or lists of numbers that can be read as one."""
 
-class Data(eqx.Module):
-    """Inputs and targets by node, all of one length."""
+Data: TypeAlias = Values | Mapping[Any, Values]
+"""An array `(n, *shape)` for the only input or output, or a mapping from nodes to such arrays."""
 
-    # names are static, and not keys of dicts that are pytrees: JAX sorts those, and names of two
-    # types have no order
-    nodes: tuple[tuple[Name, ...], tuple[Name, ...]] = eqx.field(static=True)
-    arrays: tuple[tuple[Array, ...], tuple[Array, ...]]
+Targets: TypeAlias = Mapping[Any, Array]
+"""The states that nodes should be in: a mapping from nodes to arrays `(B, *shape)`."""
 
-    @property
-    def x(self) -> dict[Name, Array]:
-        """The inputs."""
-        return dict(zip(self.nodes[0], self.arrays[0], strict=True))
 
-    @property
-    def y(self) -> dict[Name, Array]:
-        """The targets."""
-        return dict(zip(self.nodes[1], self.arrays[1], strict=True))
+class Dataset(eqx.Module):
+    """Checked inputs and targets of all samples, by node."""
 
-    def __len__(self) -> int:
-        return len(self.arrays[0][0])
-
-    def at(self, places: Any) -> "Data":
-        """Those samples alone."""
-        return jax.tree.map(lambda array: array[places], self)
+    # no plain dicts: JAX sorts the keys of those, and names of two types have no order
+    x: OrderedDict[Name, Array]
+    y: OrderedDict[Name, Array]
 
     @staticmethod
-    def of(topology: Topology, x: Any, y: Any) -> "Data":
-        """Checked data; arrays are those of the only input and output."""
-        given = {
-            "x": _by_node(topology, "x", x, topology.inputs),
-            "y": _by_node(topology, "y", y, topology.outputs),
-        }
-        _check_lengths(given)
-        parts = []
-        for argument, part in given.items():
-            parts.append(
-                tuple(_typed(topology, argument, node, value) for node, value in part.items())
+    def of(topology: Topology, x: object, y: object, rules: Rules | None = None) -> "Dataset":
+        """Data as users give them; `rules` are those that are to learn from the targets, if any."""
+        inputs = _by_node(topology, "x", x, topology.inputs)
+        targets = _by_node(topology, "y", y, topology.outputs)
+        if not inputs:
+            raise ValueError("`x` is empty; give an array for at least one node")
+        lengths = {len(array) for array in [*inputs.values(), *targets.values()]}
+        if len(lengths) > 1:
+            came = _text.arrays(inputs | targets)
+            raise ValueError(
+                f"inputs and labels have one length, but got {came}; give one label a sample"
             )
-        return Data((tuple(given["x"]), tuple(given["y"])), (parts[0], parts[1]))
+        if lengths == {0}:
+            raise ValueError("the data are empty; give at least one sample")
+        _check_signs(topology, rules or {}, targets)
+        return Dataset(inputs, targets)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.x.values())))
+
+    def take(self, numbers: Int[Array | np.ndarray, " n"]) -> "Dataset":
+        """Some of the samples, by their numbers; past the end it is the last one again."""
+
+        def rows(array: Array) -> Array:
+            return jnp.take(array, numbers, axis=0, mode="clip")
+
+        return jax.tree.map(rows, self)
+
+    def parts(self) -> Iterator["Dataset"]:
+        """The pieces in which an epoch gets to see the data: here all of them at once."""
+        yield self
+
+    def example(self) -> "Dataset":
+        """The shapes of two samples: what is computed for one does not depend on their number."""
+        return eqx.filter_eval_shape(self.take, np.array([0, 0]))
+
+    def described(self) -> str:
+        """The data in one line, digest included."""
+        names = _text.names([*self.x, *self.y])
+        return f"{len(self)} samples for {names}, digest {files.digest(self)}"
+
+
+class Batches(NamedTuple):
+    """An iterable of batches `(x, y)`: each of them is checked when its turn comes."""
+
+    topology: Topology
+    rules: Rules
+    given: Iterable[tuple[Data, Data]]
+
+    def parts(self) -> Iterator[Dataset]:
+        """The pieces in which an epoch gets to see the data: here one batch after another."""
+        for batch in self.given:
+            x, y = pair("x", batch, "one array, or an iterable of batches")
+            yield Dataset.of(self.topology, x, y, self.rules)
+
+    def example(self) -> Dataset:
+        """Two samples of zeros: no batch can be looked at before it is there."""
+        zeros, topology = GraphState(self.topology, 2), self.topology
+        # without inputs some other node must say how many samples there are
+        x = {node: zeros[node] for node in topology.inputs or topology.nodes[:1]}
+        y = {node: zeros[node] for node in topology.outputs}
+        return Dataset.of(topology, x, y)
+
+    def described(self) -> str:
+        """The data in one line."""
+        return "an iterable of batches"
 
 
 def _by_node(
-    topology: Topology, argument: str, given: Any, nodes: tuple[Name, ...]
-) -> dict[Name, Any]:
-    """What is given as a mapping from nodes to arrays."""
-    if given is None and (argument == "x" or nodes):
-        advice = (
-            f"give an array `(n, *{topology.shape(nodes[0])})`"
-            if len(nodes) == 1
-            else "give an array by node"
-        )
-        alone = "" if argument == "x" else ", or `x` alone, as an iterable of batches (x, y)"
-        raise TypeError(f"`{argument}` is missing; {advice}{alone}")
-    given = {} if given is None else given
+    topology: Topology,
+    argument: str,
+    given: Any,
+    nodes: tuple[Name, ...],
+) -> OrderedDict[Name, Array]:
+    """Arrays by node; `nodes` are the inputs or the outputs."""
+    arrays = OrderedDict()
+    if given is None and argument == "y" and not nodes:
+        return arrays
+    if given is None:
+        advice = "give an array by node"
+        if len(nodes) == 1:
+            advice = f"give an array `(n, *{topology.shape(nodes[0])})`"
+        if argument == "y":
+            advice += ", or `x` alone, as an iterable of batches (x, y)"
+        raise TypeError(f"`{argument}` is missing; {advice}")
     if not isinstance(given, Mapping):
         if len(nodes) != 1:
-            which = "inputs" if argument == "x" else "outputs"
+            which = {"x": "inputs", "y": "outputs"}[argument]
             raise ValueError(
                 f"the topology has {len(nodes)} {which}; give `{argument}` as a mapping from nodes "
                 "to arrays"
             )
         given = {nodes[0]: given}
-    places = topology.indices(argument, given)
-    return {
-        topology.nodes[at]: _array(f"`{argument}` for node {topology.nodes[at]!r}", value)
-        for at, value in zip(places, given.values(), strict=True)
-    }
+    for i, values in zip(topology.indices(argument, given), given.values(), strict=True):
+        node = topology.nodes[i]
+        arrays[node] = _array(topology, argument, node, values)
+    return arrays
 
 
-def _array(what: str, value: Any) -> Any:
-    """An array of numbers; text and the like are none."""
-    if isinstance(value, Tracer):
+def _array(topology: Topology, argument: str, node: Name, values: Any) -> Array:
+    """The values of a node in its shape and dtype."""
+    what = f"`{argument}` for node {node!r}"
+    if isinstance(values, Tracer):
         raise TypeError(
             f"{what} is traced, but training and evaluation are programs of their own; call them "
             "outside"
         )
-    array = as_array(what, value)
+    array = as_array(what, values)
     if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
         raise TypeError(
-            f"{what} is an array of numbers, but got {checks.came(value)}; give numbers"
+            f"{what} is an array of numbers, but got {checks.came(values)}; give numbers"
         )
-    return array
-
-
-def _check_lengths(given: dict[str, dict[Name, Any]]):
-    shapes = {
-        f"{argument}[{node!r}]": value.shape
-        for argument, part in given.items()
-        for node, value in part.items()
-    }
-    if not given["x"]:
-        raise ValueError("`x` is empty; give an array for at least one node")
-    lengths = {shape[0] if shape else 0 for shape in shapes.values()}
-    if len(lengths) != 1:
-        raise ValueError(
-            f"inputs and labels have one length, but got {shapes}; give one label a sample"
-        )
-    if lengths == {0}:
-        raise ValueError("the data are empty; give at least one sample")
-
-
-def _typed(topology: Topology, argument: str, node: Name, value: Any) -> Array:
-    """An array of the shape and dtype of its node."""
-    what, shape = f"`{argument}` for node {node!r}", topology.shape(node)
-    if value.shape[1:] != shape:
+    shape = topology.shape(node)
+    if array.ndim == 0 or array.shape[1:] != shape:
         advice = "give one number a unit"
-        if argument == "y" and value.ndim == 1 and value.dtype.kind in "iu" and len(shape) == 1:
+        if argument == "y" and array.ndim == len(shape) == 1 and array.dtype.kind in "iu":
             advice = f"class indices become targets by dx.one_vs_all(y, {shape[0]})"
-        raise ValueError(f"{what} has shape (n, *{shape}), but got {value.shape}; {advice}")
-    return on_device(cast(what, value, jnp.dtype(topology.node_class(topology.index(node)).dtype)))
+        raise ValueError(f"{what} has shape (n, *{shape}), but got {array.shape}; {advice}")
+    dtype = topology.node_class(topology.index(node)).dtype
+    return on_device(cast(what, array, dtype))
 
 
-def one_vs_all(labels: Any, classes: Any) -> Float[Array, "n classes"]:
-    """Class indices as targets of ±1: +1 for the class, -1 for the others.
+def _check_signs(topology: Topology, rules: Rules, targets: Targets):
+    """Targets of nodes that learn by a rule for ±1 units are ±1: at 0 its signal is 0."""
+    columns = topology.columns
+    signed = [kind for kind, rule in rules.items() if getattr(rule, "signs", False)]
+    for node, target in targets.items():
+        incoming = columns.receivers == topology.index(node)
+        classes = np.unique(columns.edge_class[incoming])
+        kinds = {columns.edge_classes[i][0] for i in classes.tolist()}
+        here = sorted(kinds.intersection(signed))
+        # the data are looked at only where it matters: they may be large, and on a device
+        if here and np.asarray(target == 0).any():
+            raise ValueError(
+                f"`y` for node {node!r} holds zeros, and the rule of {here[0]!r} is for targets of "
+                "±1: a target of 0 teaches nothing; give 2 * y - 1 in place of 0 and 1"
+            )
+
+
+@checks.by_hand
+def one_vs_all(labels: Values, classes: int) -> Float[Array, "n classes"]:
+    """Targets of ±1 from class indices: +1 for the class, -1 for the others.
 
     **Arguments:**
 
@@ -147,24 +200,18 @@ def one_vs_all(labels: Any, classes: Any) -> Float[Array, "n classes"]:
         ```
     """
     classes = checks.count("classes", classes, 1)
+    # whether they are in range cannot be told of traced numbers
     if isinstance(labels, Tracer):
-        checks.refuse(
-            "labels",
-            "an array of whole numbers",
-            labels,
-            "make the targets outside of jitted functions",
-        )
+        advice = "make the targets outside of jitted functions"
+        checks.refuse("labels", "an array of whole numbers", labels, advice)
     array = as_array("`labels`", labels)
-    good = (
-        array.ndim == 1
-        and array.dtype.kind in "iu"
-        and bool(((array >= 0) & (array < classes)).all())
-    )
-    if not good:
+    good = array.ndim == 1 and array.dtype.kind in "iu"
+    if not good or bool(((array < 0) | (array >= classes)).any()):
+        numeric = array.dtype.kind in "iuf"
         kind = "text" if array.dtype.kind in "US" else str(array.dtype)
-        numbers = array.size > 0 and array.dtype.kind in "iuf"
-        span = f" from {array.min()} to {array.max()}" if numbers else ""
-        raise (ValueError if array.dtype.kind in "iuf" else TypeError)(
+        span = f" from {array.min()} to {array.max()}" if numeric and array.size else ""
+        error = ValueError if numeric else TypeError
+        raise error(
             f"`labels` are whole numbers from 0 to {classes - 1}, one a sample, but got {kind} of "
             f"shape {array.shape}{span}; number the classes, as np.unique(labels, "
             "return_inverse=True)[1] does"
@@ -172,49 +219,29 @@ def one_vs_all(labels: Any, classes: Any) -> Float[Array, "n classes"]:
     return 2 * jax.nn.one_hot(np.asarray(array), classes) - 1
 
 
-def in_order(
-    n: int, size: int
-) -> tuple[Int[np.ndarray, "batches size"], Bool[np.ndarray, "batches size"]]:
-    """The places of samples batch by batch, and which of them are real: the last batch is filled
-    up.
+def in_batches(
+    order: Int[np.ndarray, " n"],
+    size: int,
+) -> Int[np.ndarray, "batches size"]:
+    """The numbers of samples batch by batch, in an order of all n samples.
+
+    All batches are of one size, so that one program serves them all: the last one is filled up with
+    numbers of at least n, which are no samples.
     """
-    batches = math.ceil(n / size)
-    places = np.arange(batches * size).reshape(batches, size)
-    return places % n, places < n
+    n = len(order)
+    missing = -n % size
+    filled = np.concatenate([order, np.arange(n, n + missing)])
+    return filled.reshape(-1, size)
 
 
-def shuffled(
-    n: int, size: int, key: Any
-) -> tuple[Int[Array, "batches size"], Bool[np.ndarray, "batches size"]]:
-    """The same in random order."""
-    order, real = in_order(n, size)
-    return jax.random.permutation(key, n)[order], real
-
-
-def is_batches(x: Any) -> bool:
+def is_batches(x: object) -> TypeGuard[Iterable[tuple[Data, Data]]]:
     """Whether `x` is an iterable of batches, and no data itself."""
-    return (
-        isinstance(x, Iterable)
-        and not isinstance(x, (Mapping, str, bytes))
-        and not hasattr(x, "shape")
-    )
+    is_data = isinstance(x, (Mapping, str, bytes)) or hasattr(x, "shape")
+    return isinstance(x, Iterable) and not is_data
 
 
-def pair(argument: str, value: Any, holds: str) -> tuple[Any, Any]:
-    """Inputs and targets, as a tuple or list of two."""
+def pair(argument: str, value: object, holds: str) -> tuple[object, object]:
+    """Inputs and targets, from a tuple or list of two."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         checks.refuse(argument, f"{holds} (x, y)", value, "give a tuple of two")
     return value[0], value[1]
-
-
-def batches_of(topology: Topology, batches: Any, epoch: int) -> Iterator[Data]:
-    """The batches of an iterable."""
-    count = 0
-    for batch in batches:
-        yield Data.of(topology, *pair("x", batch, "one array, or an iterable of batches"))
-        count += 1
-    if not count:
-        raise ValueError(
-            f"`x` gave no batches in epoch {epoch + 1}; give an iterable that starts anew every "
-            "time, such as a list, and not a generator"
-        )

@@ -2,29 +2,37 @@
 
 import inspect
 import warnings
-from typing import Any
+from collections import OrderedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Key
 
 from darnax import _text, checks
 from darnax._arrays import any_rank
 from darnax.dynamics import Solution
-from darnax.learning.data import Data, in_order
-from darnax.learning.phases import Targets
+from darnax.learning.data import Data, Dataset, Targets, in_batches
+from darnax.learning.phases import RandomKey
 from darnax.learning.program import Shared
-from darnax.learning.teaching import Learning, finite
-from darnax.network.network import Network
+from darnax.learning.scores import Samples, finite, sample_scores
+from darnax.learning.teaching import Learning
+from darnax.network.network import Network, check_network
+from darnax.topologies.names import Name
 
 
 @any_rank
+@checks.by_hand
 def evaluate(
-    network: Any, learning: Any, x: Any, y: Any, *, batch_size: Any = 256, key: Any = None
+    network: Network,
+    learning: Learning,
+    x: Data,
+    y: Data,
+    *,
+    batch_size: int = 256,
+    key: RandomKey = None,
 ) -> dict[str, float]:
-    """Means over data of what inference gives: `accuracy`, `settled`, `steps`, and the share of
-    samples `lost`.
+    """Scores of inference, averaged over data: `accuracy`, `settled`, `steps` and `lost`.
 
     Arguments as for `fit`. A sample is accurate if the largest unit of an output is that of its
     target; for an output of a single unit, or with space, the score is the share of units that have
@@ -38,19 +46,27 @@ def evaluate(
         scores["accuracy"], scores["lost"]
         ```
     """
-    check_teaching(network, learning)
-    size, key = checks.count("batch_size", batch_size, 1), None if key is None else one_key(key)
-    data = Data.of(network.topology, x, y)
-    return mean_scores(network, learning, data, min(len(data), size), key)
+    check_learning(network, learning)
+    batch_size = checks.count("batch_size", batch_size, 1)
+    key = None if key is None else one_key(key)
+    data = Dataset.of(network.topology, x, y)
+    return mean_scores(network, learning, data, batch_size, key)
 
 
 @any_rank
-def predict(network: Any, learning: Any, x: Any, *, batch_size: Any = 256, key: Any = None) -> Any:
-    """What inference answers: the read-out for all of `x`, an array `(n, *shape)` or a mapping for
-    several outputs.
+@checks.by_hand
+def predict(
+    network: Network,
+    learning: Learning,
+    x: Data,
+    *,
+    batch_size: int = 256,
+    key: RandomKey = None,
+) -> Array | dict[Name, Array]:
+    """Answers of inference: the read-out for all of `x`.
 
-    A warning names the samples that are lost, with values that are not finite: what is answered for
-    them means nothing.
+    It is an array `(n, *shape)` for one output, a mapping from nodes to such for several. A warning
+    names the samples that are lost, with values that are not finite: their answers mean nothing.
 
     !!! example
 
@@ -59,129 +75,81 @@ def predict(network: Any, learning: Any, x: Any, *, batch_size: Any = 256, key: 
         answers.argmax(axis=1)
         ```
     """
-    check_teaching(network, learning)
-    size, key = checks.count("batch_size", batch_size, 1), None if key is None else one_key(key)
-    data = Data.of(network.topology, x, {})
-    order, _ = in_order(len(data), min(len(data), size))
-    answers, good = _infer(network, learning, data, order, key)
-    answers, good = jax.tree.map(
-        lambda a: a.reshape(-1, *a.shape[2:])[: len(data)], (answers, good)
-    )
+    check_learning(network, learning)
+    batch_size = checks.count("batch_size", batch_size, 1)
+    key = None if key is None else one_key(key)
+    data = Dataset.of(network.topology, x, {})
+    answers, good = _infer_all(network, learning, data, batch_size, key, _readout)
     lost = np.flatnonzero(~np.asarray(good)).tolist()
     if lost:
         warnings.warn(
             f"{len(lost)} of {len(data)} samples are not finite, in the data or after relaxing, "
             f"and their answers mean nothing: samples {_text.listing(lost)}",
-            stacklevel=2,
+            stacklevel=3,
         )
-    outputs = network.topology.outputs
-    return answers[0] if len(outputs) == 1 else dict(zip(outputs, answers, strict=True))
+    return dict(answers) if isinstance(answers, OrderedDict) else answers
 
 
-def one_key(key: Any) -> Any:
-    """A single key."""
+def one_key(key: object) -> Key[Array, ""]:
+    """A single key; raw arrays of `jax.random.PRNGKey` become typed ones."""
     key = checks.key("key", key)
     if key.shape:
-        checks.refuse(
-            "key", "one key", key, "give a single one, as from jax.random.key(0)", ValueError
-        )
+        advice = "give a single one, as from jax.random.key(0)"
+        checks.refuse("key", "one key", key, advice, ValueError)
     return key
 
 
-def check_teaching(network: Any, learning: Any):
-    """A network, and a way to teach it whose phases are of it."""
-    checks.instance(
-        "network",
-        network,
-        Network,
-        "a darnax.Network",
-        "make one, such as dx.Network(topology, ...)",
-    )
-    uncalled = inspect.isclass(learning)
-    advice = "make one of it, giving it the rules" if uncalled else "give one"
-    checks.instance(
-        "learning", learning, Learning, "a way to teach such as dx.DynamicalLearning(rules)", advice
-    )
+@checks.by_hand
+def check_learning(network: Network, learning: Learning):
+    """Raise an error unless `network` is a network that `learning` can teach."""
+    check_network(network)
+    advice = "make one of it, giving it the rules" if inspect.isclass(learning) else "give one"
+    holds = "a way to teach such as dx.DynamicalLearning(rules)"
+    checks.instance("learning", learning, Learning, holds, advice)
     learning.check(network.topology)
 
 
-def sample_scores(answer: Solution, y: Targets) -> dict[str, Float[Array, " batch"]]:
-    """What is said of every sample's answer."""
-    told = [
-        agreement(answer.state[node], y[node])
-        for node in answer.state.topology.outputs
-        if node in y
-    ]
-    scores = {
-        "settled": answer.settled.astype(jnp.float32),
-        "steps": answer.steps.astype(jnp.float32),
-    }
-    if told:
-        # a lost sample stops where it is: its output may still be what it was set to in the
-        # beginning
-        scores["accuracy"] = jnp.where(finite(answer.state), jnp.mean(jnp.stack(told), axis=0), 0)
-    return scores
-
-
-def agreement(
-    answer: Real[Array, "batch ..."], target: Real[Array, "batch ..."]
-) -> Float[Array, " batch"]:
-    """1 where the largest unit is the right one; for a single unit or with space the share of right
-    signs.
-
-    0 for samples whose answer or target is not finite.
-    """
-    if answer.ndim == 2 and answer.shape[1] > 1:
-        right = (answer.argmax(-1) == target.argmax(-1)).astype(jnp.float32)
-    else:
-        same = (answer >= 0) == (target >= 0)
-        right = jnp.mean(same.reshape(len(same), -1).astype(jnp.float32), axis=1)
-    good = jnp.isfinite(answer) & jnp.isfinite(target)
-    return jnp.where(good.reshape(len(good), -1).all(1), right, 0)
-
-
 def mean_scores(
-    network: Network, learning: Learning, data: Data, size: int, key: Any
+    network: Network,
+    learning: Learning,
+    data: Dataset,
+    batch_size: int,
+    key: RandomKey,
 ) -> dict[str, float]:
-    """Scores of inference, averaged over data that run in batches of a size."""
-    sums = inference_scores(*in_batches(network, learning, data, size, key))
-    return {name: float(value) / len(data) for name, value in sums.items()}
+    """The scores of inference, averaged over all samples."""
+    scores = _infer_all(network, learning, data, batch_size, key, sample_scores)
+    # in 64 bits: sums over many samples are not exact in 32
+    return {name: float(np.asarray(score, float).mean()) for name, score in scores.items()}
 
 
-def in_batches(network: Network, learning: Learning, data: Data, size: int, key: Any) -> tuple:
-    """The arguments of `inference_scores` for batches of a size."""
-    return network, learning, data, *in_order(len(data), size), key
+def _readout(answer: Solution, _: Targets) -> tuple[Array | OrderedDict[Name, Array], Samples]:
+    """The read-out of every sample, and whether the sample is finite."""
+    readout = answer.state.readout
+    if isinstance(readout, dict):
+        # no plain dict: JAX sorts the keys of that, and names of two types have no order
+        readout = OrderedDict(readout)
+    return readout, finite(answer.state)
 
 
-@Shared
-def inference_scores(network, learning, data, order, real, key):
-    """Sums of scores over the real samples."""
-
-    def one(batch):
-        places, real, number = batch
-        here = data.at(places)
-        answer = learning.infer(
-            network, here.x, None if key is None else jax.random.fold_in(key, number)
-        )
-        lost = ~finite(answer.state)
-        scores = sample_scores(answer, here.y) | {"lost": lost.astype(jnp.float32)}
-        return {name: jnp.sum(jnp.where(real, value, 0)) for name, value in scores.items()}
-
-    sums = jax.lax.map(one, (jnp.asarray(order), jnp.asarray(real), jnp.arange(len(order))))
-    return jax.tree.map(jnp.sum, sums)
+def _infer_all(network, learning, data, batch_size, key, read):
+    # few data are one small batch, and not a large one that is mostly filled up
+    batches = in_batches(np.arange(len(data)), min(len(data), batch_size))
+    return _inferred(network, learning, data, batches, key, read)
 
 
 @Shared
-def _infer(network, learning, data, order, key):
-    """Answers of all outputs, in their order, and which samples are finite."""
+def _inferred(network, learning, data, batches, key, read):
+    """What `read` makes of the solution and the targets of every sample, batch after batch."""
 
-    def one(batch):
-        places, number = batch
-        own = None if key is None else jax.random.fold_in(key, number)
-        state = learning.infer(network, data.at(places).x, own).state
-        answers = state.readout
-        return [answers] if isinstance(answers, jax.Array) else list(answers.values()), finite(
-            state
-        )
+    def of_batch(batch):
+        i, numbers = batch
+        here = data.take(numbers)
+        own = None if key is None else jax.random.fold_in(key, i)
+        return read(learning.infer(network, here.x, own), here.y)
 
-    return jax.lax.map(one, (jnp.asarray(order), jnp.arange(len(order))))
+    def joined(leaf):
+        # the last batch was filled up with what is no sample
+        return leaf.reshape(-1, *leaf.shape[2:])[: len(data)]
+
+    found = jax.lax.map(of_batch, (jnp.arange(len(batches)), batches))
+    return jax.tree.map(joined, found)

@@ -1,22 +1,31 @@
-"""What a training run went through, epoch by epoch."""
+"""The history of a training: its scores, epoch by epoch."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
 
 from darnax import checks
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-class History(Sequence):
-    """One row of numbers an epoch; `history["accuracy"]` is a column, `history[-1]` the last row.
+Row: TypeAlias = dict[str, float]
+"""The scores of one epoch by name."""
+
+
+class History(Sequence[Row]):
+    """The scores of every epoch: `history["accuracy"]` is a column, `history[-1]` the last row.
 
     A column that an epoch does not have is NaN there.
 
     **Arguments:**
 
-    - `rows`: mappings from names to numbers.
+    - `rows`: one mapping from names of scores to numbers for each epoch.
+
+    Raises `TypeError` for anything else.
 
     !!! example
 
@@ -26,52 +35,52 @@ class History(Sequence):
         ```
     """
 
-    def __init__(self, rows: Any = ()):
+    @checks.by_hand
+    def __init__(self, rows: Iterable[Mapping[str, float]] = ()):
         holds = "a list of mappings from names of scores to numbers"
         if isinstance(rows, (str, Mapping)) or not isinstance(rows, Iterable):
             checks.refuse("rows", holds, rows, "give one mapping an epoch")
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
         for row in rows:
-            row = checks.mapping("rows", row, "names of scores to numbers, one an epoch")
-            wrong = [
-                name
-                for name, value in row.items()
-                if not (isinstance(name, str) and _is_number(value))
-            ]
-            if wrong:
-                came = {name: row[name] for name in wrong}
-                checks.refuse("rows", holds, came, "give a number, or NaN where there is none")
+            checks.mapping("rows", row, "names of scores to numbers, one an epoch")
+            for name, value in row.items():
+                if not (isinstance(name, str) and _is_number(value)):
+                    advice = "give a number, or NaN where there is none"
+                    checks.refuse("rows", holds, {name: value}, advice)
             self.rows.append(dict(row))
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: Any) -> Any:
-        if not isinstance(key, str):
-            return self._row(key)
-        if key not in self.names:
-            raise KeyError(
-                f"no epoch has {key!r}; there are "
-                f"{', '.join(map(repr, self.names)) or 'no numbers yet'}"
-            )
-        return np.asarray([row.get(key, np.nan) for row in self.rows])
+    @overload
+    def __getitem__(self, key: int, /) -> Row: ...
+    @overload
+    def __getitem__(self, key: slice, /) -> list[Row]: ...
+    @overload
+    def __getitem__(self, key: str, /) -> np.ndarray: ...
+    @checks.by_hand
+    def __getitem__(self, key: str | int | slice, /) -> np.ndarray | Row | list[Row]:
+        if isinstance(key, str):
+            return self._column(key)
+        try:
+            return self.rows[key]
+        except TypeError:
+            holds = "the name of a score, or the number of an epoch"
+            checks.refuse("key", holds, key, "give one of them")
+        except IndexError:
+            raise IndexError(f"there is no epoch {key!r}: the history has {len(self)}") from None
 
-    def extended(self, row: dict[str, float]) -> "History":
+    def _column(self, name: str) -> np.ndarray:
+        if name not in self.names:
+            there = ", ".join(map(repr, self.names)) or "no numbers yet"
+            raise KeyError(f"no epoch has {name!r}; there are {there}")
+        return np.asarray([row.get(name, np.nan) for row in self.rows])
+
+    def extended(self, row: Row) -> "History":
         """The history with one epoch more."""
         longer = History()
         longer.rows = [*self.rows, row]
         return longer
-
-    def _row(self, key: Any) -> Any:
-        """The row of an epoch, or several of them."""
-        try:
-            return self.rows[key]
-        except TypeError:
-            checks.refuse(
-                "key", "the name of a score, or the number of an epoch", key, "give one of them"
-            )
-        except IndexError:
-            raise IndexError(f"there is no epoch {key!r}: the history has {len(self)}") from None
 
     @property
     def names(self) -> list[str]:
@@ -79,20 +88,19 @@ class History(Sequence):
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def __repr__(self) -> str:
-        last = (
-            ", ".join(f"{name} {value:.4g}" for name, value in self.rows[-1].items())
-            if self.rows
-            else "empty"
-        )
+        last = "empty"
+        if self.rows:
+            scores = [f"{name} {value:.4g}" for name, value in self.rows[-1].items()]
+            last = ", ".join(scores)
         return f"History({len(self)} epochs; {last})"
 
     def to_json(self) -> str:
         """All rows as JSON text."""
         return json.dumps(self.rows)
 
-    def plot(self, axes: Any = None) -> Any:
-        """Every score over epochs, training and validation in one panel; returns the matplotlib
-        figure.
+    @checks.by_hand
+    def plot(self, axes: "Axes | Sequence[Axes] | np.ndarray | None" = None) -> "Figure":
+        """A figure of every score over the epochs, training and validation in one panel.
 
         **Arguments:**
 
@@ -101,38 +109,39 @@ class History(Sequence):
         Raises `ValueError` or `TypeError` for other axes, and if there is nothing to plot.
         """
         import matplotlib.pyplot as plt
+        from matplotlib.axes import Axes
 
-        scores = list(dict.fromkeys(name.removeprefix("validation ") for name in self.names))
+        # a score of validation shares the panel of the same score in training
+        alone = [name.removeprefix("validation ") for name in self.names]
+        scores = list(dict.fromkeys(alone))
         if not scores:
             raise ValueError(
                 "the history is empty, and there is nothing to plot; train for at least one epoch"
             )
         if axes is None:
+            size = (3.5 * len(scores), 3)
             _, axes = plt.subplots(
-                1, len(scores), figsize=(3.5 * len(scores), 3), layout="constrained", squeeze=False
+                1, len(scores), figsize=size, layout="constrained", squeeze=False
             )
-        axes = np.ravel(np.asarray(axes))
-        if not all(hasattr(ax, "plot") for ax in axes):
-            checks.refuse(
-                "axes",
-                "one matplotlib axes or several",
-                axes,
-                "give them as from plt.subplots(1, n)[1]",
-            )
-        if len(axes) != len(scores):
+        panels = np.ravel(np.asarray(axes))
+        if not all(isinstance(panel, Axes) for panel in panels):
+            advice = "give them as from plt.subplots(1, n)[1]"
+            checks.refuse("axes", "one matplotlib axes or several", axes, advice)
+        if len(panels) != len(scores):
             raise ValueError(
-                f"`axes` are {len(axes)}, but there are {len(scores)} scores: {scores}; give one "
+                f"`axes` are {len(panels)}, but there are {len(scores)} scores: {scores}; give one "
                 "each"
             )
         epochs = np.arange(1, len(self) + 1)
-        for ax, score in zip(axes, scores, strict=True):
-            for name, style in ((score, "-"), (f"validation {score}", "--")):
+        for panel, score in zip(panels, scores, strict=True):
+            styles = {score: "-", f"validation {score}": "--"}
+            for name, style in styles.items():
                 if name in self.names:
-                    ax.plot(epochs, self[name], style, label=name)
-            ax.set(xlabel="epoch", title=score)
-            ax.legend(frameon=False)
-        return axes[0].figure
+                    panel.plot(epochs, self[name], style, label=name)
+            panel.set(xlabel="epoch", title=score)
+            panel.legend(frameon=False)
+        return panels[0].figure
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

@@ -5,13 +5,22 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from darnax.files import as_path
+from darnax import checks
+from darnax.files import FilePath, as_path
 
-IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+# codes of the format; numbers of several bytes have the first one first
+IDX_DTYPES = {
+    0x08: "u1",
+    0x09: "i1",
+    0x0B: ">i2",
+    0x0C: ">i4",
+    0x0D: ">f4",
+    0x0E: ">f8",
+}
 PARTS = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -29,29 +38,35 @@ class Images(NamedTuple):
     y_test: np.ndarray
 
 
-def load_idx(folder: Any) -> Images:
-    """MNIST and its like from the four files of its format, plain or with `.gz`.
+@checks.by_hand
+def load_idx(folder: FilePath) -> Images:
+    """Images and labels of MNIST and its like, from the four files of its format.
 
     **Arguments:**
 
-    - `folder`: holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`.
+    - `folder`: holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`,
+      plain or with `.gz`.
 
     Raises `FileNotFoundError` naming what is missing, and `ValueError` for a file that is not of
     this format. Source of the format: Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database
     of handwritten digits.
     """
     folder = as_path("folder", folder)
-    paths = [_either(folder / part) for part in PARTS]
-    missing = [part for part, path in zip(PARTS, paths, strict=True) if path is None]
+    paths, missing = [], []
+    for part in PARTS:
+        found = [path for path in (folder / part, folder / f"{part}.gz") if path.exists()]
+        paths += found[:1]
+        missing += [] if found else [part]
     if missing:
         raise FileNotFoundError(
             f"`folder` {str(folder)!r} lacks {', '.join(missing)}, plain or with .gz; put the "
             "files there, nothing is downloaded"
         )
-    return _paired("folder", folder, Images(*(read_idx(path) for path in paths)))
+    return _paired("folder", folder, Images(*map(read_idx, paths)))
 
 
-def load_npz(path: Any) -> Images:
+@checks.by_hand
+def load_npz(path: FilePath) -> Images:
     """Images and labels from one `.npz` with arrays `x_train`, `y_train`, `x_test` and `y_test`.
 
     Raises `FileNotFoundError` or `ValueError` saying what is missing.
@@ -76,8 +91,39 @@ def load_npz(path: Any) -> Images:
     return _paired("path", path, Images(**arrays))
 
 
+def read_idx(path: object) -> np.ndarray:
+    """The array in one IDX file, plain or with `.gz`.
+
+    Raises `ValueError` for a file that is cut short or something else.
+    """
+    path = as_path("path", path)
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as an IDX file: {error}; get a whole file"
+        ) from error
+    # two zeros, a code for the dtype, the number of axes, then the length of each axis
+    axes = data[3] if len(data) > 3 else 0
+    start = 4 + 4 * axes
+    if len(data) < start or data[:2] != b"\x00\x00" or data[2] not in IDX_DTYPES:
+        raise ValueError(f"{str(path)!r} is not an IDX file; give one as MNIST has them")
+    shape = tuple(np.frombuffer(data, ">u4", axes, 4).tolist())
+    dtype = np.dtype(IDX_DTYPES[data[2]])
+    size = len(data) - start
+    if size != math.prod(shape) * dtype.itemsize:
+        raise ValueError(
+            f"{str(path)!r} says that it holds {shape} of {dtype.name}, but has {size} bytes of "
+            "them; get a whole file"
+        )
+    values = np.frombuffer(data, dtype, offset=start).reshape(shape)
+    return values.astype(dtype.newbyteorder("="))
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` that have the names of ours."""
+    """The arrays of an `.npz` that are fields of `Images`."""
     file = np.load(path, allow_pickle=False)
     if isinstance(file, np.ndarray):
         raise ValueError("it holds one array without a name")
@@ -94,35 +140,3 @@ def _paired(argument: str, path: Path, images: Images) -> Images:
                 f"{x.shape} with labels {y.shape}; put files together that belong together"
             )
     return images
-
-
-def read_idx(path: Any) -> np.ndarray:
-    """The array in one IDX file, plain or with `.gz`; `ValueError` if it is cut short or something
-    else.
-    """
-    path = as_path("path", path)
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read as an IDX file: {error}; get a whole file"
-        ) from error
-    axes = data[3] if len(data) > 3 else 0
-    if len(data) < 4 + 4 * axes or data[:2] != b"\x00\x00" or data[2] not in IDX_DTYPES:
-        raise ValueError(f"{str(path)!r} is not an IDX file; give one as MNIST has them")
-    shape = np.frombuffer(data, ">u4", axes, 4).astype(int)
-    dtype = np.dtype(IDX_DTYPES[data[2]])
-    body = data[4 + 4 * axes :]
-    if len(body) != math.prod(shape.tolist()) * dtype.itemsize:
-        raise ValueError(
-            f"{str(path)!r} says that it holds {tuple(shape.tolist())} of {dtype.name}, but has "
-            f"{len(body)} bytes of them; get a whole file"
-        )
-    return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
-
-
-def _either(path: Path) -> Path | None:
-    """The file, or the same with `.gz`."""
-    return next(
-        (found for found in (path, path.with_name(path.name + ".gz")) if found.exists()), None
-    )

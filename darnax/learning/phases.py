@@ -1,31 +1,41 @@
-"""Phases of the dynamics: stretches in which the same nodes are held and the same ones speak."""
+"""Phases: stretches of the dynamics in which the same nodes are held and the same ones speak.
+
+Local rules need nothing but states, so a network is taught by leading it through the states to
+learn from. `dx.DynamicalLearning` does so in three phases unless it is given others:
+
+    zeros ──► warm-up ─────────► clamped ──────────► free
+              one pass,          outputs held        outputs silent:
+              outputs silent     at their targets    does the state last?
+
+Each phase begins in the state in which the one before it ended, with noise of its own. Nothing else
+passes from phase to phase.
+"""
 
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from darnax import _text, checks
-from darnax.dynamics import Solution, relax, rollout, synchronous
-from darnax.dynamics.schedules import Schedule
+from darnax.dynamics import Schedule, Solution, relax, rollout, synchronous
+from darnax.learning.data import Targets, Values
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 from darnax.states.values import as_array
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
-Targets = Mapping[Name, Array]
+RandomKey: TypeAlias = Key[Array, ""] | None
+"""The key of random schedules and activations; None where nothing is random."""
 
 
 class Nudge(eqx.Module):
-    """A drive towards a target, `strength * (target - state)`: minus the gradient of half the
-    squared distance.
-    """
+    """See `nudge`."""
 
     node: Name = eqx.field(static=True)
     target: Array
@@ -35,8 +45,12 @@ class Nudge(eqx.Module):
         return self.strength * (self.target - state[self.node])
 
 
-def nudge(node: Any, target: Any, strength: Any) -> Nudge:
-    """The drive of equilibrium propagation, for `drive={node: dx.nudge(node, y, 0.1)}`.
+@checks.by_hand
+def nudge(node: Name, target: Values, strength: float | Array) -> Nudge:
+    """The drive of equilibrium propagation, `strength * (target - state)`.
+
+    It is minus the gradient of half the squared distance from the target, times the strength.
+    Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11, 24 (2017), equation 10.
 
     **Arguments:**
 
@@ -45,8 +59,7 @@ def nudge(node: Any, target: Any, strength: Any) -> Nudge:
     - `strength`: a finite number; below 0 it is driven away.
 
     Raises `TypeError` or `ValueError` for a target that is no array of numbers, or another
-    strength. Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11, 24 (2017), equation
-    10.
+    strength.
 
     !!! example
 
@@ -56,19 +69,15 @@ def nudge(node: Any, target: Any, strength: Any) -> Nudge:
     """
     array = as_array("`target`", target)
     if not jnp.issubdtype(array.dtype, jnp.number):
-        checks.refuse(
-            "target",
-            "an array of numbers (B, *shape)",
-            target,
-            "give the states that the node should be in",
-        )
+        advice = "give the states that the node should be in"
+        checks.refuse("target", "an array of numbers (B, *shape)", target, advice)
     if not isinstance(node, Hashable):
         checks.refuse("node", "the name of a node", node, "give one name")
-    return Nudge(
-        node, jnp.asarray(array), jnp.asarray(checks.scalar("strength", strength), jnp.float32)
-    )
+    strength = jnp.asarray(checks.scalar("strength", strength), jnp.float32)
+    return Nudge(node, jnp.asarray(array), strength)
 
 
+@checks.by_hand
 @dataclass(frozen=True)
 class Phase:
     """A stretch of the dynamics in which the same nodes are held and the same ones speak.
@@ -77,8 +86,8 @@ class Phase:
 
     - `name`: what to call it.
     - `steps`: the number of passes, or the most there may be; at least 1 where it settles.
-    - `settle`: whether every sample stops where it comes to rest; if not, nobody looks, and none
-      counts as settled.
+    - `settle`: whether every sample stops where it comes to rest; if not, all passes are made, no
+      residual is computed, and no sample counts as settled.
     - `clamp`: nodes held besides the inputs; those that have a target are set to it first.
     - `silence`: nodes whose messages are dropped.
     - `kinds`: the edge kinds that speak; None for all.
@@ -95,42 +104,45 @@ class Phase:
         ```
     """
 
-    name: Any
-    steps: Any = 100
-    settle: Any = True
-    clamp: Any = ()
-    silence: Any = ()
-    kinds: Any = None
-    nudge: Any = 0.0
-    schedule: Any = synchronous()  # noqa: RUF009 (schedules are frozen)
+    name: str
+    steps: int = 100
+    settle: bool = True
+    clamp: Iterable[Name] = ()
+    silence: Iterable[Name] = ()
+    kinds: Iterable[str] | None = None
+    nudge: float = 0.0
+    schedule: Schedule = synchronous()  # noqa: RUF009 (schedules are frozen)
 
     def __post_init__(self):
-        name = checks.text("name", self.name, "the name of a phase")
-        settle = checks.flag(f"settle of phase {name!r}", self.settle)
-        schedule = f"schedule of phase {name!r}"
-        checks.instance(
-            schedule, self.schedule, Schedule, "a schedule such as dx.synchronous()", "give one"
-        )
-        # equal phases are equal however they were written
+        phase = f"of phase {checks.text('name', self.name, 'the name of a phase')!r}"
+        schedule = "a schedule such as dx.synchronous()"
+        checks.instance(f"schedule {phase}", self.schedule, Schedule, schedule, "give one")
+        settle = checks.flag(f"settle {phase}", self.settle)
+        # phases that say the same are equal, however their fields were written: programs are
+        # compiled once for equal ones
         plain = {
             "settle": settle,
-            "steps": checks.count(f"steps of phase {name!r}", self.steps, 1 if settle else 0),
-            "nudge": checks.number(f"nudge of phase {name!r}", self.nudge),
-            "clamp": _names(name, "clamp", self.clamp),
-            "silence": _names(name, "silence", self.silence),
-            "kinds": None if self.kinds is None else _names(name, "kinds", self.kinds),
+            "steps": checks.count(f"steps {phase}", self.steps, int(settle)),
+            "nudge": checks.number(f"nudge {phase}", self.nudge),
         }
+        for field in ("clamp", "silence", "kinds"):
+            value = getattr(self, field)
+            if isinstance(value, Mapping):
+                advice = "a phase holds whole nodes; for masks use dx.relax"
+                checks.refuse(f"{field} {phase}", "a list of names", value, advice)
+            if field != "kinds" or value is not None:
+                plain[field] = checks.names(f"{field} {phase}", value)
         for field, value in plain.items():
             object.__setattr__(self, field, value)
 
-    def teaches(self, nodes: Sequence[Name]) -> bool:
+    def teaches(self, nodes: Collection[Name]) -> bool:
         """Whether it needs the targets of some nodes."""
-        return bool(self.nudge) or bool(set(self.clamp) & set(nodes))
+        return self.nudge != 0 or not set(nodes).isdisjoint(self.clamp)
 
     def check(self, topology: Topology):
-        """Its nodes and kinds are those of the topology; `ValueError` names the phase if not."""
-        for field in ("clamp", "silence"):
-            topology.indices(f"{field} of phase {self.name!r}", getattr(self, field))
+        """Raise `ValueError` for nodes and kinds that the topology does not have."""
+        topology.indices(f"clamp of phase {self.name!r}", self.clamp)
+        topology.indices(f"silence of phase {self.name!r}", self.silence)
         unknown = [kind for kind in self.kinds or () if kind not in topology.edge_kinds]
         if unknown:
             raise ValueError(
@@ -139,73 +151,70 @@ class Phase:
             )
 
     def run(
-        self, network: Network, state: GraphState, targets: Targets, key: Any = None
+        self,
+        network: Network,
+        state: GraphState,
+        targets: Targets,
+        key: RandomKey = None,
     ) -> Solution:
-        """Where it leads, and whether and when each sample came to rest there."""
+        """Where the phase leads from a state; a phase that does not settle has no residual."""
+        # `clamp` holds a node where it is: a node with a target is put there first
         held = {node: target for node, target in targets.items() if node in self.clamp}
-        state = state.replace(held) if held else state
-        drive = {node: nudge(node, target, self.nudge) for node, target in targets.items()}
-        said = {
+        if held:
+            state = state.replace(held)
+        arguments: dict[str, Any] = {
             "schedule": self.schedule,
             "clamp": self.clamp,
             "silence": self.silence,
             "kinds": self.kinds,
-            "drive": drive if self.nudge else None,
             "key": key,
         }
+        if self.nudge:
+            arguments["drive"] = {
+                node: nudge(node, target, self.nudge) for node, target in targets.items()
+            }
         if self.settle:
-            return relax(network, state, max_steps=self.steps, **said)
-        state, _ = rollout(network, state, self.steps, **said)
-        batch = (state.batch_size,)
-        unknown = (
-            jnp.zeros(batch, bool),
-            jnp.full(batch, self.steps, jnp.int32),
-            jnp.full(batch, jnp.inf),
+            return relax(network, state, max_steps=self.steps, **arguments)
+        # random activations never settle, and `relax` refuses them: a rollout takes them
+        state, _ = rollout(network, state, self.steps, **arguments)
+        batch = state.batch_size
+        return Solution(
+            state=state,
+            settled=jnp.zeros(batch, bool),
+            steps=jnp.full(batch, self.steps, jnp.int32),
+            residual=jnp.full(batch, jnp.inf),
+            period=jnp.zeros(batch, jnp.int32),
         )
-        return Solution(state, *unknown, jnp.zeros(batch, jnp.int32))
 
 
-def _names(phase: str, field: str, value: Any) -> tuple:
-    """The names that a phase has in a field."""
-    argument = f"{field} of phase {phase!r}"
-    if isinstance(value, Mapping):
-        checks.refuse(
-            argument, "a list of names", value, "a phase holds whole nodes; for masks use dx.relax"
-        )
-    names = checks.names(argument, value)
-    if not all(isinstance(name, Hashable) for name in names):
-        checks.refuse(
-            argument, "a list of names", value, "names are text, whole numbers or tuples of these"
-        )
-    return names
-
-
-def run(
+def run_phases(
     network: Network,
     state: GraphState,
     phases: Sequence[Phase],
     targets: Targets,
-    key: Any,
-    first: int = 0,
+    key: RandomKey,
+    done: Sequence[Solution] = (),
 ) -> list[Solution]:
-    """Phase after phase, each from where the last one led, with noise of its own; they are numbered
-    from `first`.
+    """The solutions of phases one after another; `done` are those of the first ones.
+
+    Phase i draws its noise from `fold_in(key, i)`.
     """
-    solutions = []
-    for i, phase in enumerate(phases, first):
+    solutions = list(done)
+    for i in range(len(done), len(phases)):
+        if solutions:
+            state = solutions[-1].state
         own = None if key is None else jax.random.fold_in(key, i)
-        solutions.append(phase.run(network, state, targets, own))
-        state = solutions[-1].state
+        solutions.append(phases[i].run(network, state, targets, own))
     return solutions
 
 
-def whole(solutions: Sequence[Solution]) -> Solution:
-    """Phases as one: where the last of them ended, after the passes of all.
+def in_sequence(solutions: Sequence[Solution]) -> Solution:
+    """The solution of several phases as if they were one: the end of the last, the steps of all.
 
-    A pass that only showed that an earlier phase had settled does not count: a phase that changes
+    The pass that only showed that an earlier phase had settled does not count: a phase that changes
     nothing adds none.
     """
-    last, steps = solutions[-1], solutions[-1].steps
+    steps = solutions[-1].steps
     for earlier in solutions[:-1]:
         steps = steps + earlier.steps - earlier.settled.astype(steps.dtype)
-    return dataclasses.replace(last, steps=steps)
+    return dataclasses.replace(solutions[-1], steps=steps)

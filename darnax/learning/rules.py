@@ -1,18 +1,17 @@
-"""Local rules: what a receiver's field and state say about the messages it got.
+"""Local rules: error signals that a receiver works out from its field and its state.
 
-A rule is a function `(field, state) -> signal` of one node of one sample, all of one shape. The
-signal stands where a gradient with respect to the field would stand: each coupling turns it into
-its own update through its own vector-Jacobian product, and optimisers subtract that. So for a dense
-coupling the weights move along `-signal ⊗ sender`, and a rule that strengthens what agrees with the
-state has the signal `-state`.
+A rule is a function `(field, state) -> signal` of one node of one sample; all three have the shape
+of the node. The signal stands where the gradient of a loss with respect to the field would stand.
+Each incoming coupling turns it into an update of its own parameters, by its own vector-Jacobian
+product, and optimisers subtract that. A dense weight therefore moves along `-signal ⊗ sender`, and
+a rule that strengthens what agrees with the state has the signal `-state`.
 
-A rule that compares samples has a third parameter, `mean`: it is given a function that averages
-over the batch.
+A rule that compares samples has a third parameter, `mean`: a function that averages over the batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,19 @@ from darnax import checks
 from darnax.activations import as_activation, identity, name
 
 Units = Float[Array, "*shape"]
+"""One number for each unit of a node."""
+
 Mean = Callable[[Units], Units]
+"""The function that a rule is given to average over the batch."""
+
+Rule: TypeAlias = Callable[[Array, Array], Array] | Callable[[Array, Array, Mean], Array]
+"""A local rule: `(field, state) -> signal`, or `(field, state, mean) -> signal`."""
+
+Rules: TypeAlias = Mapping[str, Rule]
+"""Local rules by edge kind. Edges of kinds that are not named learn nothing."""
+
+Normalise: TypeAlias = Callable[[Array | int, int], Array | float]
+"""A function `(batch, fan_in) -> number` that sums over the batch are divided by."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,7 @@ class Perceptron:
     """See `perceptron`."""
 
     margin: float
+    # the rule is for targets of ±1: its signal at a target of 0 is 0
     signs = True
 
     def __call__(self, field: Units, state: Units) -> Units:
@@ -50,6 +62,7 @@ class Hebbian:
 class Oja:
     """See `oja`."""
 
+    # senders are replaced by what the receivers do not explain of them
     residual = True
 
     def __call__(self, field: Units, state: Units) -> Units:
@@ -60,7 +73,7 @@ class Oja:
 class Delta:
     """See `delta`."""
 
-    activation: Callable[..., Any]
+    activation: Callable[[Array], Array]
 
     def __call__(self, field: Units, state: Units) -> Units:
         answer, pull = jax.vjp(self.activation, field)
@@ -83,14 +96,20 @@ class BCM:
         return -state * (state - mean(state**2))
 
 
-def perceptron(margin: Any = 0.0) -> Perceptron:
-    """Units that are not yet right by a margin learn: signal `-s` where `s * field <= margin`, else
-    0.
+@checks.by_hand
+def perceptron(margin: float = 0.0) -> Perceptron:
+    """Perceptron rule: the signal is `-s` where `s * field <= margin`, else 0.
 
     For ±1 units and a dense coupling the update of `W[i, j]` is `s[i] x[j]` for every sample in
-    which unit i violates its margin. It stops by itself. Source: F. Rosenblatt, Psychol. Rev. 65,
-    386 (1958); with a margin E. Gardner, J. Phys. A 21, 257 (1988). Raises `ValueError` for a
-    negative margin.
+    which unit i violates its margin. Learning stops by itself when no margin is violated. Source:
+    F. Rosenblatt, Psychol. Rev. 65, 386 (1958); with a margin E. Gardner, J. Phys. A 21, 257
+    (1988).
+
+    **Arguments:**
+
+    - `margin`: at least 0, in units of the field.
+
+    Raises `TypeError` or `ValueError` for another margin.
 
     !!! example
 
@@ -102,7 +121,7 @@ def perceptron(margin: Any = 0.0) -> Perceptron:
 
 
 def hebbian() -> Hebbian:
-    """What fires together wires together: signal `-s`, so that `W[i, j]` grows by `s[i] x[j]`.
+    """Hebbian rule: the signal is `-s`, so that `W[i, j]` grows by `s[i] x[j]`.
 
     It never stops by itself: add weight decay, or store each pattern once.
     Source: D. O. Hebb, The Organization of Behavior (1949).
@@ -111,17 +130,17 @@ def hebbian() -> Hebbian:
 
 
 def anti_hebbian() -> Hebbian:
-    """What fires together is set apart: signal `s`, so that `W[i, j]` falls by `s[i] x[j]`.
+    """Anti-Hebbian rule: the signal is `s`, so that `W[i, j]` falls by `s[i] x[j]`.
 
-    On lateral couplings it makes units answer independently; on states that a network falls into by
-    itself it unlearns them. Source: P. Földiák, Biol. Cybern. 64, 165 (1990); J. J. Hopfield et
-    al., Nature 304, 158 (1983).
+    On lateral couplings it decorrelates units; on states that the network settles in by itself it
+    unlearns them. Source: P. Földiák, Biol. Cybern. 64, 165 (1990); J. J. Hopfield et al., Nature
+    304, 158 (1983).
     """
     return Hebbian(-1)
 
 
 def oja() -> Oja:
-    """Hebbian learning of what is not yet explained: `W` grows by `s (x - Wᵀ s)`.
+    """Oja's rule: Hebbian learning of the residual, `W` grows by `s (x - Wᵀ s)`.
 
     One linear unit, `s = w · x`, finds the first principal component of centred data, with
     `|w| = 1`; several find the subspace of as many components. `Wᵀ s` is the coupling's own
@@ -137,12 +156,12 @@ def oja() -> Oja:
     return Oja()
 
 
-def delta(activation: Any = identity) -> Delta:
-    """Units learn to answer with their target: signal `f'(field) (f(field) - s)`, the gradient of
-    `½ (f(field) - s)²`.
+@checks.by_hand
+def delta(activation: Callable[[Array], Array] = identity) -> Delta:
+    """Delta rule: the signal is `f'(field) (f(field) - s)`, the gradient of `½ (f(field) - s)²`.
 
-    For continuous units; the target is the state, or `target` of `local_updates`.
-    Source: B. Widrow and M. E. Hoff, IRE WESCON 4, 96 (1960).
+    For continuous units, which learn to answer with their target: the state, or `target` of
+    `local_updates`. Source: B. Widrow and M. E. Hoff, IRE WESCON 4, 96 (1960).
 
     **Arguments:**
 
@@ -172,7 +191,7 @@ def delta(activation: Any = identity) -> Delta:
 
 
 def covariance() -> Covariance:
-    """Hebbian learning of what is more than usual: signal `mean(s) - s`, the mean over the batch.
+    """Covariance rule: the signal is `mean(s) - s`, with the mean over the batch.
 
     Averaged over a batch, `W[i, j]` grows by the covariance of `s[i]` and `x[j]`.
     Source: T. J. Sejnowski, J. Math. Biol. 4, 303 (1977).
@@ -181,11 +200,11 @@ def covariance() -> Covariance:
 
 
 def bcm() -> BCM:
-    """Units become selective: signal `-s (s - θ)`, with the sliding threshold `θ = mean(s²)` over
-    the batch.
+    """BCM rule: the signal is `-s (s - θ)`, with the sliding threshold `θ = mean(s²)`.
 
-    Answers above the threshold are strengthened, those below it weakened; the threshold follows and
-    keeps both in bounds. Source: E. L. Bienenstock, L. N. Cooper and P. W. Munro, J. Neurosci. 2,
-    32 (1982); the threshold as in N. Intrator and L. N. Cooper, Neural Networks 5, 3 (1992).
+    The mean is over the batch. Answers above the threshold are strengthened, those below it
+    weakened: units become selective. The threshold follows the answers and keeps both in bounds.
+    Source: E. L. Bienenstock, L. N. Cooper and P. W. Munro, J. Neurosci. 2, 32 (1982); the
+    threshold as in N. Intrator and L. N. Cooper, Neural Networks 5, 3 (1992).
     """
     return BCM()

@@ -1,67 +1,83 @@
-"""How a network is taught: what it learns from where phases of its dynamics lead."""
+"""Learning: how a network answers, and what it learns from a batch.
+
+A `Learning` leads the network through states, in phases of its dynamics, and applies local rules
+there. It knows nothing of epochs, optimisers or files: `fit` calls `updates` for every batch and
+`infer` for evaluation. A way of teaching of your own is a class with these three methods.
+"""
 
 import abc
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from itertools import takewhile
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float
 
 from darnax import checks
 from darnax.dynamics import Solution
-from darnax.learning.phases import Phase, Targets, run, whole
+from darnax.learning.data import Data, Targets
+from darnax.learning.phases import Phase, RandomKey, in_sequence, run_phases
+from darnax.learning.rules import Normalise, Rule, Rules
+from darnax.learning.scores import Samples, Scores, finite, overlap
 from darnax.learning.updates import as_rules, check_normalise, local_updates
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 from darnax.topologies.topology import Topology
 
-Scores = dict[str, Float[Array, " batch"]]
-
 
 class Learning(eqx.Module):
-    """A way of teaching, as `fit` uses it: how a network answers, and what it learns from a
-    batch.
-    """
+    """A way of teaching: how a network answers, and what it learns from a batch."""
 
-    rules: eqx.AbstractVar[dict[str, Callable[..., Any]]]
+    rules: eqx.AbstractVar[dict[str, Rule]]
 
     @abc.abstractmethod
     def check(self, topology: Topology):
-        """Whatever it names is in the topology; `ValueError` if not."""
+        """Raise `ValueError` for nodes and kinds that the topology does not have."""
 
     @abc.abstractmethod
-    def infer(self, network: Network, x: Any, key: Any = None) -> Solution:
-        """Where the network rests on its inputs, without being told anything else."""
+    def infer(self, network: Network, x: Data, key: RandomKey = None) -> Solution:
+        """Where the network settles on its inputs, without targets."""
 
     @abc.abstractmethod
     def updates(
-        self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
+        self,
+        network: Network,
+        x: Data,
+        y: Targets,
+        samples: Samples,
+        key: RandomKey = None,
     ) -> tuple[Network, Solution, Scores]:
-        """Updates from those `samples` that count; where the network answered; and scores, one a
-        sample.
+        """What a batch teaches.
+
+        **Arguments:**
+
+        - `x`, `y`: inputs and targets.
+        - `samples`: which samples count.
+        - `key`: for random schedules and activations.
+
+        **Returns:** updates for optax, in the structure of `params` in
+        `params, rest = dx.partition(network, rules)`; the solution whose outputs are the answers;
+        and scores, one a sample.
         """
 
 
 class DynamicalLearning(Learning):
-    """Teaches the network to settle, unclamped, in the state in which it settled while its outputs
-    were clamped.
+    """Teaches the network to settle, unclamped, in the state in which it settled while clamped.
 
-    The phases follow one another; in some the targets are clamped, in the last ones they no longer
-    are. Then all that has a rule learns by it to be in the state where the last phase led, outputs
-    in that of their targets. Inference is the same phases without those that need targets.
+    The phases follow one another: first the outputs are clamped to their targets, at last they no
+    longer are. Every node that edges with a rule reach learns to be in the state in which the last
+    phase ended, outputs in that of their targets. Inference runs the same phases without those that
+    need targets.
 
     **Arguments:**
 
     - `rules`: by edge kind, a local rule.
     - `phases`: a sequence of `Phase`; None for one pass of warm-up, outputs clamped until rest,
       outputs silent until rest (Badalotti et al., arXiv:2509.05041).
-    - `from_inference`: whether senders and fields are those of inference, and the phases only say
-      where to be; else they too are those of the last phase. A self-coupling keeps a memory of the
-      clamped outputs; what is learnt where inference ends does not rely on it.
+    - `from_inference`: whether senders and fields are those of inference, and the phases give the
+      targets alone; else senders and fields too are those of the last phase. A self-coupling keeps
+      a memory of the clamped outputs; what is learnt where inference ends does not rely on it.
     - `normalise`: as for `local_updates`.
 
     Raises `TypeError` or `ValueError` for rules that are no functions, and phases that are none.
@@ -75,67 +91,68 @@ class DynamicalLearning(Learning):
         ```
     """
 
-    rules: dict[str, Callable[..., Any]]
+    rules: dict[str, Rule]
     phases: tuple[Phase, ...] | None = eqx.field(static=True)
     from_inference: bool = eqx.field(static=True)
-    normalise: Callable[[Any, int], Any] | None = eqx.field(static=True)
+    normalise: Normalise | None = eqx.field(static=True)
 
+    @checks.by_hand
     def __init__(
-        self, rules: Any, phases: Any = None, *, from_inference: Any = False, normalise: Any = None
+        self,
+        rules: Rules,
+        phases: Iterable[Phase] | None = None,
+        *,
+        from_inference: bool = False,
+        normalise: Normalise | None = None,
     ):
         check_normalise(normalise)
         self.rules = as_rules(rules)
-        self.phases = None if phases is None else _phases(phases)
-        self.from_inference, self.normalise = (
-            checks.flag("from_inference", from_inference),
-            normalise,
-        )
+        self.phases = None if phases is None else _as_phases(phases)
+        self.from_inference = checks.flag("from_inference", from_inference)
+        self.normalise = normalise
 
     def check(self, topology: Topology):
         for phase in self._phases(topology):
             phase.check(topology)
 
-    def infer(self, network: Network, x: Any, key: Any = None) -> Solution:
+    def infer(self, network: Network, x: Data, key: RandomKey = None) -> Solution:
         start = GraphState(network.topology).init(x)
-        return whole(run(network, start, self._inference(network.topology), {}, key))
+        phases = self._inference(network.topology)
+        return in_sequence(run_phases(network, start, phases, {}, key))
 
     def updates(
-        self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
+        self,
+        network: Network,
+        x: Data,
+        y: Targets,
+        samples: Samples,
+        key: RandomKey = None,
     ) -> tuple[Network, Solution, Scores]:
-        phases = self._phases(network.topology)
+        topology = network.topology
         network = bound(network)
-        solutions = run(network, GraphState(network.topology).init(x), phases, y, key)
-        last = solutions[-1]
-        answer = self._answer(network, x, solutions, key) if self.from_inference else last
+        phases = self._phases(topology)
+        start = GraphState(topology).init(x)
+        solutions = run_phases(network, start, phases, y, key)
+        last = answer = solutions[-1]
+        if self.from_inference:
+            # up to the first phase that teaches, inference is what has just been run
+            needed = {*y, *topology.outputs}
+            common = list(takewhile(lambda phase: not phase.teaches(needed), phases))
+            done = solutions[: len(common)]
+            inference = self._inference(topology)
+            answer = in_sequence(run_phases(network, start, inference, {}, key, done))
+        # NaN in one sample would be NaN in every weight
         samples = samples & finite(answer.state) & finite(last.state)
-        updates = local_updates(
-            network,
-            answer.state,
-            self.rules,
-            target=last.state.replace(dict(y)) if y else last.state,
-            silence=phases[-1].silence,
-            kinds=phases[-1].kinds,
-            normalise=self.normalise,
-            samples=samples,
-        )
-        taught = [
-            s.state for s, phase in zip(solutions, phases, strict=True) if phase.teaches(list(y))
-        ]
-        scores = {"overlap": overlap(taught[-1], last.state)} if taught else {}
-        return updates, answer, scores | {"lost": (~samples).astype(jnp.float32)}
-
-    def _answer(self, network: Network, x: Any, solutions: list[Solution], key: Any) -> Solution:
-        """What `infer` gives; the phases that it has in common with teaching are not run again."""
-        phases, inference = self._phases(network.topology), self._inference(network.topology)
-        common = 0
-        while common < len(inference) and inference[common] == phases[common]:
-            common += 1
-        made = solutions[:common]
-        start = made[-1].state if made else GraphState(network.topology).init(x)
-        return whole(made + run(network, start, inference[common:], {}, key, common))
+        target = last.state.replace(y) if y else last.state
+        updates = _learnt(self, network, answer.state, phases[-1], samples, target)
+        scores = {"lost": (~samples).astype(jnp.float32)}
+        taught = [solutions[i] for i, phase in enumerate(phases) if phase.teaches(y)]
+        if taught:
+            # whether what was taught has lasted until the end
+            scores["overlap"] = overlap(taught[-1].state, last.state)
+        return updates, answer, scores
 
     def _phases(self, topology: Topology) -> tuple[Phase, ...]:
-        """All phases."""
         outputs = topology.outputs
         return self.phases or (
             Phase("warm-up", steps=1, settle=False, silence=outputs),
@@ -144,10 +161,9 @@ class DynamicalLearning(Learning):
         )
 
     def _inference(self, topology: Topology) -> tuple[Phase, ...]:
-        """The phases that do without targets."""
-        alone = tuple(
-            phase for phase in self._phases(topology) if not phase.teaches(topology.outputs)
-        )
+        """The phases that need no targets."""
+        phases = self._phases(topology)
+        alone = tuple(phase for phase in phases if not phase.teaches(topology.outputs))
         if not alone:
             raise ValueError(
                 "`phases` leave nothing for inference: every one of them clamps or nudges outputs; "
@@ -156,32 +172,8 @@ class DynamicalLearning(Learning):
         return alone
 
 
-def _phases(given: Any) -> tuple[Phase, ...]:
-    """A sequence of phases, at least one."""
-    holds = "a sequence of dx.Phase(...), at least one"
-    if isinstance(given, Phase):
-        checks.refuse("phases", holds, given, "write [phase]")
-    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
-        checks.refuse("phases", holds, given, "give a list of them")
-    phases = tuple(given)
-    if not phases:
-        checks.refuse(
-            "phases", holds, given, "give a list of them, or None for the usual three", ValueError
-        )
-    for i, phase in enumerate(phases):
-        _phase(f"phases[{i}]", phase)
-    return phases
-
-
-def _phase(argument: str, value: Any) -> Phase:
-    return checks.instance(
-        argument, value, Phase, "a dx.Phase(...)", "make one, such as dx.Phase('free')"
-    )
-
-
 class ContrastiveLearning(Learning):
-    """Learning from the difference of two phases: rules applied where the network is taught, less
-    where it is free.
+    """Learns from the difference of two phases: rules where the network is taught, less where free.
 
     With `hebbian` rules, clamped outputs are contrastive Hebbian learning (J. R. Movellan,
     Connectionist Models 10, 1991); outputs that are nudged, by `Phase(..., nudge=β)`, equilibrium
@@ -207,103 +199,111 @@ class ContrastiveLearning(Learning):
         ```
     """
 
-    rules: dict[str, Callable[..., Any]]
+    rules: dict[str, Rule]
     free: Phase = eqx.field(static=True)
     taught: Phase = eqx.field(static=True)
-    normalise: Callable[[Any, int], Any] | None = eqx.field(static=True)
+    normalise: Normalise | None = eqx.field(static=True)
 
-    def __init__(self, rules: Any, free: Any, taught: Any, *, normalise: Any = None):
+    @checks.by_hand
+    def __init__(
+        self,
+        rules: Rules,
+        free: Phase,
+        taught: Phase,
+        *,
+        normalise: Normalise | None = None,
+    ):
         check_normalise(normalise)
-        self.rules, self.normalise = as_rules(rules), normalise
-        self.free, self.taught = _phase("free", free), _phase("taught", taught)
-        if not (self.taught.clamp or self.taught.nudge):
+        self.rules = as_rules(rules)
+        self.normalise = normalise
+        self.free = _as_phase("free", free)
+        self.taught = _as_phase("taught", taught)
+        if not (taught.clamp or taught.nudge):
             advice = "give it clamp=[...] or nudge=..., or it does what the free one does"
             checks.refuse("taught", "a phase that is given targets", taught, advice, ValueError)
-        if self.free.nudge:
-            checks.refuse(
-                "free", "a phase without targets", free, "leave out its nudge", ValueError
-            )
+        if free.nudge:
+            advice = "leave out its nudge"
+            checks.refuse("free", "a phase without targets", free, advice, ValueError)
 
     def check(self, topology: Topology):
-        for phase in (self.free, self.taught):
-            phase.check(topology)
+        self.free.check(topology)
+        self.taught.check(topology)
         if self.free.teaches(topology.outputs):
-            checks.refuse(
-                "free", "a phase without targets", self.free, "let it hold no outputs", ValueError
-            )
+            advice = "let it hold no outputs"
+            checks.refuse("free", "a phase without targets", self.free, advice, ValueError)
 
-    def infer(self, network: Network, x: Any, key: Any = None) -> Solution:
-        return self.free.run(network, GraphState(network.topology).init(x), {}, key)
+    def infer(self, network: Network, x: Data, key: RandomKey = None) -> Solution:
+        start = GraphState(network.topology).init(x)
+        return self.free.run(network, start, {}, key)
 
     def updates(
-        self, network: Network, x: Any, y: Targets, samples: Bool[Array, " batch"], key: Any = None
+        self,
+        network: Network,
+        x: Data,
+        y: Targets,
+        samples: Samples,
+        key: RandomKey = None,
     ) -> tuple[Network, Solution, Scores]:
         network = bound(network)
-        free, taught = run(
-            network, GraphState(network.topology).init(x), (self.free, self.taught), y, key
-        )
+        start = GraphState(network.topology).init(x)
+        free, taught = run_phases(network, start, (self.free, self.taught), y, key)
         samples = samples & finite(free.state) & finite(taught.state)
-        there, here = (
-            local_updates(
-                network,
-                solution.state,
-                self.rules,
-                silence=phase.silence,
-                kinds=phase.kinds,
-                normalise=self.normalise,
-                samples=samples,
-            )
-            for phase, solution in ((self.taught, taught), (self.free, free))
-        )
-        updates = jax.tree.map(lambda a, b: (a - b) / (self.taught.nudge or 1), there, here)
+        here = _learnt(self, network, free.state, self.free, samples)
+        there = _learnt(self, network, taught.state, self.taught, samples)
+        # a weak nudge changes little: what is learnt does not depend on its strength
+        scale = self.taught.nudge or 1
+        updates = jax.tree.map(lambda a, b: (a - b) / scale, there, here)
         scores = {
-            "overlap": overlap(taught.state, free.state),
             "lost": (~samples).astype(jnp.float32),
+            "overlap": overlap(taught.state, free.state),
         }
         return updates, free, scores
+
+
+def _learnt(
+    learning: DynamicalLearning | ContrastiveLearning,
+    network: Network,
+    state: GraphState,
+    phase: Phase,
+    samples: Samples,
+    target: GraphState | None = None,
+) -> Network:
+    """Local updates among the edges that speak in a phase."""
+    return local_updates(
+        network,
+        state,
+        learning.rules,
+        target=target,
+        silence=phase.silence,
+        kinds=phase.kinds,
+        normalise=learning.normalise,
+        samples=samples,
+    )
+
+
+def _as_phases(phases: object) -> tuple[Phase, ...]:
+    holds = "a sequence of dx.Phase(...), at least one"
+    if isinstance(phases, Phase):
+        checks.refuse("phases", holds, phases, "write [phase]")
+    result = checks.several("phases", phases, holds)
+    if not result:
+        advice = "give a list of them, or None for the usual three"
+        checks.refuse("phases", holds, phases, advice, ValueError)
+    for i, phase in enumerate(result):
+        _as_phase(f"phases[{i}]", phase)
+    return result
+
+
+def _as_phase(argument: str, phase: object) -> Phase:
+    advice = "make one, such as dx.Phase('free')"
+    return checks.instance(argument, phase, Phase, "a dx.Phase(...)", advice)
 
 
 def bound(network: Network) -> Network:
     """The network with its arrays bound together, for a program in which several phases use them.
 
-    In a loop over steps of learning XLA takes what depends on index arrays alone out of the loop,
-    once for every phase; then it no longer sees that all phases hear the same from nodes that are
-    held.
+    In a loop over batches XLA takes what depends on index arrays alone out of the loop, once for
+    every phase. Then it no longer sees that all phases gather the same from nodes that are held.
     """
     traced, rest = eqx.partition(network, lambda leaf: isinstance(leaf, Tracer))
     return eqx.combine(jax.lax.optimization_barrier(traced), rest)
-
-
-def finite(state: GraphState) -> Bool[Array, " batch"]:
-    """Which samples hold nothing but finite numbers."""
-    return jnp.all(
-        jnp.stack(
-            [jnp.isfinite(a.reshape(-1, a.shape[-1])).all(0) for a in jax.tree.leaves(state)]
-        ),
-        axis=0,
-    )
-
-
-def overlap(a: GraphState, b: GraphState) -> Float[Array, " batch"]:
-    """The cosine of two states of every sample, over the nodes that are neither inputs nor
-    outputs.
-    """
-    topology = a.topology
-    inner = np.setdiff1d(
-        np.arange(len(topology)), [*topology.columns.held, *topology.columns.outputs]
-    )
-    dots = []
-    for at, rows in topology.layout.rows_of(inner).items():
-        spec = topology.layout.arrays[at]
-        here = slice(None) if len(rows) == spec.rows else rows
-        one, two = (
-            s.arrays[spec.name].reshape(spec.rows, -1, s.batch_size)[here].astype(jnp.float32)
-            for s in (a, b)
-        )
-        dots.append(
-            jnp.stack([(one * two).sum((0, 1)), (one**2).sum((0, 1)), (two**2).sum((0, 1))])
-        )
-    if not dots:
-        return jnp.ones(a.batch_size)
-    both, first, second = sum(dots[1:], dots[0])
-    return both / jnp.sqrt(jnp.maximum(first * second, jnp.finfo(jnp.float32).tiny))

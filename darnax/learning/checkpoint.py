@@ -1,0 +1,189 @@
+"""Checkpoints: the file from which a training run goes on, bit for bit as if it had never stopped.
+
+After every epoch the file holds the progress of the run: the trained parameters, the memory of the
+optimiser, and the history. Random numbers need not be kept: those of an epoch follow from the key
+of the run and the number of the epoch.
+
+The same bits come out only if everything else is the same as well: the network, the rules, the
+optimiser, the data. Going on with others gives numbers that no run from the start ever gives, and
+they would look like any others. So the file also holds facts about all of these, and a run with
+other facts is refused. Functions cannot be compared, but what they compute can: facts about them
+are digests of traced programs (see `darnax.learning.program`). Arrays are arguments of programs and
+no part of them, so their bits are digested too.
+"""
+
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from darnax import _text, checks, files
+from darnax.learning.history import History
+from darnax.learning.program import fingerprint
+from darnax.learning.run import Progress, Run, lesson
+
+MayDiffer: TypeAlias = Literal[
+    "learning",
+    "optimiser",
+    "start",
+    "frozen",
+    "data",
+    "validation",
+    "batch_size",
+    "key",
+]
+"""A fact of a run that a user may let differ."""
+
+MAY_DIFFER = get_args(MayDiffer)
+
+DIGESTS = {
+    "learning": "the rules, the phases, or the functions of the network",
+    "optimiser": "the optimiser or its rates",
+    "start": "the couplings and biases that it started from",
+    "frozen": "the parameters that no rule trains",
+}
+"""Facts that are digests, and what of; a message cannot show more of them."""
+
+
+class NotSaved(Exception):
+    """A checkpoint that could be written before, and cannot be any more."""
+
+
+class Checkpoint:
+    """The file of a run.
+
+    **Arguments:**
+
+    - `path`: of the file.
+    - `may_differ`: names of facts that need not be those of the file.
+    - `run`, `start`: a run and the progress that it starts from.
+    """
+
+    def __init__(self, path: Path, may_differ: tuple[str, ...], run: Run, start: Progress):
+        self.path = path
+        self.may_differ = may_differ
+        self.start = start
+        self.facts = _facts(run, start)
+
+    def resume(self) -> Progress:
+        """The progress that the file holds; that of the start if there is no file yet.
+
+        Raises `ValueError` saying how the file's run differs from this one.
+        """
+        if not self.path.exists():
+            return self.start
+        saved = files.read(self.path)
+        if not isinstance(saved.facts, dict) or "reached" not in saved.facts:
+            # whatever it is, it must not be overwritten
+            raise ValueError(
+                f"`checkpoint` {str(self.path)!r} is a file of darnax, but not of a run; give "
+                "another path"
+            )
+        self._check(saved.facts)
+        history = History(saved.facts["history"])
+        params, memory = saved.into((self.start.params, self.start.memory))
+        return Progress(params, memory, history, saved.facts["ended"])
+
+    def save(self, now: Progress):
+        """Write where the run is; `NotSaved` if that is not possible any more."""
+        # arrays and facts go into one file, which is replaced at once: they never disagree
+        facts = self.facts | {
+            "history": now.history.rows,
+            "ended": now.ended,
+            "reached": files.digest(now.params),
+        }
+        try:
+            files.save_arrays(self.path, (now.params, now.memory), facts)
+        except OSError as error:
+            raise NotSaved(error) from error
+
+    def _check(self, there: dict):
+        """Raise `ValueError` for facts that differ between the file and this run, and may not."""
+        here = self.facts["run"]
+        if there["reached"] == here["start"]:
+            # a network that came out of the run was handed in to go on with it, as where a cell of
+            # a notebook is run twice: it is still the run that started elsewhere
+            here["start"] = there["run"]["start"]
+        wrong = [name for name in here if there["run"].get(name) != here[name]]
+        wrong = [name for name in wrong if name not in self.may_differ]
+        if not wrong:
+            return
+        advice = "give another path, or the same run"
+        if set(wrong) <= set(MAY_DIFFER):
+            advice += f", or say that it is meant: may_differ={wrong}"
+        differences = "; ".join([self._difference(name, there) for name in wrong])
+        raise ValueError(
+            f"`checkpoint` {str(self.path)!r} is of another run: {differences}; {advice}"
+        )
+
+    def _difference(self, name: str, there: dict) -> str:
+        """How a fact differs, in words."""
+        here = self.facts
+        if name not in DIGESTS:
+            return f"{name} ({there['run'].get(name)} there, {here['run'][name]} here)"
+        words = f"{name} ({DIGESTS[name]})"
+        if name == "learning" and there["rules"] != here["rules"]:
+            words = f"{name} (the rules {there['rules']} there, {here['rules']} here)"
+        if name in ("learning", "optimiser") and there["versions"] != here["versions"]:
+            words += (
+                ", or other releases, which trace the same functions otherwise: "
+                f"{there['versions']} there, {here['versions']} here"
+            )
+        return words
+
+
+def check_may_differ(may_differ: object) -> tuple[str, ...]:
+    """The names of facts; `ValueError` for others."""
+    names = checks.names("may_differ", may_differ)
+    unknown = [name for name in names if name not in MAY_DIFFER]
+    if unknown:
+        raise ValueError(
+            f"`may_differ` names {_text.names(unknown)}, which is no fact of a run that can; there "
+            f"are {_text.names(MAY_DIFFER)}"
+        )
+    return names
+
+
+def _facts(run: Run, start: Progress) -> dict:
+    """What a checkpoint keeps of a run, in the words of JSON."""
+    frozen, topology = run.frozen, run.frozen.topology
+    # how many samples a batch has is a fact of its own, and no part of what a batch teaches
+    example = run.data.example()
+    everyone = jnp.ones(len(example), bool)
+    taught = fingerprint(lesson, run.network(start), run.learning, example, everyone, run.key)
+    steps = fingerprint(run.optimiser.update, start.params, start.memory, start.params)
+    # some optimisers keep their rates in their memory; it may hold the parameters as well, which
+    # are a fact of their own: here they are zeros
+    rates = run.optimiser.init(jax.tree.map(jnp.zeros_like, start.params))
+    decisive = {
+        # the digest decides; the others say in words how a topology differs
+        "nodes": len(topology.nodes),
+        "edges": len(topology.columns.senders),
+        "arrays": {name: list(spec.shape) for name, spec in topology.arrays.items()},
+        "edge kinds": list(topology.edge_kinds),
+        "digest of the topology": topology.digest.hex(),
+        "batch_size": run.batch_size,
+        "key": np.asarray(jax.random.key_data(run.key)).tolist(),
+        "data": run.data.described(),
+        "validation": None if run.validation is None else run.validation.described(),
+        "learning": taught + files.digest(run.learning),
+        "optimiser": steps + files.digest((run.optimiser, rates)),
+        "start": files.digest(start.params),
+        "frozen": files.digest((frozen.couplings, frozen.activations, frozen.biases)),
+    }
+    rules = {kind: checks.came(rule) for kind, rule in run.learning.rules.items()}
+    return {"run": decisive, "rules": rules, "versions": _versions()}
+
+
+def _versions() -> dict[str, str | None]:
+    """The releases that decide how a function is traced."""
+    versions: dict[str, str | None] = {}
+    for package in ("darnax", "jax", "equinox", "optax"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # optax need not be there
+            versions[package] = None
+    return versions
