@@ -487,7 +487,9 @@ WRONG = {
             "look", s.graphs_tuple("look")._replace(nodes={"vertex(4,)": jnp.ones((12, 4))})
         ),
         ValueError,
-        [r"keys 'eye\(4,\)', 'vertex\(4,\)', but got keys 'vertex\(4,\)'; give features for each"],
+        [
+            r"keys 'eye\(4,\)', 'vertex\(4,\)', but got the keys 'vertex\(4,\)'; give features for each"
+        ],
     ),
     "a leaf of wrong width": (
         lambda s: s.from_graphs_tuple(

@@ -897,7 +897,7 @@ BEYOND = {
     "empty x": (
         lambda s: s.init({}),
         ValueError,
-        ["`x` is empty", "give a value, or take a new GraphState, which holds zeros"],
+        ["`x` is empty", "give a value, or take a new state, which holds zeros"],
     ),
     "shape in x": (
         lambda s: s.init({"own": np.ones((2, 3))}),

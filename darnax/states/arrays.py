@@ -26,14 +26,12 @@ class Arrays(Mapping[str, Array]):
 
     @checks.by_hand
     def __getitem__(self, name: str) -> Array:
-        if name not in self:
+        try:
+            return self._by_name[name]
+        except (KeyError, TypeError):  # a TypeError for what cannot be a key, such as a slice
             raise KeyError(
                 f"there is no array {checks.came(name)}; the arrays are {_text.names(self)}"
-            )
-        return self._by_name[name]
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self._by_name
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -46,8 +44,8 @@ class Arrays(Mapping[str, Array]):
 
     def tree_flatten_with_keys(self):
         """For JAX."""
-        pairs = [(jax.tree_util.DictKey(name), value) for name, value in self._by_name.items()]
-        return pairs, tuple(self._by_name)
+        keys = map(jax.tree_util.DictKey, self._by_name)
+        return tuple(zip(keys, self._by_name.values(), strict=True)), tuple(self._by_name)
 
     def tree_flatten(self):
         """For JAX."""

@@ -13,8 +13,9 @@ from darnax._arrays import any_rank
 from darnax._lazy import Lazy
 from darnax.states import cells
 from darnax.states.arrays import Arrays, checked_arrays
+from darnax.states.buffers import Buffers, ByName, Checked
 from darnax.states.graphs_tuple import from_jraph, kind_graph, to_jraph
-from darnax.states.state import Buffers, ByName, State, check_width
+from darnax.states.state import State, check_width
 from darnax.topologies.columns import parse_number
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
@@ -71,12 +72,12 @@ class GraphState(State):
     @property
     def batch_size(self) -> int:
         """How many samples the state holds."""
-        return self._array(next(iter(self.topology.arrays))).shape[-1]
+        return _array(self, next(iter(self.topology.arrays))).shape[-1]
 
     @checks.by_hand
     def __getitem__(self, key: Name) -> Shaped[Array, "batch *shape"]:
         view = self.topology.view(key)
-        return cells.read(self._array(view.array), view.index)
+        return cells.read(_array(self, view.array), view.index)
 
     def __iter__(self) -> Iterator[Name]:
         return iter(self.topology.nodes)
@@ -105,6 +106,16 @@ class GraphState(State):
         return {name: self[name] for name in outputs}
 
     @checks.by_hand
+    def init(self, x: ArrayLike | ByName, y: ArrayLike | ByName | None = None) -> "GraphState":
+        """Inputs set to `x`, outputs to `y` if given, zeros elsewhere, all in the batch of `x`.
+
+        `x` and `y` are arrays `(B, *shape)` for the only input and output, or mappings from any
+        nodes to such. Raises `ValueError` or `TypeError` if a name, shape, dtype or batch is wrong
+        or two values meet on a cell.
+        """
+        return _fresh(self, _Nodes(self.topology).start(x, y))
+
+    @checks.by_hand
     def replace(self, value: Arrays | ByName | Iterable[ArrayLike]) -> "GraphState":
         """Buffers replaced: all by what `.arrays` gives, or some by a mapping from nodes.
 
@@ -112,16 +123,22 @@ class GraphState(State):
         nodes are the numbers 0 to L-1 also takes a list of L buffers, as `SequentialState` does. A
         list, and what `.arrays` gives, may bring another batch.
         """
+        topology = self.topology
         if isinstance(value, Arrays):
-            return self._with(checked_arrays(value, self.topology.arrays))
+            return _with(self, checked_arrays(value, topology.arrays))
         if isinstance(value, Mapping):
-            return self._replaced_some(value)
-        if isinstance(self.topology.nodes, range):
-            return self._replaced_all(value)
+            return _write(self, _Nodes(topology).some(value, self.batch_size))
+        if isinstance(topology.nodes, range):
+            return _fresh(self, _Nodes(topology).every(value))
         raise TypeError(
             "`value` is what `.arrays` gives or a mapping from nodes to arrays, but got "
             f"{checks.came(value)}; lists are for nodes 0 to L-1"
         )
+
+    @checks.by_hand
+    def replace_val(self, key: Name, value: ArrayLike) -> "GraphState":
+        """The buffer of node `key` replaced by `value`, of the batch that the state has."""
+        return _write(self, _Nodes(self.topology).one(key, value, self.batch_size))
 
     @any_rank
     @checks.by_hand
@@ -173,57 +190,69 @@ class GraphState(State):
         """
         graph, batch = kind_graph(self.topology, edge_kind), self.batch_size
         _refuse_overlaps(self.topology, graph.nodes)
-        return self._with(from_jraph(graph, self.arrays, batch, graphs))
+        return _with(self, from_jraph(graph, self.arrays, batch, graphs))
 
-    # where the buffers are
 
-    def _array(self, name: str) -> Array:
-        """An array; one with more axes, as `vmap` gives it, belongs to a stack of states."""
-        array, axes = self.arrays[name], 1 + len(self.topology.arrays[name].shape)
-        if array.ndim != axes:
-            raise ValueError(
-                f"the state is a stack of states: its array {name!r} has {array.ndim} axes where "
-                f"one state has {axes}; take one, as in jax.tree.map(lambda leaf: leaf[0], "
-                "states), or work inside jax.vmap"
-            )
-        return array
+class _Nodes(Buffers):
+    """The nodes of a topology."""
+
+    def __init__(self, topology: Topology):
+        self.topology = topology
 
     @property
-    def _inputs(self) -> Sequence[Name]:
+    def inputs(self) -> Sequence[Name]:
         return self.topology.inputs
 
     @property
-    def _outputs(self) -> Sequence[Name]:
+    def outputs(self) -> Sequence[Name]:
         return self.topology.outputs
 
-    @checks.by_hand
-    def _index(self, key: Name) -> int:
+    def __len__(self) -> int:
+        return len(self.topology)
+
+    def index(self, key: object) -> int:
         return self.topology.index(key)
 
-    def _indices(self, argument: str, keys: Iterable[Name]) -> Sequence[int]:
+    def indices(self, argument: str, keys: Iterable[Name]) -> Sequence[int]:
         return self.topology.indices(argument, keys)
 
-    def _label(self, node: int) -> str:
+    def label(self, node: int) -> str:
         return f"node {self.topology.nodes[node]!r}"
 
-    def _form(self, node: int) -> tuple[tuple[int, ...], str]:
+    def form(self, node: int) -> tuple[tuple[int, ...], str]:
         node_class = self.topology.node_class(node)
         return node_class.shape, node_class.dtype
 
-    def _fresh(self, buffers: Buffers) -> "GraphState":
-        layout, batch = self.topology.layout, len(next(iter(buffers.values())))
-        check_width(layout.dtypes)
-        return self._with(cells.fresh(layout.sizes, batch, _writes(self.topology, buffers)))
 
-    def _written(self, buffers: Buffers) -> "GraphState":
-        return self._with(cells.write(dict(self.arrays), _writes(self.topology, buffers)))
+def _array(state: GraphState, name: str) -> Array:
+    """An array of the state; one with more axes, as `vmap` gives it, belongs to a stack of them."""
+    array, axes = state.arrays[name], 1 + len(state.topology.arrays[name].shape)
+    if array.ndim != axes:
+        raise ValueError(
+            f"the state is a stack of states: its array {name!r} has {array.ndim} axes where one "
+            f"state has {axes}; take one, as in jax.tree.map(lambda leaf: leaf[0], states), or "
+            "work inside jax.vmap"
+        )
+    return array
 
-    def _with(self, arrays: Mapping[str, Array]) -> "GraphState":
-        leaves = [arrays[name] for name in self.topology.arrays]
-        return jax.tree.unflatten(jax.tree.structure(self), leaves)
+
+def _fresh(state: GraphState, buffers: Checked) -> GraphState:
+    """A state of the batch of some buffers, with zeros elsewhere."""
+    layout, batch = state.topology.layout, len(next(iter(buffers.values())))
+    check_width(layout.dtypes)
+    return _with(state, cells.fresh(layout.sizes, batch, _writes(state.topology, buffers)))
 
 
-def _writes(topology: Topology, buffers: Buffers) -> list[cells.Write]:
+def _write(state: GraphState, buffers: Checked) -> GraphState:
+    return _with(state, cells.write(dict(state.arrays), _writes(state.topology, buffers)))
+
+
+def _with(state: GraphState, arrays: Mapping[str, Array]) -> GraphState:
+    leaves = [arrays[name] for name in state.topology.arrays]
+    return jax.tree.unflatten(jax.tree.structure(state), leaves)
+
+
+def _writes(topology: Topology, buffers: Checked) -> list[cells.Write]:
     """Buffers by array and form of view, so that many are written by one operation."""
     _refuse_overlaps(topology, list(buffers))
     groups: dict[tuple[str, cells.Form], list] = {}

@@ -13,8 +13,8 @@ nodes that live in another leaf are zero:
     node 2  "h2",  of shape (4,)    0 0            x x x x
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     import jraph
 else:
     jraph = Lazy("jraph")
+
+
+Place = tuple[int, tuple[int, ...]]
+"""An array, by its position in the layout, and the shape of nodes in it."""
 
 
 class Leaf(NamedTuple):
@@ -71,64 +75,63 @@ class KindGraph(NamedTuple):
 def kind_graph(topology: Topology, edge_kind: str) -> KindGraph:
     """The graph of an edge kind; `ValueError` if no edge is of this kind."""
     checks.text("edge_kind", edge_kind, "a kind of edges")
-    layout, columns = topology.layout, topology.columns
+    columns = topology.columns
     edges = _edges_of(columns, edge_kind)
-    senders, receivers = columns.senders[edges], columns.receivers[edges]
-
-    # Leaves are told apart by array and shape, not by node class: nodes of two kinds may be views
-    # of one array and have one shape.
-    places: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
-    for i in np.unique(columns.node_class[np.concatenate([senders, receivers])]):
-        place = int(layout.class_array[i]), columns.node_classes[i].shape
-        places[place] = _members(layout, *place)
-    nodes = np.sort(np.concatenate(list(places.values())))
-
-    names = _leaf_names([(layout.arrays[array].name, shape) for array, shape in places])
-    leaves = {}
-    for name, ((array, shape), members) in zip(names, places.items(), strict=True):
-        spec, address = layout.arrays[array], layout.address(members)
-        rows = np.full((len(nodes), *address.shape[1:]), spec.rows, np.int32)
-        rows[np.searchsorted(nodes, members)] = address
-        leaves[name] = Leaf(spec, shape, rows)
-    wide = any(leaf.array.dtype == "float64" for leaf in leaves.values())
+    senders = columns.senders[edges]
+    receivers = columns.receivers[edges]
+    members = _members(topology.layout, np.concatenate([senders, receivers]))
+    nodes = np.sort(np.concatenate(list(members.values())))
+    leaves = _leaves(topology.layout, nodes, members)
+    dtypes = [leaf.array.dtype for leaf in leaves.values()]
     return KindGraph(
         nodes=nodes,
         leaves=leaves,
         senders=np.searchsorted(nodes, senders).astype(np.int32),
         receivers=np.searchsorted(nodes, receivers).astype(np.int32),
-        numbers=_numbers(columns, edges, "float64" if wide else "float32"),
+        numbers=_numbers(columns, edges, "float64" if "float64" in dtypes else "float32"),
     )
 
 
 def _edges_of(columns: Columns, kind: str) -> np.ndarray:
     """The positions of all edges of a kind."""
-    kinds = [name for name, _ in columns.edge_classes]
-    if kind not in kinds:
+    of_kind = [name == kind for name, _ in columns.edge_classes]
+    if not any(of_kind):
+        kinds = sorted({name for name, _ in columns.edge_classes})
         raise ValueError(
             f"`edge_kind` {kind!r} has no edges; the kinds that have some are "
-            f"{_text.names(sorted(set(kinds))) or 'none'}"
+            f"{_text.names(kinds) or 'none'}"
         )
-    of_kind = np.asarray([name == kind for name in kinds])
-    return np.flatnonzero(of_kind[columns.edge_class])
+    return np.flatnonzero(np.asarray(of_kind)[columns.edge_class])
 
 
-def _members(layout: Layout, array: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The nodes of one shape that live in an array."""
-    nodes, columns = layout.members[array], layout.columns
-    fits = np.asarray([node_class.shape == shape for node_class in columns.node_classes])
-    return nodes[fits[columns.node_class[nodes]]]
+def _members(layout: Layout, ends: np.ndarray) -> dict[Place, np.ndarray]:
+    """All nodes of every place in which some of the nodes `ends` live."""
+    columns = layout.columns
+    shapes = [node_class.shape for node_class in columns.node_classes]
+    members = {}
+    for i in np.unique(columns.node_class[ends]):
+        # Nodes of other classes may have the same array and shape: views of other kinds.
+        of_shape = np.asarray([shape == shapes[i] for shape in shapes])
+        array = int(layout.class_array[i])
+        nodes = layout.members[array]
+        members[array, shapes[i]] = nodes[of_shape[columns.node_class[nodes]]]
+    return members
 
 
-def _leaf_names(places: Sequence[tuple[str, tuple[int, ...]]]) -> list[str]:
-    """A name for each array and shape: that of the array, with the shape where it has several."""
-    arrays = [array for array, _ in places]
-    names: list[str] = []
-    for array, shape in places:
-        name = array if arrays.count(array) == 1 else f"{array}{shape}"
-        while name in names:  # an array may be called what another one with a shape is
+def _leaves(layout: Layout, nodes: np.ndarray, members: dict[Place, np.ndarray]) -> dict[str, Leaf]:
+    """A leaf for each place, by the name of the array, or by name and shape if it has several."""
+    arrays = [array for array, _ in members]
+    leaves = {}
+    for (array, shape), here in members.items():
+        spec = layout.arrays[array]
+        address = layout.address(here)
+        rows = np.full((len(nodes), *address.shape[1:]), spec.rows, np.int32)
+        rows[np.searchsorted(nodes, here)] = address
+        name = spec.name if arrays.count(array) == 1 else f"{spec.name}{shape}"
+        while name in leaves:  # another array may have this very name
             name += "'"
-        names.append(name)
-    return names
+        leaves[name] = Leaf(spec, shape, rows)
+    return leaves
 
 
 def _numbers(columns: Columns, edges: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
@@ -147,10 +150,10 @@ def to_jraph(graph: KindGraph, arrays: Mapping[str, Array], batch: int) -> "jrap
     for name, leaf in graph.leaves.items():
         nodes = _as_rows(arrays, leaf).at[leaf.rows].get(mode="fill", fill_value=0)
         leaves[name] = jnp.moveaxis(nodes, -1, 0).reshape(-1, *leaf.shape)
-    # jraph numbers the nodes of a batch through: those of a sample follow those of the one before
+    numbers = {name: jnp.tile(values, batch) for name, values in graph.numbers.items()}
+    # jraph numbers the nodes of a batch through: those of one sample follow those of the last.
     count = len(graph.nodes)
     first = count * jnp.arange(batch, dtype=jnp.int32)[:, None]
-    numbers = {name: jnp.tile(values, batch) for name, values in graph.numbers.items()}
     return jraph.GraphsTuple(
         nodes=leaves if len(leaves) > 1 else leaves.popitem()[1],
         edges=numbers or None,
@@ -169,29 +172,32 @@ def from_jraph(
     """The arrays of a state with the nodes of a batch of graphs written into them."""
     advice = "give what graphs_tuple gives, with other nodes"
     graphs = checks.instance("graphs", graphs, jraph.GraphsTuple, "a jraph.GraphsTuple", advice)
-    written, count = dict(arrays), len(graph.nodes)
+    count = len(graph.nodes)
+    written = dict(arrays)
     for name, (what, given) in _features(graph, graphs.nodes).items():
         leaf = graph.leaves[name]
         nodes = checked(what, given, leaf.shape, leaf.array.dtype, batch * count)
-        nodes = jnp.moveaxis(nodes.reshape(batch, count, *leaf.shape), 0, -1)
-        rows = _as_rows(written, leaf).at[leaf.rows].set(nodes, mode="drop")
+        nodes = nodes.reshape(batch, count, *leaf.shape)
+        rows = _as_rows(written, leaf)
+        rows = rows.at[leaf.rows].set(jnp.moveaxis(nodes, 0, -1), mode="drop")
         array = leaf.array.name
-        written[array] = rows.reshape(written[array].shape)
+        written[array] = rows.reshape(arrays[array].shape)
     return written
 
 
-def _features(graph: KindGraph, nodes: Any) -> dict[str, tuple[str, Any]]:
+def _features(graph: KindGraph, nodes: object) -> dict[str, tuple[str, object]]:
     """By leaf, the words for it in an error and what was given for it."""
     names = list(graph.leaves)
     if len(names) == 1:
         return {names[0]: ("`graphs.nodes`", nodes)}
-    if not isinstance(nodes, Mapping) or set(nodes) != set(names):
-        came = f"keys {_text.names(nodes)}" if isinstance(nodes, Mapping) else checks.came(nodes)
+    given = nodes if isinstance(nodes, Mapping) else {}
+    if set(given) != set(names):
+        came = f"the keys {_text.names(given)}" if given else checks.came(nodes)
         raise ValueError(
             f"`graphs.nodes` is a dict with the keys {_text.names(names)}, but got {came}; give "
             "features for each, as graphs_tuple does"
         )
-    return {name: (f"`graphs.nodes[{name!r}]`", nodes[name]) for name in names}
+    return {name: (f"`graphs.nodes[{name!r}]`", given[name]) for name in names}
 
 
 def _as_rows(arrays: Mapping[str, Array], leaf: Leaf) -> Array:

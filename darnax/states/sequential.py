@@ -13,7 +13,8 @@ from jaxtyping import Array, Shaped
 from numpy.typing import ArrayLike
 
 from darnax import _text, checks
-from darnax.states.state import Buffers, ByName, State, check_width
+from darnax.states.buffers import Buffers, ByName, Checked
+from darnax.states.state import State, check_width
 from darnax.topologies.columns import parse_dtype
 from darnax.topologies.names import Finder, Name, positions
 from darnax.topologies.sequential import parse_sizes
@@ -53,7 +54,7 @@ class SequentialState(State):
 
     @checks.by_hand
     def __getitem__(self, key: Name) -> Shaped[Array, "batch *shape"]:
-        return self.states[self._index(key)]
+        return self.states[_Layers(self).index(key)]
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(len(self.states)))
@@ -62,7 +63,7 @@ class SequentialState(State):
         return len(self.states)
 
     def __contains__(self, key: object) -> bool:
-        return self._find(key) is not None
+        return _Layers(self).find(key) is not None
 
     def __repr__(self) -> str:
         return f"SequentialState({_text.arrays(dict(enumerate(self.states)))})"
@@ -78,60 +79,75 @@ class SequentialState(State):
         return self.states[-1]
 
     @checks.by_hand
+    def init(self, x: ArrayLike | ByName, y: ArrayLike | ByName | None = None) -> "SequentialState":
+        """Input set to `x: (B, *sizes[0])`, output to `y: (B, *sizes[-1])`, zeros elsewhere.
+
+        Either may be a mapping from any layers to arrays, all of one batch.
+        """
+        buffers = _Layers(self).start(x, y)
+        check_width([self.dtype.name])
+        shapes = tuple(buffer.shape[1:] for buffer in self.states)
+        batch = len(next(iter(buffers.values())))
+        zeros = _zeros(shapes, batch, self.dtype.name)
+        return _with(self, dict(enumerate(zeros)) | buffers)
+
+    @checks.by_hand
     def replace(self, value: Iterable[ArrayLike] | ByName) -> "SequentialState":
         """Buffers replaced: all by a list of as many, or some by a mapping from layers to arrays.
 
         Arrays are `(B, *shape)`. A mapping keeps the batch of the state; a list may bring another.
         """
         if isinstance(value, Mapping):
-            return self._replaced_some(value)
-        return self._replaced_all(value)
+            return _with(self, _Layers(self).some(value, self.batch_size))
+        return _with(self, _Layers(self).every(value))
 
-    # where the buffers are
+    @checks.by_hand
+    def replace_val(self, key: Name, value: ArrayLike) -> "SequentialState":
+        """The buffer of layer `key` replaced by `value`, of the batch that the state has."""
+        return _with(self, _Layers(self).one(key, value, self.batch_size))
+
+
+class _Layers(Buffers):
+    """The layers 0 to L-1; keys count from the end, too."""
+
+    def __init__(self, state: SequentialState):
+        self.state = state
+        self.find = Finder(range(len(state)))
 
     @property
-    def _find(self) -> Finder:
-        return Finder(range(len(self.states)))
-
-    @property
-    def _inputs(self) -> Sequence[Name]:
+    def inputs(self) -> Sequence[Name]:
         return [0]
 
     @property
-    def _outputs(self) -> Sequence[Name]:
-        return [len(self.states) - 1]
+    def outputs(self) -> Sequence[Name]:
+        return [len(self) - 1]
 
-    @checks.by_hand
-    def _index(self, key: Name) -> int:
-        layer = self._find(key)
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def index(self, key: object) -> int:
+        layer = self.find(key)
         if layer is None:
             raise UnknownNode(
-                f"there is no layer {checks.came(key)}; the layers are 0 to "
-                f"{len(self.states) - 1}, or from the end -1"
+                f"there is no layer {checks.came(key)}; the layers are 0 to {len(self) - 1}, or "
+                "from the end -1"
             )
         return layer
 
-    def _indices(self, argument: str, keys: Iterable[Name]) -> Sequence[int]:
-        return positions(argument, keys, self._find)
+    def indices(self, argument: str, keys: Iterable[Name]) -> Sequence[int]:
+        return positions(argument, keys, self.find)
 
-    def _label(self, node: int) -> str:
+    def label(self, node: int) -> str:
         return f"layer {node}"
 
-    def _form(self, node: int) -> tuple[tuple[int, ...], str]:
-        return self.states[node].shape[1:], self.dtype.name
+    def form(self, node: int) -> tuple[tuple[int, ...], str]:
+        return self.state.states[node].shape[1:], self.state.dtype.name
 
-    def _fresh(self, buffers: Buffers) -> "SequentialState":
-        batch = len(next(iter(buffers.values())))
-        check_width([self.dtype.name])
-        shapes = tuple(buffer.shape[1:] for buffer in self.states)
-        return self._with(dict(enumerate(_zeros(shapes, batch, self.dtype.name))) | buffers)
 
-    def _written(self, buffers: Buffers) -> "SequentialState":
-        return self._with(dict(enumerate(self.states)) | buffers)
-
-    def _with(self, buffers: Buffers) -> "SequentialState":
-        arrays = [jnp.asarray(buffers[layer]) for layer in self]
-        return jax.tree.unflatten(jax.tree.structure(self), arrays)
+def _with(state: SequentialState, buffers: Checked) -> SequentialState:
+    """The state with some of its buffers replaced."""
+    arrays = [jnp.asarray(buffers.get(i, buffer)) for i, buffer in enumerate(state.states)]
+    return jax.tree.unflatten(jax.tree.structure(state), arrays)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

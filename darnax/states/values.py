@@ -47,15 +47,18 @@ def checked(
     does to `value` later.
     """
     array = as_array(what, value)
-    expected = f"{what} has shape {_expected(batch, shape)}"
     if array.shape[1:] != shape or not array.ndim:
-        raise ValueError(f"{expected}, batch first, but got {_came(array, value, shape)}")
+        raise ValueError(
+            f"{what} has shape {_expected(batch, shape)}, batch first, but got "
+            f"{_came(array, value, shape)}"
+        )
     samples = array.shape[0]
     if not samples:
         raise ValueError(f"{what} has a batch of 0; give at least one sample")
     if batch is not None and samples != batch:
         raise ValueError(
-            f"{expected}, but got a batch of {samples}; give all one batch, or use init to resize"
+            f"{what} has shape {_expected(batch, shape)}, but got a batch of {samples}; give all "
+            "one batch, or use init to resize"
         )
     return cast(what, array, dtype)
 
