@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from darnax import checks
@@ -39,7 +40,7 @@ def _is_masked(value: object) -> bool:
 
 
 def checked(
-    what: str, value: object, shape: tuple[int, ...], dtype: str | np.dtype, batch: int | None
+    what: str, value: object, shape: tuple[int, ...], dtype: DTypeLike, batch: int | None
 ) -> Array | np.ndarray:
     """`value` as an array `(batch, *shape)` of `dtype`, or an error that starts with `what`.
 
@@ -77,7 +78,7 @@ def _came(array: Array | np.ndarray, value: object, shape: tuple[int, ...]) -> s
     return f"{array.shape}; reshape it"
 
 
-def cast(what: str, value: Array | np.ndarray, dtype: str | np.dtype) -> Array | np.ndarray:
+def cast(what: str, value: Array | np.ndarray, dtype: DTypeLike) -> Array | np.ndarray:
     """`value` in `dtype`, never weakly typed, or an error that starts with `what`.
 
     Floats are rounded to the float type of the state, as JAX does, unless a finite one becomes
