@@ -44,8 +44,9 @@ class Arrays(Mapping[str, Array]):
 
     def tree_flatten_with_keys(self):
         """For JAX."""
-        keys = map(jax.tree_util.DictKey, self._by_name)
-        return tuple(zip(keys, self._by_name.values(), strict=True)), tuple(self._by_name)
+        names = tuple(self._by_name)
+        keys = map(jax.tree_util.DictKey, names)
+        return tuple(zip(keys, self._by_name.values(), strict=True)), names
 
     def tree_flatten(self):
         """For JAX."""
@@ -65,7 +66,9 @@ def checked_arrays(arrays: Arrays, specs: Mapping[str, ArraySpec]) -> dict[str, 
             f"`value` has the arrays {_text.names(arrays)}, but the topology has "
             f"{_text.names(specs)}; give the arrays of a state of this topology"
         )
-    given = {name: as_array(f"`value[{name!r}]`", array) for name, array in arrays.items()}
+    given = {}
+    for name, array in arrays.items():
+        given[name] = as_array(f"`value[{name!r}]`", array)
     batches = sorted({_batch(array.shape) for array in given.values()})
     if len(batches) > 1 or batches[0] < 1:
         raise ValueError(
@@ -80,7 +83,8 @@ def checked_arrays(arrays: Arrays, specs: Mapping[str, ArraySpec]) -> dict[str, 
                 f"`value[{name!r}]` has shape {expected}, batch last, but got {array.shape}; "
                 "reshape it"
             )
-        result[name] = jnp.asarray(cast(f"`value[{name!r}]`", array, specs[name].dtype))
+        array = cast(f"`value[{name!r}]`", array, specs[name].dtype)
+        result[name] = jnp.asarray(array)
     return result
 
 

@@ -1,23 +1,22 @@
 """The buffers of a state, and the values that users give for them."""
 
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Array
+import jax
 from numpy.typing import ArrayLike
 
 from darnax import _text, checks
-from darnax.states.values import checked
+from darnax.states.values import AnyArray, checked
+from darnax.topologies.columns import NodeClass
 from darnax.topologies.names import Name
 
 # `Mapping` is invariant in its keys: a `dict[str, Array]` is no `Mapping[Name, Array]`.
 ByName = Mapping[Any, ArrayLike]
 """Arrays `(B, *shape)` by the key of their layer or node."""
 
-Checked = dict[int, Array | np.ndarray]
+Checked = dict[int, AnyArray]
 """Arrays `(B, *shape)` of one batch B, by the position of their layer or node."""
 
 
@@ -29,51 +28,38 @@ class Given(NamedTuple):
     value: object
 
 
-class Buffers(ABC):
-    """The buffers that a state has, by position, and the reading of what users give for them.
+class Buffers(NamedTuple):
+    """The buffers that a state has, and the reading of what users give for them.
 
     The classes of states keep their arrays in different ways, but are given values in the same way,
-    through `init`, `replace` and `replace_val`. It is read here, for all of them.
+    through `init`, `replace` and `replace_val`. It is read here, for all of them. This is no base
+    class of states: a method of an Equinox module is made into a pytree for each call, which would
+    take as long as everything that is done here.
 
-    This is a plain class, and no part of the states themselves: a method of an Equinox module is
-    made into a pytree for each call, which takes as long as everything that is done here.
+    **Fields:**
+
+    - `word`: what one is called in an error, "node" or "layer".
+    - `names`: the keys, in order.
+    - `indices`: the positions of several keys; it raises `ValueError` naming the argument.
+    - `form`: shape, without the batch, and dtype by position.
     """
 
-    @property
-    @abstractmethod
-    def inputs(self) -> Sequence[Name]:
-        """The keys of the inputs."""
+    word: str
+    names: Sequence[Name]
+    indices: Callable[[str, Iterable[Name]], Sequence[int]]
+    form: Callable[[int], NodeClass | jax.ShapeDtypeStruct]
 
-    @property
-    @abstractmethod
-    def outputs(self) -> Sequence[Name]:
-        """The keys of the outputs."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """How many there are."""
-
-    @abstractmethod
-    def index(self, key: object) -> int:
-        """The position of a key; raises `UnknownNode`."""
-
-    @abstractmethod
-    def indices(self, argument: str, keys: Iterable[Name]) -> Sequence[int]:
-        """The positions of several keys; raises `ValueError` naming the argument."""
-
-    @abstractmethod
     def label(self, node: int) -> str:
-        """The words for a layer or node in an error."""
+        """The words for a buffer in an error."""
+        return f"{self.word} {self.names[node]!r}"
 
-    @abstractmethod
-    def form(self, node: int) -> tuple[tuple[int, ...], str]:
-        """Shape, without the batch, and dtype."""
-
-    def start(self, x: object, y: object) -> Checked:
+    def start(
+        self, x: object, y: object, inputs: Sequence[Name], outputs: Sequence[Name]
+    ) -> Checked:
         """What `init` is given: values for inputs, outputs or any others, all of one batch."""
-        given = self._named("x", x, self.inputs)
+        given = self._named("x", x, inputs)
         if y is not None:
-            given += self._named("y", y, self.outputs)
+            given += self._named("y", y, outputs)
         if not given:
             raise ValueError(
                 "`x` is empty and gives no batch; give a value, or take a new state, which holds "
@@ -81,9 +67,8 @@ class Buffers(ABC):
             )
         return self._checked(given, None)
 
-    def one(self, key: object, value: object, batch: int) -> Checked:
-        """What `replace_val` is given."""
-        node = self.index(key)
+    def one(self, node: int, value: object, batch: int) -> Checked:
+        """What `replace_val` is given for the buffer at a position."""
         return self._checked([Given(f"`value` for {self.label(node)}", node, value)], batch)
 
     def some(self, values: Mapping[Any, object], batch: int) -> Checked:
@@ -98,10 +83,10 @@ class Buffers(ABC):
         except TypeError:
             holds = "a list of one array a layer, or a mapping from layers"
             checks.refuse("value", holds, values, "give one of them")
-        if len(values) != len(self):
+        if len(values) != len(self.names):
             raise ValueError(
-                f"`value` holds one array a layer, {len(self)} in all, but got {len(values)}; "
-                "give them all"
+                f"`value` holds one array a layer, {len(self.names)} in all, but got "
+                f"{len(values)}; give them all"
             )
         given = [Given(f"`value[{i}]`", i, value) for i, value in enumerate(values)]
         return self._checked(given, None)
@@ -111,24 +96,24 @@ class Buffers(ABC):
         if not isinstance(given, Mapping):
             given = {_only(argument, given, ends): given}
         nodes = self.indices(argument, given)
-        return [
-            Given(f"`{argument}` for {self.label(node)}", node, value)
-            for node, value in zip(nodes, given.values(), strict=True)
-        ]
+        result = []
+        for node, value in zip(nodes, given.values(), strict=True):
+            result.append(Given(f"`{argument}` for {self.label(node)}", node, value))
+        return result
 
     def _checked(self, given: Sequence[Given], batch: int | None) -> Checked:
         """Values as arrays of one batch; of any if `batch` is None."""
         nodes = [entry.node for entry in given]
-        if len(set(nodes)) < len(nodes):
+        if len(set(nodes)) < len(nodes):  # by 0 and by -L, or by `x` and by `y`
             twice = [self.label(node) for node, count in Counter(nodes).items() if count > 1]
             raise ValueError(
                 f"some buffers are set twice: {_text.listing(twice)}; give each value once"
             )
         result: Checked = {}
         for what, node, value in given:
-            shape, dtype = self.form(node)
-            result[node] = checked(what, value, shape, dtype, batch)
-            batch = len(result[node])
+            form = self.form(node)
+            result[node] = checked(what, value, form.shape, form.dtype, batch)
+            batch = len(result[node])  # the first value decides for the others
         return result
 
 

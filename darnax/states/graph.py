@@ -67,12 +67,14 @@ class GraphState(State):
         batch_size = parse_number("batch_size", batch_size)
         check_width(topology.layout.dtypes)
         zeros = cells.zeros_program(topology.layout.sizes, batch_size)
-        self.arrays = Arrays(tuple(topology.arrays), tuple(zeros[name] for name in topology.arrays))
+        names = tuple(topology.arrays)
+        self.arrays = Arrays(names, tuple(zeros[name] for name in names))
 
     @property
     def batch_size(self) -> int:
         """How many samples the state holds."""
-        return _array(self, next(iter(self.topology.arrays))).shape[-1]
+        first, *_ = self.topology.arrays
+        return _array(self, first).shape[-1]
 
     @checks.by_hand
     def __getitem__(self, key: Name) -> Shaped[Array, "batch *shape"]:
@@ -113,7 +115,9 @@ class GraphState(State):
         nodes to such. Raises `ValueError` or `TypeError` if a name, shape, dtype or batch is wrong
         or two values meet on a cell.
         """
-        return _fresh(self, _Nodes(self.topology).start(x, y))
+        topology = self.topology
+        buffers = _buffers(topology).start(x, y, topology.inputs, topology.outputs)
+        return _fresh(self, buffers)
 
     @checks.by_hand
     def replace(self, value: Arrays | ByName | Iterable[ArrayLike]) -> "GraphState":
@@ -124,12 +128,13 @@ class GraphState(State):
         list, and what `.arrays` gives, may bring another batch.
         """
         topology = self.topology
+        # `Arrays` is a mapping as well, but from names of arrays, with the batch last
         if isinstance(value, Arrays):
             return _with(self, checked_arrays(value, topology.arrays))
         if isinstance(value, Mapping):
-            return _write(self, _Nodes(topology).some(value, self.batch_size))
+            return _write(self, _buffers(topology).some(value, self.batch_size))
         if isinstance(topology.nodes, range):
-            return _fresh(self, _Nodes(topology).every(value))
+            return _fresh(self, _buffers(topology).every(value))
         raise TypeError(
             "`value` is what `.arrays` gives or a mapping from nodes to arrays, but got "
             f"{checks.came(value)}; lists are for nodes 0 to L-1"
@@ -138,7 +143,9 @@ class GraphState(State):
     @checks.by_hand
     def replace_val(self, key: Name, value: ArrayLike) -> "GraphState":
         """The buffer of node `key` replaced by `value`, of the batch that the state has."""
-        return _write(self, _Nodes(self.topology).one(key, value, self.batch_size))
+        node = self.topology.index(key)
+        buffers = _buffers(self.topology).one(node, value, self.batch_size)
+        return _write(self, buffers)
 
     @any_rank
     @checks.by_hand
@@ -169,8 +176,8 @@ class GraphState(State):
             state = state.from_graphs_tuple("lateral", graphs)
             ```
         """
-        graph, batch = kind_graph(self.topology, edge_kind), self.batch_size
-        return to_jraph(graph, self.arrays, batch)
+        graph = kind_graph(self.topology, edge_kind)
+        return to_jraph(graph, self.arrays, self.batch_size)
 
     @any_rank
     @checks.by_hand
@@ -188,45 +195,20 @@ class GraphState(State):
         Raises `ValueError` or `TypeError` if the number, shape or dtype of nodes is another, or if
         views overlap.
         """
-        graph, batch = kind_graph(self.topology, edge_kind), self.batch_size
+        graph = kind_graph(self.topology, edge_kind)
         _refuse_overlaps(self.topology, graph.nodes)
-        return _with(self, from_jraph(graph, self.arrays, batch, graphs))
+        arrays = from_jraph(graph, self.arrays, self.batch_size, graphs)
+        return _with(self, arrays)
 
 
-class _Nodes(Buffers):
-    """The nodes of a topology."""
-
-    def __init__(self, topology: Topology):
-        self.topology = topology
-
-    @property
-    def inputs(self) -> Sequence[Name]:
-        return self.topology.inputs
-
-    @property
-    def outputs(self) -> Sequence[Name]:
-        return self.topology.outputs
-
-    def __len__(self) -> int:
-        return len(self.topology)
-
-    def index(self, key: object) -> int:
-        return self.topology.index(key)
-
-    def indices(self, argument: str, keys: Iterable[Name]) -> Sequence[int]:
-        return self.topology.indices(argument, keys)
-
-    def label(self, node: int) -> str:
-        return f"node {self.topology.nodes[node]!r}"
-
-    def form(self, node: int) -> tuple[tuple[int, ...], str]:
-        node_class = self.topology.node_class(node)
-        return node_class.shape, node_class.dtype
+def _buffers(topology: Topology) -> Buffers:
+    return Buffers("node", topology.nodes, topology.indices, topology.node_class)
 
 
 def _array(state: GraphState, name: str) -> Array:
     """An array of the state; one with more axes, as `vmap` gives it, belongs to a stack of them."""
-    array, axes = state.arrays[name], 1 + len(state.topology.arrays[name].shape)
+    array = state.arrays[name]
+    axes = len(state.topology.arrays[name].shape) + 1
     if array.ndim != axes:
         raise ValueError(
             f"the state is a stack of states: its array {name!r} has {array.ndim} axes where one "
@@ -238,16 +220,21 @@ def _array(state: GraphState, name: str) -> Array:
 
 def _fresh(state: GraphState, buffers: Checked) -> GraphState:
     """A state of the batch of some buffers, with zeros elsewhere."""
-    layout, batch = state.topology.layout, len(next(iter(buffers.values())))
+    layout = state.topology.layout
+    # once more, for 64-bit mode may have been left since the state was made
     check_width(layout.dtypes)
-    return _with(state, cells.fresh(layout.sizes, batch, _writes(state.topology, buffers)))
+    batch = len(next(iter(buffers.values())))
+    writes = _writes(state.topology, buffers)
+    return _with(state, cells.fresh(layout.sizes, batch, writes))
 
 
 def _write(state: GraphState, buffers: Checked) -> GraphState:
-    return _with(state, cells.write(dict(state.arrays), _writes(state.topology, buffers)))
+    writes = _writes(state.topology, buffers)
+    return _with(state, cells.write(dict(state.arrays), writes))
 
 
 def _with(state: GraphState, arrays: Mapping[str, Array]) -> GraphState:
+    # compiled programs give dicts back sorted by name, and a state keeps the order of the topology
     leaves = [arrays[name] for name in state.topology.arrays]
     return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
@@ -268,7 +255,7 @@ def _writes(topology: Topology, buffers: Checked) -> list[cells.Write]:
 
 def _refuse_overlaps(topology: Topology, nodes: Sequence[int] | np.ndarray):
     """Refuse two values for one cell: only one could be kept."""
-    if len(nodes) == 1:
+    if len(nodes) == 1:  # a view names no cell twice, and this is what `replace_val` is given
         return
     clash = topology.layout.clashing(np.asarray(nodes, np.int64))
     if clash:

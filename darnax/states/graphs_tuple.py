@@ -79,16 +79,18 @@ def kind_graph(topology: Topology, edge_kind: str) -> KindGraph:
     edges = _edges_of(columns, edge_kind)
     senders = columns.senders[edges]
     receivers = columns.receivers[edges]
-    members = _members(topology.layout, np.concatenate([senders, receivers]))
+    ends = np.concatenate([senders, receivers])
+    members = _members(topology.layout, ends)
     nodes = np.sort(np.concatenate(list(members.values())))
     leaves = _leaves(topology.layout, nodes, members)
-    dtypes = [leaf.array.dtype for leaf in leaves.values()]
+    wide = any(leaf.array.dtype == "float64" for leaf in leaves.values())
+    numbers = _numbers(columns, edges, "float64" if wide else "float32")
     return KindGraph(
         nodes=nodes,
         leaves=leaves,
         senders=np.searchsorted(nodes, senders).astype(np.int32),
         receivers=np.searchsorted(nodes, receivers).astype(np.int32),
-        numbers=_numbers(columns, edges, "float64" if "float64" in dtypes else "float32"),
+        numbers=numbers,
     )
 
 
@@ -114,7 +116,8 @@ def _members(layout: Layout, ends: np.ndarray) -> dict[Place, np.ndarray]:
         of_shape = np.asarray([shape == shapes[i] for shape in shapes])
         array = int(layout.class_array[i])
         nodes = layout.members[array]
-        members[array, shapes[i]] = nodes[of_shape[columns.node_class[nodes]]]
+        fits = of_shape[columns.node_class[nodes]]
+        members[array, shapes[i]] = nodes[fits]
     return members
 
 
@@ -125,6 +128,7 @@ def _leaves(layout: Layout, nodes: np.ndarray, members: dict[Place, np.ndarray])
     for (array, shape), here in members.items():
         spec = layout.arrays[array]
         address = layout.address(here)
+        # Nodes of other places get a row past the end, which is read as zero and never written.
         rows = np.full((len(nodes), *address.shape[1:]), spec.rows, np.int32)
         rows[np.searchsorted(nodes, here)] = address
         name = spec.name if arrays.count(array) == 1 else f"{spec.name}{shape}"
@@ -139,6 +143,8 @@ def _numbers(columns: Columns, edges: np.ndarray, dtype: str) -> dict[str, np.nd
     numbers = {}
     for name, (values, given) in columns.attributes.items():
         if given is None or given[edges].all():
+            # Integers are rounded as floats are. They may be labels that no model reads, which must
+            # not keep the others from being read.
             exact = values[edges].astype(np.float64)
             numbers[name] = np.asarray(cast(f"edge attribute {name!r}", exact, dtype))
     return numbers
@@ -148,13 +154,18 @@ def to_jraph(graph: KindGraph, arrays: Mapping[str, Array], batch: int) -> "jrap
     """The arrays of a state as a batch of graphs, one a sample."""
     leaves = {}
     for name, leaf in graph.leaves.items():
-        nodes = _as_rows(arrays, leaf).at[leaf.rows].get(mode="fill", fill_value=0)
-        leaves[name] = jnp.moveaxis(nodes, -1, 0).reshape(-1, *leaf.shape)
-    numbers = {name: jnp.tile(values, batch) for name, values in graph.numbers.items()}
-    # jraph numbers the nodes of a batch through: those of one sample follow those of the last.
+        rows = _as_rows(arrays, leaf)
+        nodes = rows.at[leaf.rows].get(mode="fill", fill_value=0)
+        nodes = jnp.moveaxis(nodes, -1, 0)
+        leaves[name] = nodes.reshape(-1, *leaf.shape)
+    numbers = {}
+    for name, values in graph.numbers.items():
+        numbers[name] = jnp.tile(values, batch)
+    # jraph numbers the nodes of a batch through: those of a sample follow those of the one before.
     count = len(graph.nodes)
     first = count * jnp.arange(batch, dtype=jnp.int32)[:, None]
     return jraph.GraphsTuple(
+        # a plain array where it can be, for most models are written for it
         nodes=leaves if len(leaves) > 1 else leaves.popitem()[1],
         edges=numbers or None,
         receivers=(first + graph.receivers).ravel(),
@@ -173,13 +184,15 @@ def from_jraph(
     advice = "give what graphs_tuple gives, with other nodes"
     graphs = checks.instance("graphs", graphs, jraph.GraphsTuple, "a jraph.GraphsTuple", advice)
     count = len(graph.nodes)
+    # Views of several shapes may lie in one array: each leaf writes into what the last one wrote.
     written = dict(arrays)
     for name, (what, given) in _features(graph, graphs.nodes).items():
         leaf = graph.leaves[name]
         nodes = checked(what, given, leaf.shape, leaf.array.dtype, batch * count)
         nodes = nodes.reshape(batch, count, *leaf.shape)
+        nodes = jnp.moveaxis(nodes, 0, -1)
         rows = _as_rows(written, leaf)
-        rows = rows.at[leaf.rows].set(jnp.moveaxis(nodes, 0, -1), mode="drop")
+        rows = rows.at[leaf.rows].set(nodes, mode="drop")
         array = leaf.array.name
         written[array] = rows.reshape(arrays[array].shape)
     return written
@@ -202,5 +215,6 @@ def _features(graph: KindGraph, nodes: object) -> dict[str, tuple[str, object]]:
 
 def _as_rows(arrays: Mapping[str, Array], leaf: Leaf) -> Array:
     """The array of a leaf as a sequence of rows, `(rows, *item, B)`."""
-    array = arrays[leaf.array.name]
-    return array.reshape(leaf.array.rows, *leaf.array.item, array.shape[-1])
+    spec = leaf.array
+    array = arrays[spec.name]
+    return array.reshape(spec.rows, *spec.item, array.shape[-1])

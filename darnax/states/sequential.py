@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from darnax import _text, checks
 from darnax.states.buffers import Buffers, ByName, Checked
 from darnax.states.state import State, check_width
-from darnax.topologies.columns import parse_dtype
+from darnax.topologies.columns import Shape, parse_dtype
 from darnax.topologies.names import Finder, Name, positions
 from darnax.topologies.sequential import parse_sizes
 from darnax.topologies.topology import UnknownNode
@@ -42,7 +42,7 @@ class SequentialState(State):
     dtype: np.dtype = eqx.field(static=True)
 
     @checks.by_hand
-    def __init__(self, sizes: Sequence[int | Sequence[int]], dtype: DTypeLike = jnp.float32):
+    def __init__(self, sizes: Sequence[Shape], dtype: DTypeLike = jnp.float32):
         shapes = parse_sizes(sizes)
         if not shapes:
             raise ValueError(
@@ -54,7 +54,7 @@ class SequentialState(State):
 
     @checks.by_hand
     def __getitem__(self, key: Name) -> Shaped[Array, "batch *shape"]:
-        return self.states[_Layers(self).index(key)]
+        return self.states[_index(self, key)]
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(len(self.states)))
@@ -63,15 +63,10 @@ class SequentialState(State):
         return len(self.states)
 
     def __contains__(self, key: object) -> bool:
-        return _Layers(self).find(key) is not None
+        return _find(self)(key) is not None
 
     def __repr__(self) -> str:
         return f"SequentialState({_text.arrays(dict(enumerate(self.states)))})"
-
-    @property
-    def batch_size(self) -> int:
-        """How many samples the state holds."""
-        return self.states[0].shape[0]
 
     @property
     def readout(self) -> Shaped[Array, "batch *shape"]:
@@ -80,11 +75,13 @@ class SequentialState(State):
 
     @checks.by_hand
     def init(self, x: ArrayLike | ByName, y: ArrayLike | ByName | None = None) -> "SequentialState":
-        """Input set to `x: (B, *sizes[0])`, output to `y: (B, *sizes[-1])`, zeros elsewhere.
+        """Input set to `x`, output to `y` if given, zeros elsewhere, all in the batch of `x`.
 
-        Either may be a mapping from any layers to arrays, all of one batch.
+        `x` is `(B, *sizes[0])` and `y` is `(B, *sizes[-1])`. Either may be a mapping from any layers
+        to arrays.
         """
-        buffers = _Layers(self).start(x, y)
+        buffers = _buffers(self).start(x, y, [0], [-1])
+        # once more, for 64-bit mode may have been left since the state was made
         check_width([self.dtype.name])
         shapes = tuple(buffer.shape[1:] for buffer in self.states)
         batch = len(next(iter(buffers.values())))
@@ -98,55 +95,43 @@ class SequentialState(State):
         Arrays are `(B, *shape)`. A mapping keeps the batch of the state; a list may bring another.
         """
         if isinstance(value, Mapping):
-            return _with(self, _Layers(self).some(value, self.batch_size))
-        return _with(self, _Layers(self).every(value))
+            return _with(self, _buffers(self).some(value, self.batch_size))
+        return _with(self, _buffers(self).every(value))
 
     @checks.by_hand
     def replace_val(self, key: Name, value: ArrayLike) -> "SequentialState":
         """The buffer of layer `key` replaced by `value`, of the batch that the state has."""
-        return _with(self, _Layers(self).one(key, value, self.batch_size))
+        layer = _index(self, key)
+        return _with(self, _buffers(self).one(layer, value, self.batch_size))
 
 
-class _Layers(Buffers):
-    """The layers 0 to L-1; keys count from the end, too."""
+def _find(state: SequentialState) -> Finder:
+    return Finder(range(len(state.states)))
 
-    def __init__(self, state: SequentialState):
-        self.state = state
-        self.find = Finder(range(len(state)))
 
-    @property
-    def inputs(self) -> Sequence[Name]:
-        return [0]
+def _index(state: SequentialState, key: object) -> int:
+    layer = _find(state)(key)
+    if layer is None:
+        last = len(state.states) - 1
+        raise UnknownNode(
+            f"there is no layer {checks.came(key)}; the layers are 0 to {last}, or from the end -1"
+        )
+    return layer
 
-    @property
-    def outputs(self) -> Sequence[Name]:
-        return [len(self) - 1]
 
-    def __len__(self) -> int:
-        return len(self.state)
+def _buffers(state: SequentialState) -> Buffers:
+    def form(layer: int) -> jax.ShapeDtypeStruct:
+        shape = state.states[layer].shape[1:]
+        return jax.ShapeDtypeStruct(shape, state.dtype)
 
-    def index(self, key: object) -> int:
-        layer = self.find(key)
-        if layer is None:
-            raise UnknownNode(
-                f"there is no layer {checks.came(key)}; the layers are 0 to {len(self) - 1}, or "
-                "from the end -1"
-            )
-        return layer
-
-    def indices(self, argument: str, keys: Iterable[Name]) -> Sequence[int]:
-        return positions(argument, keys, self.find)
-
-    def label(self, node: int) -> str:
-        return f"layer {node}"
-
-    def form(self, node: int) -> tuple[tuple[int, ...], str]:
-        return self.state.states[node].shape[1:], self.state.dtype.name
+    find = _find(state)
+    return Buffers("layer", find.names, partial(positions, find=find), form)
 
 
 def _with(state: SequentialState, buffers: Checked) -> SequentialState:
     """The state with some of its buffers replaced."""
-    arrays = [jnp.asarray(buffers.get(i, buffer)) for i, buffer in enumerate(state.states)]
+    arrays = [buffers.get(layer, buffer) for layer, buffer in enumerate(state.states)]
+    arrays = list(map(jnp.asarray, arrays))  # what NumPy has read is moved to the device
     return jax.tree.unflatten(jax.tree.structure(state), arrays)
 
 

@@ -40,10 +40,6 @@ class State(eqx.Module):
     def __len__(self) -> int:
         """How many buffers there are."""
 
-    @abstractmethod
-    def __contains__(self, key: object) -> bool:
-        """Whether there is a buffer of this key."""
-
     def keys(self) -> KeysView[Name]:
         """The names of layers or nodes, in order."""
         return KeysView(self)
@@ -61,9 +57,9 @@ class State(eqx.Module):
         return list(self)
 
     @property
-    @abstractmethod
     def batch_size(self) -> int:
         """How many samples the state holds."""
+        return self[next(iter(self))].shape[0]
 
     @property
     @abstractmethod

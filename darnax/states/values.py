@@ -14,11 +14,14 @@ from darnax import checks
 KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
 """The kinds of numbers, each of which holds those before it."""
 
+AnyArray = Array | np.ndarray
 
-def as_array(what: str, value: object) -> Array | np.ndarray:
+
+def as_array(what: str, value: object) -> AnyArray:
     """`value` as a JAX array if it is one, else as NumPy reads it, at full precision."""
     if isinstance(value, jax.Array):
         return value
+    # NumPy reads the rest, for JAX would round to 32 bits at once: what is lost could not be told.
     if _is_masked(value):
         raise TypeError(
             f"{what} is an array without a mask, but got a masked one; fill it, as in "
@@ -41,7 +44,7 @@ def _is_masked(value: object) -> bool:
 
 def checked(
     what: str, value: object, shape: tuple[int, ...], dtype: DTypeLike, batch: int | None
-) -> Array | np.ndarray:
+) -> AnyArray:
     """`value` as an array `(batch, *shape)` of `dtype`, or an error that starts with `what`.
 
     A `batch` of None takes any. What NumPy has read is copied: a state does not see what the user
@@ -69,7 +72,7 @@ def _expected(batch: int | None, shape: tuple[int, ...]) -> str:
     return f"({', '.join(sizes)})"
 
 
-def _came(array: Array | np.ndarray, value: object, shape: tuple[int, ...]) -> str:
+def _came(array: AnyArray, value: object, shape: tuple[int, ...]) -> str:
     """What came in place of an array `(batch, *shape)`, and what to do."""
     if not _is_number(array.dtype):
         return f"{checks.came(value)}; give an array of numbers"
@@ -78,7 +81,7 @@ def _came(array: Array | np.ndarray, value: object, shape: tuple[int, ...]) -> s
     return f"{array.shape}; reshape it"
 
 
-def cast(what: str, value: Array | np.ndarray, dtype: DTypeLike) -> Array | np.ndarray:
+def cast(what: str, value: AnyArray, dtype: DTypeLike) -> AnyArray:
     """`value` in `dtype`, never weakly typed, or an error that starts with `what`.
 
     Floats are rounded to the float type of the state, as JAX does, unless a finite one becomes
@@ -86,6 +89,8 @@ def cast(what: str, value: Array | np.ndarray, dtype: DTypeLike) -> Array | np.n
     """
     source, dtype = value.dtype, jnp.dtype(dtype)
     if source == dtype:
+        # Weakly typed buffers would compile every program a second time. Arrays of NumPy may be
+        # written to later, and are copied by `astype`.
         strong = isinstance(value, jax.Array) and not value.weak_type
         return value if strong else value.astype(dtype)
     if _rank(source) > _rank(dtype):
@@ -95,6 +100,7 @@ def cast(what: str, value: Array | np.ndarray, dtype: DTypeLike) -> Array | np.n
     if jnp.issubdtype(source, jnp.integer):
         _check_exact(what, value, dtype)
     elif _may_overflow(source, dtype) and not isinstance(value, Tracer):
+        # Types do not tell, so the values do; a look at them waits for the device.
         _check_overflow(what, np.asarray(value), dtype)
     with np.errstate(over="ignore"):
         return value.astype(dtype)
@@ -129,7 +135,7 @@ def _check_overflow(what: str, value: np.ndarray, dtype: np.dtype):
         )
 
 
-def _check_exact(what: str, value: Array | np.ndarray, dtype: np.dtype):
+def _check_exact(what: str, value: AnyArray, dtype: np.dtype):
     """Refuse integers that a type cannot hold."""
     if not _keeps_integers(value, dtype):
         raise TypeError(
@@ -138,7 +144,7 @@ def _check_exact(what: str, value: Array | np.ndarray, dtype: np.dtype):
         )
 
 
-def _keeps_integers(value: Array | np.ndarray, dtype: np.dtype) -> bool:
+def _keeps_integers(value: AnyArray, dtype: np.dtype) -> bool:
     lowest, highest = _integers(dtype)
     source = jnp.iinfo(value.dtype)
     if lowest <= source.min and source.max <= highest:
@@ -149,9 +155,8 @@ def _keeps_integers(value: Array | np.ndarray, dtype: np.dtype) -> bool:
         # type would wrap around, and give other numbers without a word.
         return rounds
     value = np.asarray(value)
-    if not value.size or (lowest <= int(value.min()) and int(value.max()) <= highest):
-        return True
-    return rounds and _survives(value, dtype)
+    inside = not value.size or (lowest <= int(value.min()) and int(value.max()) <= highest)
+    return inside or (rounds and _survives(value, dtype))
 
 
 def _integers(dtype: np.dtype) -> tuple[int, int]:
@@ -166,4 +171,5 @@ def _integers(dtype: np.dtype) -> tuple[int, int]:
 def _survives(value: np.ndarray, dtype: np.dtype) -> bool:
     """Whether integers come back from a type of floats as they were."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.array_equal(value.astype(dtype).astype(value.dtype), value))
+        back = value.astype(dtype).astype(value.dtype)
+    return np.array_equal(back, value)

@@ -111,7 +111,9 @@ def convolutional(
         ```
     """
     shape = parse_shape(image, "image")
-    kinds = ["forward", "backward"] if checks.flag("backward", backward) else ["forward"]
+    kinds = ["forward"]
+    if checks.flag("backward", backward):
+        kinds.append("backward")
     tied = checks.flag("tied", tied)
     if not 2 <= len(shape) <= 4:
         raise ValueError(
@@ -119,22 +121,27 @@ def convolutional(
             f"{shape}; give it a channel axis, as in (28, 28, 1)"
         )
     stages = _stages(shape[:-1], features, window, stride, padding)
+    # Padding is part of the array, and held at zero: so every window is a view of the same shape,
+    # and all windows of a stage run as one operation.
     graph = nx.DiGraph(arrays={}, node_kinds=("image", "feature"), edge_kinds=tuple(kinds))
     _add_map(graph, "image", "image", shape, stages[0].pads, "border")
-    seen, kind = "image", "image"
-    unpadded = [(0, 0)] * len(stages[0].space)
-    paddings = [*(stage.pads for stage in stages[1:]), unpadded]
-    for number, (stage, pads) in enumerate(zip(stages, paddings, strict=True)):
+    seen = kind = "image"
+    for number, stage in enumerate(stages):
         suffix = _suffix(number)
         for i in stage.positions():
-            graph.add_node(("patch" + suffix, *i), array=seen, index=stage.window_at(i), kind=kind)
-        # Features have around them the padding of the stage that sees them.
-        seen, kind = "features" + suffix, "feature"
+            index = stage.window_at(i)
+            graph.add_node(("patch" + suffix, *i), array=seen, index=index, kind=kind)
+        # Around the features lies the padding of the stage that sees them.
+        pads = [(0, 0)] * len(stage.space)
+        if stage is not stages[-1]:
+            pads = stages[number + 1].pads
         shape = (*stage.counts, stage.features)
+        seen = "features" + suffix
+        kind = "feature"
         _add_map(graph, seen, kind, shape, pads, "border" + _suffix(number + 1))
         for i in stage.positions():
-            index = tuple(before + along for along, (before, _) in zip(i, pads, strict=True))
-            graph.add_node(("feature" + suffix, *i), array=seen, index=index, kind=kind)
+            index = [before + along for along, (before, _) in zip(i, pads, strict=True)]
+            graph.add_node(("feature" + suffix, *i), array=seen, index=tuple(index), kind=kind)
         _add_edges(graph, stage, suffix, kinds, tied)
     graph.nodes["image"]["role"] = "input"
     graph.nodes[seen]["role"] = "output"
@@ -170,7 +177,8 @@ def _add_map(
 def _add_edges(graph: "nx.DiGraph", stage: Stage, suffix: str, kinds: list[str], tied: bool):
     """An edge of each kind between every window and its features."""
     for i in stage.positions():
-        patch, unit = ("patch" + suffix, *i), ("feature" + suffix, *i)
+        patch = ("patch" + suffix, *i)
+        unit = ("feature" + suffix, *i)
         ends = {"forward": (patch, unit), "backward": (unit, patch)}
         for kind in kinds:
             tie = {"tie": kind + suffix} if tied else {}
@@ -202,7 +210,8 @@ def _per_stage(features: Any, window: Any, stride: Any, padding: Any) -> Iterato
     """What is given for each stage; what is no list is for all of them."""
     units = features if isinstance(features, list) else [features]
     columns, wrong = [units], {}
-    for name, given in {"window": window, "stride": stride, "padding": padding}.items():
+    geometry = {"window": window, "stride": stride, "padding": padding}
+    for name, given in geometry.items():
         column = given if isinstance(given, list) else [given] * len(units)
         columns.append(column)
         if len(column) != len(units):
@@ -219,6 +228,7 @@ def _pads(
     padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]
 ) -> Pads:
     """Cells before and after the image along every axis."""
+    # A list is one entry a stage, and was taken apart before: here only tuples are pairs.
     if isinstance(padding, str) and padding in ("SAME", "VALID"):
         pads = list(jax.lax.padtype_to_pads(space, window, stride, padding))
     elif isinstance(padding, tuple) or (isinstance(padding, np.ndarray) and padding.ndim == 2):
@@ -241,5 +251,6 @@ def _is_pad(pad: Any, window: int) -> bool:
     """Whether this is a pair of numbers of cells, each smaller than a window."""
     if not isinstance(pad, (tuple, list, np.ndarray)) or len(pad) != 2:
         return False
+    # A window that lies in the padding alone would see nothing of the image.
     integers = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in pad)
     return integers and all(0 <= n < window for n in pad)

@@ -38,7 +38,7 @@ def graph_layer(
     - `tied`: whether all edges between vertices use the same weights; False to learn one for each.
 
     Raises `TypeError` for anything but a graph, and `ValueError` for one without vertices or with
-    vertices that no edge touches: these would neither say nor hear anything.
+    vertices that have no edge: they would neither send nor receive a message.
 
     !!! example
 

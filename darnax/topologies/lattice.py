@@ -67,20 +67,25 @@ def lattice(
     for offset in offsets:
         target = sites + np.asarray(offset)[:, None]
         target = np.where(wraps, target % extent, target)
-        if (target == sites).all():
+        if (target == sites).all():  # an offset leads all sites home, or none
             home.append(offset)
             continue
         inside = ((target >= 0) & (target < extent)).all(axis=0)
+        reached = tuple(target[:, inside])
         senders.append(np.flatnonzero(inside))
-        receivers.append(np.ravel_multi_index(tuple(target[:, inside]), sizes))
+        receivers.append(np.ravel_multi_index(reached, sizes))
     if home:
         raise ValueError(
             f"`neighbours` at {_text.names(home)} of a lattice of `shape` {sizes}, `periodic` "
             f"{closed}, are the site itself; make the axis longer or its ends open"
         )
-    names = list(range(sizes[0])) if len(sizes) == 1 else list(product(*map(range, sizes)))
-    ends = zip(np.concatenate(senders).tolist(), np.concatenate(receivers).tolist(), strict=True)
-    return annotated(names, ((names[u], names[v]) for u, v in ends), unit)
+    names = list(product(*map(range, sizes)))
+    if len(sizes) == 1:  # numbers as in networkx.cycle_graph, not tuples of one
+        names = [i for (i,) in names]
+    senders = np.concatenate(senders).tolist()
+    receivers = np.concatenate(receivers).tolist()
+    edges = ((names[u], names[v]) for u, v in zip(senders, receivers, strict=True))
+    return annotated(names, edges, unit)
 
 
 def _periodic(periodic: Any, axes: int) -> tuple[bool, ...]:
@@ -89,7 +94,8 @@ def _periodic(periodic: Any, axes: int) -> tuple[bool, ...]:
         return (bool(periodic),) * axes
     holds = f"True or False, or a tuple of {axes} of them, one for each axis"
     answers = checks.entries("periodic", periodic, holds, "give such")
-    if len(answers) != axes or not all(isinstance(answer, (bool, np.bool_)) for answer in answers):
+    good = all(isinstance(answer, (bool, np.bool_)) for answer in answers)
+    if len(answers) != axes or not good:
         checks.refuse("periodic", holds, periodic, "give such", ValueError)
     return tuple(map(bool, answers))
 
@@ -113,7 +119,7 @@ def _offsets(neighbours: Any, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     if wrong or not offsets:
         came = f"{_text.listing(map(checks.came, wrong))} among them" if wrong else "none"
         raise ValueError(f"`neighbours` is {holds}, but got {came}; {advice}")
-    return list(dict.fromkeys(offsets))
+    return list(dict.fromkeys(offsets))  # the same edge twice would need keys to tell them apart
 
 
 def _within(reach: int, axes: int) -> list[tuple[int, ...]]:

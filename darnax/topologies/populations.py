@@ -14,7 +14,7 @@ else:
 
 @checks.by_hand
 def hopfield(n: Shape) -> "nx.DiGraph":
-    """One population of units that all hear each other.
+    """One population of units that all send to each other.
 
     The node is `"units"`, of shape `n` and kind `unit`, with one edge to itself, `recurrent`. There
     is no input: a pattern is a start, `GraphState(topology).init({"units": pattern})`. Source: J.
@@ -40,7 +40,7 @@ def hopfield(n: Shape) -> "nx.DiGraph":
 
 @checks.by_hand
 def bipartite(visible: Shape, hidden: Shape) -> "nx.DiGraph":
-    """Two populations that hear each other and not themselves.
+    """Two populations that send to each other and not to themselves.
 
     They are wired as a restricted Boltzmann machine. Nodes are `"visible"` and `"hidden"`, kinds of
     the same names; edges are `forward`, visible to hidden, and `backward`. There is no input: data
@@ -74,13 +74,13 @@ def bipartite(visible: Shape, hidden: Shape) -> "nx.DiGraph":
 
 @checks.by_hand
 def modular(modules: "int | nx.Graph", units: Shape) -> "nx.DiGraph":
-    """Populations that are dense inside, with sparse links between: unit to unit.
+    """Populations that are dense inside, with sparse links between them.
 
     Nodes are the modules, of kind `module`. Edges are `recurrent`, from every module to itself, and
     `between`, both ways between linked modules: made for `dx.scale(strength, fixed=True)`, by which
-    every unit hears its namesake in the other module. Such excitatory links let asymmetric networks
-    settle, updated `node_by_node`; all at once, neighbours swap their states for ever. Source:
-    Badalotti et al., arXiv:2509.05041.
+    each unit receives from the unit of the same position in the other module. Such excitatory links
+    let asymmetric networks settle when they are updated `node_by_node`. Updated all at once,
+    neighbours swap their states for ever. Source: Badalotti et al., arXiv:2509.05041.
 
     **Arguments:**
 
@@ -108,5 +108,6 @@ def modular(modules: "int | nx.Graph", units: Shape) -> "nx.DiGraph":
     graph = nx.DiGraph(node_kinds=("module",), edge_kinds=("recurrent", "between"))
     graph.add_nodes_from(links, shape=parse_shape(units, "units"), kind="module")
     graph.add_edges_from(links.to_directed().edges(), kind="between")
-    graph.add_edges_from(((module, module) for module in links), kind="recurrent")
+    for module in links:
+        graph.add_edge(module, module, kind="recurrent")
     return graph

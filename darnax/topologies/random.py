@@ -26,13 +26,13 @@ def random(
     size: Shape = (),
     seed: int | np.random.Generator = 0,
 ) -> "nx.DiGraph":
-    """Units that hear others chosen at random.
+    """Units that receive from others chosen at random.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, none from a unit to itself.
     Give one of `degree` and `probability`:
 
-    - `degree`: every unit hears exactly so many others, `n * degree` edges; symmetric, it is a
-      random regular graph.
+    - `degree`: every unit receives from exactly so many others, `n * degree` edges; symmetric, it
+      is a random regular graph.
     - `probability`: every edge is there with this probability, `n (n - 1) * probability` of them on
       average (Gilbert's random graph; Ann. Math. Stat. 30, 1141, 1959).
 
@@ -77,7 +77,7 @@ def random(
 
 
 def _of_degree(n: int, degree: int, rng: np.random.Generator) -> Iterable[tuple[int, int]]:
-    """Edges by which each of n units hears `degree` others, chosen at random."""
+    """Edges to each of n units from `degree` others, chosen at random."""
     if not degree:
         return []
     others = [rng.choice(n - 1, degree, replace=False, shuffle=False) for _ in range(n)]
@@ -193,5 +193,5 @@ def _directed(graph: "nx.Graph") -> Iterator[tuple[Name, Name]]:
 
 
 def _seed(rng: np.random.Generator) -> int:
-    """A seed for networkx."""
+    """A seed for networkx; drawn from the generator, so that one used twice gives two graphs."""
     return int(rng.integers(2**32))

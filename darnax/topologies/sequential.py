@@ -64,7 +64,8 @@ def sequential(
     # A builder's kinds count as known even where a short chain has no such edge, so that one dict
     # of couplings serves chains of any length.
     graph = nx.DiGraph(node_kinds=("input", "hidden", "output"), edge_kinds=tuple(kinds))
-    graph.add_nodes_from((i, {"shape": shape, "kind": "hidden"}) for i, shape in enumerate(shapes))
+    for i, shape in enumerate(shapes):
+        graph.add_node(i, shape=shape, kind="hidden")
     last = len(shapes) - 1
     graph.nodes[0].update(kind="input", role="input")
     graph.nodes[last].update(kind="output", role="output")
@@ -111,7 +112,8 @@ def parse_sizes(sizes: Sequence[Shape]) -> list[tuple[int, ...]]:
     problems = Problems("`sizes` at layer")
     shapes = []
     advice = "give such, as in [64, (8, 8, 1)]"
-    for i, size in enumerate(checks.entries("sizes", sizes, "a list of one shape a layer", advice)):
+    given = checks.entries("sizes", sizes, "a list of one shape a layer", advice)
+    for i, size in enumerate(given):
         try:
             shapes.append(parse_shape(size))
         except ValueError as error:
