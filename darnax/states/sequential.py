@@ -77,8 +77,8 @@ class SequentialState(State):
     def init(self, x: ArrayLike | ByName, y: ArrayLike | ByName | None = None) -> "SequentialState":
         """Input set to `x`, output to `y` if given, zeros elsewhere, all in the batch of `x`.
 
-        `x` is `(B, *sizes[0])` and `y` is `(B, *sizes[-1])`. Either may be a mapping from any layers
-        to arrays.
+        `x` is `(B, *sizes[0])`, and `y` is `(B, *sizes[-1])`; either may be a mapping from any
+        layers to arrays.
         """
         buffers = _buffers(self).start(x, y, [0], [-1])
         # once more, for 64-bit mode may have been left since the state was made

@@ -186,9 +186,10 @@ def annotated(
 
 def _directed(graph: "nx.Graph") -> Iterator[tuple[Name, Name]]:
     """The edges of a graph, undirected ones both ways."""
+    both_ways = not graph.is_directed()
     for u, v in graph.edges:
         yield u, v
-        if not graph.is_directed():
+        if both_ways:
             yield v, u
 
 
