@@ -7,7 +7,6 @@ import time
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jraph
 import networkx as nx
 import numpy as np
 import pytest
@@ -275,7 +274,7 @@ def test_sequential_states_that_cannot_be(sizes, dtype, error, message):
 def test_a_single_layer_is_input_and_output():
     state = SequentialState([3]).init(np.ones((2, 3)))
     np.testing.assert_array_equal(state.readout, state[0])
-    with pytest.raises(ValueError, match="`y` would overwrite `x`"):
+    with pytest.raises(ValueError, match="set twice: layer 0; give each value once"):
         state.init(np.ones((2, 3)), np.ones((2, 3)))
 
 
@@ -463,20 +462,69 @@ def test_mappings_are_taken_by_every_method(make):
         state.replace({7: 1, "q": 2})
     with pytest.raises(ValueError, match="batch of 2"):
         state.replace({0: buffers[0][:2]})
-    with pytest.raises(ValueError, match=r"set twice|would overwrite"):
+    with pytest.raises(ValueError, match=r"set twice: (node|layer) 0"):
         state.replace({0: buffers[0], -5: buffers[0]})
 
 
+# what a person looks at
+
+
+def shown(state):
+    """The words for a state, which fit a screen of 80 columns and 24 lines."""
+    words = repr(state)
+    assert sum(1 + len(line) // 80 for line in words.splitlines()) <= 24
+    return words
+
+
+def test_a_state_is_shown_by_its_shapes():
+    state, _ = filled(chain_state, batch=64)
+    assert shown(state) == (
+        "GraphState(5 nodes in 4 arrays, 'input(4,)': float32[1, 4, 64], "
+        "'hidden(2, 3, 1)': float32[1, 2, 3, 1, 64], 'hidden(5,)': float32[2, 5, 64], "
+        "'output(3,)': float32[1, 3, 64])"
+    )
+    state = SequentialState([4, (2, 3)], dtype="int8")
+    assert shown(state) == "SequentialState(0: int8[1, 4], 1: int8[1, 2, 3])"
+
+
 @both
-def test_a_state_is_shown_in_a_few_lines(make):
-    state, _ = filled(make, batch=64)
-    assert len(repr(state).splitlines()) < 5
-    assert "float32[" in repr(state)
+def test_a_state_of_any_size_fits_a_screen_wherever_it_is_shown(make):
     long = make(sizes=list(range(1, 300)))
-    assert len(repr(long)) < 2000
-    assert "and 2" in repr(long)
-    assert repr(jax.tree.map(lambda leaf: None, state))
-    assert repr(jax.eval_shape(lambda: state))
+    assert "and 287 more" in shown(long)
+    state, stack = filled(make, batch=64)[0], stacked(make, 2)[1]
+    seen = []
+    jax.jit(lambda state: seen.append(shown(state)))(state)
+    jax.vmap(lambda state: seen.append(shown(state)))(stack)
+    assert seen == [shown(state), shown(unstacked(stack, 0))]
+    assert "float32[2, " in shown(stack)
+    assert "NoneType" in shown(jax.tree.map(lambda leaf: None, state))
+    assert shown(jax.eval_shape(lambda: state)) == shown(state)
+
+
+@both
+def test_keys_values_and_items_are_those_of_a_mapping(make):
+    state, buffers = filled(make)
+    for _ in range(2):  # each may be gone through more than once
+        assert list(state.keys()) == list(state) == [0, 1, 2, 3, 4]
+        for value, buffer in zip(state.values(), buffers, strict=True):
+            np.testing.assert_array_equal(value, buffer)
+        for i, (key, value) in enumerate(state.items()):
+            assert key == i
+            np.testing.assert_array_equal(value, buffers[i])
+    assert len(state.keys()) == len(state.values()) == len(state.items()) == 5
+    assert -1 in state.keys()  # noqa: SIM118
+    assert {*state.keys(), 7} == {0, 1, 2, 3, 4, 7}
+    assert dict(state).keys() == {0, 1, 2, 3, 4}
+    assert eqx.tree_equal(make().init(dict(state)), state)
+    assert state._ipython_key_completions_() == [0, 1, 2, 3, 4]
+
+
+def test_keys_of_a_graph_state_are_names_of_nodes():
+    state = GraphState(views(), 2)
+    names = ["top", "patch", "dot", "all", "own", "small"]
+    assert list(state.keys()) == [name for name, _ in state.items()] == names
+    assert state._ipython_key_completions_() == names
+    assert [value.shape for value in state.values()] == [state[name].shape for name in names]
 
 
 # states as pytrees
@@ -849,7 +897,7 @@ BEYOND = {
     "empty x": (
         lambda s: s.init({}),
         ValueError,
-        ["`x` is empty", r"GraphState\(topology, batch_size\)"],
+        ["`x` is empty", "give a value, or take a new state, which holds zeros"],
     ),
     "shape in x": (
         lambda s: s.init({"own": np.ones((2, 3))}),
@@ -1087,7 +1135,7 @@ def test_names_of_arrays_are_told_what_they_are():
 def test_a_key_named_from_both_ends_is_set_twice():
     state, buffers = filled(chain_state)
     for call in (state.replace, state.init):
-        with pytest.raises(ValueError, match="set twice: 0;"):
+        with pytest.raises(ValueError, match="set twice: node 0;"):
             call({0: buffers[0], -5: buffers[0]})
 
 
@@ -1127,195 +1175,6 @@ def test_many_nodes_in_a_few_arrays():
         KeyError, match=f"no node {count}; the nodes are 0, 1, .* and {count - 12} more"
     ):
         state[count]
-
-
-# jraph
-
-
-def ring(n=5, shape=4, **attributes):
-    """A kind of edges between the nodes of one array, and one from elsewhere."""
-    graph = nx.DiGraph()
-    graph.add_node("eye", shape=shape, kind="eye")
-    graph.add_nodes_from((("v", i) for i in range(n)), shape=shape, kind="vertex", **attributes)
-    graph.add_edges_from(
-        [(("v", i), ("v", (i + 1) % n)) for i in range(n)] + [(("v", 0), ("v", 2))], kind="lateral"
-    )
-    graph.add_edge("eye", ("v", 0), kind="look")
-    return Topology(graph)
-
-
-def random_floats(topology, batch, seed=0):
-    rng = np.random.default_rng(seed)
-    state = GraphState(topology, batch)
-    return state.replace(
-        jax.tree.map(lambda a: rng.normal(size=a.shape).astype(a.dtype), state.arrays)
-    )
-
-
-@pytest.mark.parametrize("batch", [1, 4])
-def test_graphs_tuple_is_an_ordinary_batch_of_graphs(batch):
-    state = random_floats(ring(), batch)
-    graphs = state.graphs_tuple("lateral")
-    assert (graphs.edges, graphs.globals) == (None, None)
-    assert graphs.n_node.tolist() == [5] * batch
-    assert graphs.n_edge.tolist() == [6] * batch
-    assert {graphs.n_node.dtype, graphs.senders.dtype, graphs.receivers.dtype} == {
-        jnp.dtype("int32")
-    }
-    lateral = [(u[1], v[1]) for u, v in state.topology.edges if u != "eye"]
-    for sample, graph in enumerate(jraph.unbatch_np(jax.tree.map(np.array, graphs))):
-        assert list(zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True)) == lateral
-        for i in range(5):
-            np.testing.assert_array_equal(graph.nodes[i], state["v", i][sample])
-
-
-def convolved(state, weights, normalised):
-    """A graph convolution written as a loop over samples, vertices and edges."""
-    expected = {
-        ("v", i): np.zeros((state.batch_size, weights.shape[1]), np.float32) for i in range(5)
-    }
-    edges = [edge for edge in state.topology.edges if edge[0] != "eye"]
-    sent, heard = (
-        [sum(edge[end] == node for edge in edges) for node in expected] for end in (0, 1)
-    )
-    for u, v in edges:
-        scale = np.sqrt(max(sent[u[1]], 1) * max(heard[v[1]], 1)) if normalised else 1.0
-        for sample in range(state.batch_size):
-            expected[v][sample] += np.asarray(state[u][sample]) @ weights / scale
-    return expected
-
-
-@pytest.mark.parametrize("normalised", [False, True])
-@pytest.mark.parametrize("jitted", [False, True])
-def test_users_graph_convolution_runs_on_it_unchanged(normalised, jitted):
-    # as many samples as features: a mixed-up axis would fit, and show
-    state = random_floats(ring(), batch=4)
-    weights = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
-    layer = jraph.GraphConvolution(
-        lambda nodes: nodes @ weights, symmetric_normalization=normalised
-    )
-
-    def run(state):
-        return state.from_graphs_tuple("lateral", layer(state.graphs_tuple("lateral")))
-
-    with jax.numpy_dtype_promotion(
-        "standard"
-    ):  # jraph's own normalisation mixes integers and floats
-        result = jax.jit(run)(state) if jitted else run(state)
-    for node, expected in convolved(state, weights, normalised).items():
-        np.testing.assert_allclose(result[node], expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(result["eye"], state["eye"])
-
-
-@pytest.mark.parametrize(
-    "attributes", [{"shape": (4, 2), "dtype": "bfloat16"}, {"shape": ()}], ids=str
-)
-def test_graphs_tuple_there_and_back_is_the_same_state(attributes):
-    state = random_floats(ring(**attributes), 3)
-    back = jax.jit(lambda state: state.from_graphs_tuple("lateral", state.graphs_tuple("lateral")))(
-        state
-    )
-    assert back.topology == state.topology
-    for name, array in state.arrays.items():
-        np.testing.assert_array_equal(np.asarray(back.arrays[name]), np.asarray(array))
-
-
-def patches(overlapping):
-    graph = nx.DiGraph(arrays={"line": 9})
-    for i in range(3):
-        graph.add_node(i, array="line", index=slice(2 * i, 2 * i + 2 + overlapping))
-    graph.add_node("wide", array="line")
-    graph.add_edges_from([(0, 1), (1, 2), (2, 0)], kind="lateral")
-    graph.add_edge("wide", 0, kind="down")
-    return random_floats(Topology(graph), 2)
-
-
-def test_views_of_one_shape_are_vertices_too():
-    state = patches(overlapping=0)
-    graphs = state.graphs_tuple("lateral")
-    assert graphs.nodes.shape == (2 * 3, 2)
-    np.testing.assert_array_equal(
-        graphs.nodes.reshape(2, 3, 2), np.stack([state[i] for i in range(3)], 1)
-    )
-    doubled = state.from_graphs_tuple("lateral", graphs._replace(nodes=2 * graphs.nodes))
-    np.testing.assert_array_equal(doubled["wide"][:, :6], 2 * state["wide"][:, :6])
-    np.testing.assert_array_equal(doubled["wide"][:, 6:], state["wide"][:, 6:])
-
-
-def test_overlapping_views_are_read_but_not_written_back():
-    state = patches(overlapping=1)
-    graphs = state.graphs_tuple("lateral")
-    np.testing.assert_array_equal(
-        graphs.nodes.reshape(2, 3, 3), np.stack([state[i] for i in range(3)], 1)
-    )
-    with pytest.raises(ValueError, match="nodes 0, 1, 2 overlap"):
-        state.from_graphs_tuple("lateral", graphs)
-
-
-JRAPH = {
-    "unknown kind": (
-        lambda s: s.graphs_tuple("q"),
-        ValueError,
-        ["`edge_kind` 'q' has no edges", "'lateral', 'look'"],
-    ),
-    "several arrays": (
-        lambda s: s.graphs_tuple("look"),
-        ValueError,
-        ["kind 'look'", "several arrays", r"'eye\(4,\)'", r"'vertex\(4,\)'", "kinds of their own"],
-    ),
-    "several arrays, back": (
-        lambda s: s.from_graphs_tuple("look", None),
-        ValueError,
-        ["kind 'look'", "several arrays"],
-    ),
-    "several shapes": (
-        lambda s: patches(0).graphs_tuple("down"),
-        ValueError,
-        ["kind 'down'", r"'line' \(shape \(9,\)\)"],
-    ),
-    "too few nodes": (
-        lambda s: s.from_graphs_tuple(
-            "lateral", s.graphs_tuple("lateral")._replace(nodes=jnp.ones((9, 4)))
-        ),
-        ValueError,
-        [r"`graphs\.nodes`", r"\(10, 4\)", "9"],
-    ),
-    "wrong width": (
-        lambda s: s.from_graphs_tuple(
-            "lateral", s.graphs_tuple("lateral")._replace(nodes=jnp.ones((10, 3)))
-        ),
-        ValueError,
-        [r"`graphs\.nodes`", r"\(10, 4\)", r"\(10, 3\)"],
-    ),
-    "wrong dtype": (
-        lambda s: s.from_graphs_tuple(
-            "lateral", s.graphs_tuple("lateral")._replace(nodes=jnp.ones((10, 4), jnp.complex64))
-        ),
-        TypeError,
-        [r"`graphs\.nodes`", "float32", "complex64"],
-    ),
-    "no nodes": (
-        lambda s: s.from_graphs_tuple("lateral", s.graphs_tuple("lateral")._replace(nodes=None)),
-        ValueError,
-        [r"`graphs\.nodes`", "got None"],
-    ),
-}
-
-
-@pytest.mark.parametrize("wrong", JRAPH)
-def test_jraph_refuses(wrong):
-    call, error, words = JRAPH[wrong]
-    for word in words:
-        with pytest.raises(error, match=word):
-            call(random_floats(ring(), 2))
-
-
-def test_a_builders_kind_without_edges_is_no_graph():
-    with pytest.raises(
-        ValueError,
-        match="`edge_kind` 'recurrent' has no edges; the kinds that have some are 'forward'",
-    ):
-        GraphState(Topology(topologies.sequential([3, 2]))).graphs_tuple("recurrent")
 
 
 def test_public_names():

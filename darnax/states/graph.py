@@ -1,21 +1,21 @@
 """The state of any topology: a few global arrays, and nodes as views of them."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
+from numpy.typing import ArrayLike
 
 from darnax import _text, checks
 from darnax._arrays import any_rank
 from darnax._lazy import Lazy
 from darnax.states import cells
+from darnax.states.arrays import Arrays, checked_arrays
+from darnax.states.buffers import Buffers, ByName, Checked
+from darnax.states.graphs_tuple import from_jraph, kind_graph, to_jraph
 from darnax.states.state import State, check_width
-from darnax.states.subgraph import Subgraph, subgraph
-from darnax.states.values import as_array, cast, checked, layers
 from darnax.topologies.columns import parse_number
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
@@ -26,53 +26,22 @@ else:
     jraph = Lazy("jraph")
 
 
-@jax.tree_util.register_pytree_with_keys_class
-class Arrays(Mapping):
-    """The global arrays of a state by name, batch last; an immutable mapping and a pytree."""
-
-    __slots__ = ("_names", "_values")
-
-    def __init__(self, names: tuple[str, ...], values: tuple):
-        self._names, self._values = names, values
-
-    def __getitem__(self, name: Any) -> Any:
-        if not isinstance(name, str) or name not in self._names:
-            raise KeyError(
-                f"there is no array {checks.came(name)}; the arrays are {_text.names(self._names)}"
-            )
-        return self._values[self._names.index(name)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __repr__(self) -> str:
-        return f"Arrays({{{_text.arrays(self)}}})"
-
-    def tree_flatten_with_keys(self):
-        """For JAX."""
-        keys = map(jax.tree_util.DictKey, self._names)
-        return tuple(zip(keys, self._values, strict=True)), self._names
-
-    def tree_flatten(self):
-        """For JAX."""
-        return self._values, self._names
-
-    @classmethod
-    def tree_unflatten(cls, names, values):
-        """For JAX."""
-        return cls(names, tuple(values))
-
-
 class GraphState(State):
     """The state of a whole topology in a few global arrays; keys are node names.
 
     An array is `(n, *shape, B)` for n nodes of equal kind, shape and dtype, and `(*shape, B)` for a
-    declared shared one; `state[node]` hands out `(B, *shape)`. Where views overlap, writing one
-    writes what the others see. On a `topologies.sequential` it answers every call as
-    `SequentialState` does.
+    declared shared one. A node is an address in one of them, `topology.view(node)`:
+
+        state["a"]        (B, 4)        arrays["hidden(4,)"][0]
+        state["b"]        (B, 4)        arrays["hidden(4,)"][1]
+        state["patch"]    (B, 3, 3)     arrays["image"][2:5, 2:5]
+
+    The arrays are global because time and compilation are paid for each operation: a thousand nodes
+    of one array are updated by one operation, where a thousand buffers would need a thousand. It is
+    also what lets views share cells: where views overlap, what is written through one is read
+    through the others.
+
+    On a `topologies.sequential` it answers every call as `SequentialState` does.
 
     **Arguments:**
 
@@ -91,20 +60,24 @@ class GraphState(State):
     arrays: Arrays
     topology: Topology
 
-    def __init__(self, topology: Any, batch_size: Any = 1):
+    @checks.by_hand
+    def __init__(self, topology: Topology, batch_size: int = 1):
         advice = "compile a graph as Topology(graph)"
         self.topology = checks.instance("topology", topology, Topology, "a darnax.Topology", advice)
         batch_size = parse_number("batch_size", batch_size)
         check_width(topology.layout.dtypes)
         zeros = cells.zeros_program(topology.layout.sizes, batch_size)
-        self.arrays = Arrays(tuple(topology.arrays), tuple(zeros[name] for name in topology.arrays))
+        names = tuple(topology.arrays)
+        self.arrays = Arrays(names, tuple(zeros[name] for name in names))
 
     @property
     def batch_size(self) -> int:
-        """How many samples are held."""
-        return _array(self, next(iter(self.topology.arrays))).shape[-1]
+        """How many samples the state holds."""
+        first, *_ = self.topology.arrays
+        return _array(self, first).shape[-1]
 
-    def __getitem__(self, key: Any) -> Shaped[Array, "batch *shape"]:
+    @checks.by_hand
+    def __getitem__(self, key: Name) -> Shaped[Array, "batch *shape"]:
         view = self.topology.view(key)
         return cells.read(_array(self, view.array), view.index)
 
@@ -117,61 +90,62 @@ class GraphState(State):
     def __contains__(self, key: object) -> bool:
         return key in self.topology
 
+    def __repr__(self) -> str:
+        nodes, arrays = len(self.topology), len(self.arrays)
+        return f"GraphState({nodes} nodes in {arrays} arrays, {_text.arrays(self.arrays)})"
+
     @property
-    def readout(self) -> Any:
-        """The output's buffer; with several outputs a mapping from their names to their buffers."""
+    def readout(self) -> Array | dict[Name, Array]:
+        """The output's buffer; with several outputs a dict from their names to their buffers."""
         outputs = self.topology.outputs
         if not outputs:
             raise ValueError(
                 "there is no `readout`: the topology has no outputs; give Topology(..., "
                 "outputs=[...])"
             )
-        return self[outputs[0]] if len(outputs) == 1 else {name: self[name] for name in outputs}
+        if len(outputs) == 1:
+            return self[outputs[0]]
+        return {name: self[name] for name in outputs}
 
-    def init(self, x: Any, y: Any = None) -> "GraphState":
+    @checks.by_hand
+    def init(self, x: ArrayLike | ByName, y: ArrayLike | ByName | None = None) -> "GraphState":
         """Inputs set to `x`, outputs to `y` if given, zeros elsewhere, all in the batch of `x`.
 
         `x` and `y` are arrays `(B, *shape)` for the only input and output, or mappings from any
         nodes to such. Raises `ValueError` or `TypeError` if a name, shape, dtype or batch is wrong
         or two values meet on a cell.
         """
-        values = _named(self.topology, "x", x, self.topology.inputs)
-        values += [] if y is None else _named(self.topology, "y", y, self.topology.outputs)
-        if not values:
-            raise ValueError(
-                "`x` is empty and gives no batch; give a value, or use GraphState(topology, "
-                "batch_size)"
-            )
-        return _fresh(self, _all_checked(self.topology, values, None))
+        topology = self.topology
+        buffers = _buffers(topology).start(x, y, topology.inputs, topology.outputs)
+        return _fresh(self, buffers)
 
-    def replace(self, value: Any) -> "GraphState":
-        """Buffers replaced: all by what `.arrays` gives, or some by a mapping from nodes to
-        `(B, *shape)`.
+    @checks.by_hand
+    def replace(self, value: Arrays | ByName | Iterable[ArrayLike]) -> "GraphState":
+        """Buffers replaced: all by what `.arrays` gives, or some by a mapping from nodes.
 
-        A topology whose nodes are the numbers 0 to L-1 also takes a list of L buffers, as
-        `SequentialState` does. A mapping keeps the batch of the state; the other two may bring
-        another.
+        The mapping holds arrays `(B, *shape)`, and keeps the batch of the state. A topology whose
+        nodes are the numbers 0 to L-1 also takes a list of L buffers, as `SequentialState` does. A
+        list, and what `.arrays` gives, may bring another batch.
         """
+        topology = self.topology
+        # `Arrays` is a mapping as well, but from names of arrays, with the batch last
         if isinstance(value, Arrays):
-            return _from_arrays(self, value)
+            return _with(self, checked_arrays(value, topology.arrays))
         if isinstance(value, Mapping):
-            return _write(
-                self,
-                _all_checked(self.topology, _named(self.topology, "value", value), self.batch_size),
-            )
-        if not isinstance(self.topology.nodes, range):
-            raise TypeError(
-                "`value` is what `.arrays` gives or a mapping from nodes to arrays, but got "
-                f"{checks.came(value)}; lists are for nodes 0 to L-1"
-            )
-        values = [(f"`value[{i}]`", i, buffer) for i, buffer in enumerate(layers(value, len(self)))]
-        return _fresh(self, _all_checked(self.topology, values, None))
+            return _write(self, _buffers(topology).some(value, self.batch_size))
+        if isinstance(topology.nodes, range):
+            return _fresh(self, _buffers(topology).every(value))
+        raise TypeError(
+            "`value` is what `.arrays` gives or a mapping from nodes to arrays, but got "
+            f"{checks.came(value)}; lists are for nodes 0 to L-1"
+        )
 
-    def replace_val(self, key: Any, value: Any) -> "GraphState":
-        """The buffer of one node replaced by `value: (B, *shape)`, of the same batch."""
-        at = self.topology.index(key)
-        what = f"`value` for node {self.topology.nodes[at]!r}"
-        return _write(self, _all_checked(self.topology, [(what, at, value)], self.batch_size))
+    @checks.by_hand
+    def replace_val(self, key: Name, value: ArrayLike) -> "GraphState":
+        """The buffer of node `key` replaced by `value`, of the batch that the state has."""
+        node = self.topology.index(key)
+        buffers = _buffers(self.topology).one(node, value, self.batch_size)
+        return _write(self, buffers)
 
     def rows(self) -> dict[str, Shaped[Array, "..."]]:
         """Every array as its rows: nodes of a stacked array, cells of a shared one."""
@@ -195,13 +169,25 @@ class GraphState(State):
         return self.of_rows(self.topology, self.rows() | dict(rows))
 
     @any_rank
-    def graphs_tuple(self, edge_kind: Any) -> "jraph.GraphsTuple":
+    @checks.by_hand
+    def graphs_tuple(self, edge_kind: str) -> "jraph.GraphsTuple":
         """The edges of one kind as a batch of B jraph graphs, one a sample.
 
-        `nodes` is `(B * N, *shape)`: all N nodes of the array in which the edges begin and end, in
-        the order of drawing, sample after sample. Edges stand in the order of `topology.edges`;
-        `edges` and `globals` are None. Raises `ValueError` if there is no such kind or if its ends
-        lie in several arrays.
+        The graph has N nodes, in the order of drawing: all nodes of the arrays and shapes in which
+        the edges begin and end. Where that is one array and one shape, `nodes` is an array
+        `(B * N, *shape)`, sample after sample. Else it is a dict with one such array for each, by
+        the name of the array, or by name and shape where views of one array have several shapes;
+        rows of nodes that live elsewhere are zero. jraph takes any pytree of features whose leaves
+        share the leading axis, so that its models run on such a dict as well; the functions given
+        to a model see the dict.
+
+        Edges stand in the order of `topology.edges`. `edges` is a dict of the numbers that all of
+        them are drawn with, `(B * E,)` by the name of the attribute, or None if there are none: in
+        float32, or in float64 where one of the nodes is. `globals` is None.
+
+        **Arguments:**
+
+        - `edge_kind`: a kind of edges; `ValueError` if no edge is of this kind.
 
         !!! example
 
@@ -211,52 +197,39 @@ class GraphState(State):
             state = state.from_graphs_tuple("lateral", graphs)
             ```
         """
-        graph, batch = subgraph(self.topology, edge_kind), self.batch_size
-        nodes = jnp.moveaxis(_rows(self, graph)[graph.rows], -1, 0)
-        offset = len(graph.nodes) * jnp.arange(batch, dtype=jnp.int32)[:, None]
-        return jraph.GraphsTuple(
-            nodes=nodes.reshape(-1, *graph.shape),
-            edges=None,
-            receivers=(offset + graph.receivers).ravel(),
-            senders=(offset + graph.senders).ravel(),
-            globals=None,
-            n_node=jnp.full(batch, len(graph.nodes), jnp.int32),
-            n_edge=jnp.full(batch, len(graph.senders), jnp.int32),
-        )
+        graph = kind_graph(self.topology, edge_kind)
+        return to_jraph(graph, self.arrays, self.batch_size)
 
     @any_rank
-    def from_graphs_tuple(self, edge_kind: Any, graphs: Any) -> "GraphState":
-        """The state with the `nodes` of `graphs`, which came from `graphs_tuple(edge_kind)`,
-        written back.
+    @checks.by_hand
+    def from_graphs_tuple(self, edge_kind: str, graphs: "jraph.GraphsTuple") -> "GraphState":
+        """The state with the `nodes` of `graphs` written back; the inverse of `graphs_tuple`.
 
-        Raises `ValueError` or `TypeError` if their number, shape or dtype is another, or if views
-        overlap.
+        Nothing else of `graphs` is read: edges are no part of a state, nor are the rows of nodes
+        that live in another array or shape.
+
+        **Arguments:**
+
+        - `edge_kind`: the kind that `graphs` came from.
+        - `graphs`: what `graphs_tuple(edge_kind)` gives, with other nodes.
+
+        Raises `ValueError` or `TypeError` if the number, shape or dtype of nodes is another, or if
+        views overlap.
         """
-        graph, batch = subgraph(self.topology, edge_kind), self.batch_size
-        if graph.shared:
-            _refuse_overlaps(self.topology, graph.nodes.tolist())
-        advice = "give what graphs_tuple gives, with other nodes"
-        graphs = checks.instance("graphs", graphs, jraph.GraphsTuple, "a jraph.GraphsTuple", advice)
-        nodes = checked(
-            "`graphs.nodes`", graphs.nodes, graph.shape, graph.dtype, batch * len(graph.nodes)
-        )
-        nodes = jnp.moveaxis(nodes.reshape(batch, len(graph.nodes), *graph.shape), 0, -1)
-        rows = _rows(self, graph).at[graph.rows].set(nodes)
-        return _with(
-            self, {**self.arrays, graph.array: rows.reshape(self.arrays[graph.array].shape)}
-        )
+        graph = kind_graph(self.topology, edge_kind)
+        _refuse_overlaps(self.topology, graph.nodes)
+        arrays = from_jraph(graph, self.arrays, self.batch_size, graphs)
+        return _with(self, arrays)
 
 
-def _rows(state: GraphState, graph: Subgraph):
-    item = state.topology.arrays[graph.array].item
-    return _array(state, graph.array).reshape(-1, *item, state.batch_size)
+def _buffers(topology: Topology) -> Buffers:
+    return Buffers("node", topology.nodes, topology.indices, topology.node_class)
 
 
-def _array(state: GraphState, name: str) -> Any:
-    """An array of the state; one with more axes, as `vmap` gives it, is of no state but of a stack
-    of them.
-    """
-    array, axes = state.arrays[name], 1 + len(state.topology.arrays[name].shape)
+def _array(state: GraphState, name: str) -> Array:
+    """An array of the state; one with more axes, as `vmap` gives it, belongs to a stack of them."""
+    array = state.arrays[name]
+    axes = len(state.topology.arrays[name].shape) + 1
     if array.ndim != axes:
         raise ValueError(
             f"the state is a stack of states: its array {name!r} has {array.ndim} axes where one "
@@ -266,104 +239,48 @@ def _array(state: GraphState, name: str) -> Any:
     return array
 
 
-def _named(
-    topology: Topology, argument: str, value: Any, default: tuple = ()
-) -> list[tuple[str, int, Any]]:
-    """What to call each value in an error, the position of its node, and the value."""
-    nodes = topology.nodes
-    if isinstance(value, Mapping):
-        places = zip(topology.indices(argument, value), value.values(), strict=True)
-        return [(f"`{argument}` for node {nodes[at]!r}", at, given) for at, given in places]
-    if len(default) != 1:
-        which = {"x": "inputs", "y": "outputs"}[argument]
-        have = f"the {which} {_text.names(default)}" if default else f"no {which}"
-        raise ValueError(
-            f"the topology has {have}; give `{argument}` as a mapping from nodes to arrays, "
-            f"but got {checks.came(value)}"
-        )
-    return [(f"`{argument}` for node {default[0]!r}", topology.index(default[0]), value)]
-
-
-def _all_checked(
-    topology: Topology, values: list[tuple[str, int, Any]], batch: int | None
-) -> dict[int, Any]:
-    """Buffers of one batch by the position of their node, no two of them on one cell."""
-    _refuse_overlaps(topology, [at for _, at, _ in values])
-    buffers = {}
-    for what, at, value in values:
-        cls = topology.node_class(at)
-        buffers[at] = checked(what, value, cls.shape, cls.dtype, batch)
-        batch = len(buffers[at])
-    return buffers
-
-
-def _refuse_overlaps(topology: Topology, nodes: list[int]):
-    """Two values for one cell: only one could be kept."""
-    if len(nodes) == 1:
-        return
-    if len(set(nodes)) < len(nodes):
-        twice = [at for at, count in Counter(nodes).items() if count > 1]
-        raise ValueError(f"some nodes are set twice: {topology.named(twice)}; give each value once")
-    clash = topology.layout.clashing(np.asarray(nodes, np.int64))
-    if clash:
-        raise ValueError(
-            f"nodes {topology.named(clash)} overlap on a shared array, so that one value would "
-            "overwrite another; set one of them, or write one after another with replace_val"
-        )
-
-
-def _fresh(state: GraphState, buffers: dict[int, Any]) -> GraphState:
+def _fresh(state: GraphState, buffers: Checked) -> GraphState:
     """A state of the batch of some buffers, with zeros elsewhere."""
-    layout, batch = state.topology.layout, len(next(iter(buffers.values())))
+    layout = state.topology.layout
+    # once more, for 64-bit mode may have been left since the state was made
     check_width(layout.dtypes)
-    return _with(state, cells.fresh(layout.sizes, batch, _writes(state.topology, buffers)))
+    batch = len(next(iter(buffers.values())))
+    writes = _writes(state.topology, buffers)
+    return _with(state, cells.fresh(layout.sizes, batch, writes))
 
 
-def _write(state: GraphState, buffers: dict[int, Any]) -> GraphState:
-    return _with(state, cells.write(dict(state.arrays), _writes(state.topology, buffers)))
+def _write(state: GraphState, buffers: Checked) -> GraphState:
+    writes = _writes(state.topology, buffers)
+    return _with(state, cells.write(dict(state.arrays), writes))
 
 
-def _writes(topology: Topology, buffers: dict[int, Any]) -> list[cells.Write]:
+def _with(state: GraphState, arrays: Mapping[str, Array]) -> GraphState:
+    # compiled programs give dicts back sorted by name, and a state keeps the order of the topology
+    leaves = [arrays[name] for name in state.topology.arrays]
+    return jax.tree.unflatten(jax.tree.structure(state), leaves)
+
+
+def _writes(topology: Topology, buffers: Checked) -> list[cells.Write]:
     """Buffers by array and form of view, so that many are written by one operation."""
+    _refuse_overlaps(topology, list(buffers))
     groups: dict[tuple[str, cells.Form], list] = {}
-    for at, value in buffers.items():
-        view = topology.view_at(at)
+    for node, buffer in buffers.items():
+        view = topology.view_at(node)
         place, form = cells.place_and_form(view.index)
-        groups.setdefault((view.array, form), []).append((place, value))
+        groups.setdefault((view.array, form), []).append((place, buffer))
     writes = []
     for (array, form), pairs in groups.items():
         writes += cells.joined(array, form, pairs)
     return writes
 
 
-def _from_arrays(state: GraphState, value: Arrays) -> GraphState:
-    specs = state.topology.arrays
-    if tuple(value) != tuple(specs):
+def _refuse_overlaps(topology: Topology, nodes: Sequence[int] | np.ndarray):
+    """Refuse two values for one cell: only one could be kept."""
+    if len(nodes) == 1:  # a view names no cell twice, and this is what `replace_val` is given
+        return
+    clash = topology.layout.clashing(np.asarray(nodes, np.int64))
+    if clash:
         raise ValueError(
-            f"`value` has the arrays {_text.names(value)}, but the topology has "
-            f"{_text.names(specs)}; give the arrays of a state of this topology"
+            f"nodes {topology.named(clash)} overlap on a shared array, so that one value would "
+            "overwrite another; set one of them, or write one after another with replace_val"
         )
-    given = {name: as_array(f"`value[{name!r}]`", array) for name, array in value.items()}
-    batches = sorted({array.shape[-1] if array.ndim else 0 for array in given.values()})
-    if len(batches) > 1 or not batches[0]:
-        raise ValueError(
-            f"`value` has arrays of batch {batches}; give all one batch of at least 1, as the last "
-            "axis"
-        )
-    for name, array in given.items():
-        if array.shape[:-1] != specs[name].shape:
-            expected = (*specs[name].shape, batches[0])
-            raise ValueError(
-                f"`value[{name!r}]` has shape {expected}, batch last, but got {array.shape}; "
-                "reshape it"
-            )
-    fresh = {
-        name: cast(f"`value[{name!r}]`", array, specs[name].dtype) for name, array in given.items()
-    }
-    return _with(state, {name: jnp.asarray(array) for name, array in fresh.items()})
-
-
-def _with(state: GraphState, arrays: Mapping[str, Any]) -> GraphState:
-    return jax.tree.unflatten(
-        jax.tree.structure(state), [arrays[name] for name in state.topology.arrays]
-    )

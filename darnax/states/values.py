@@ -6,17 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Shaped
+from jax.typing import DTypeLike
+from jaxtyping import Array
 
 from darnax import checks
 
 KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+"""The kinds of numbers, each of which holds those before it."""
+
+AnyArray = Array | np.ndarray
 
 
-def as_array(what: str, value: Any) -> Any:
+def as_array(what: str, value: object) -> AnyArray:
     """`value` as a JAX array if it is one, else as NumPy reads it, at full precision."""
     if isinstance(value, jax.Array):
         return value
+    # NumPy reads the rest, for JAX would round to 32 bits at once: what is lost could not be told.
     if _is_masked(value):
         raise TypeError(
             f"{what} is an array without a mask, but got a masked one; fill it, as in "
@@ -30,7 +35,7 @@ def as_array(what: str, value: Any) -> Any:
         raise ValueError(f"{what} is not an array: {error}; give one, batch first") from None
 
 
-def _is_masked(value: Any) -> bool:
+def _is_masked(value: object) -> bool:
     """Whether NumPy would read numbers that a mask hides."""
     if isinstance(value, (list, tuple)):
         return any(map(_is_masked, value))
@@ -38,69 +43,83 @@ def _is_masked(value: Any) -> bool:
 
 
 def checked(
-    what: str, value: Any, shape: tuple[int, ...], dtype: Any, batch: int | None
-) -> Shaped[Any, "..."]:
+    what: str, value: object, shape: tuple[int, ...], dtype: DTypeLike, batch: int | None
+) -> AnyArray:
     """`value` as an array `(batch, *shape)` of `dtype`, or an error that starts with `what`.
 
-    Floats are rounded to the float type of the state, as JAX does, unless a finite one becomes
-    infinite; everything else must arrive exactly. What NumPy has read is a copy: what the user does
-    to `value` later is not seen.
+    A `batch` of None takes any. What NumPy has read is copied: a state does not see what the user
+    does to `value` later.
     """
     array = as_array(what, value)
-    if array.ndim != 1 + len(shape) or array.shape[1:] != shape:
-        numeric = _rank(array.dtype) is not None
-        came = array.shape if numeric else checks.came(value)
-        advice = "reshape it" if numeric else "give an array of numbers"
-        advice = (
-            "add a batch axis, as in value[None]" if array.shape == shape and numeric else advice
-        )
+    if array.shape[1:] != shape or not array.ndim:
         raise ValueError(
-            f"{what} has shape {_expected(batch, shape)}, batch first, but got {came}; {advice}"
+            f"{what} has shape {_expected(batch, shape)}, batch first, but got "
+            f"{_came(array, value, shape)}"
         )
-    if not array.shape[0]:
+    samples = array.shape[0]
+    if not samples:
         raise ValueError(f"{what} has a batch of 0; give at least one sample")
-    if batch is not None and array.shape[0] != batch:
-        came = f"but got a batch of {array.shape[0]}; give all one batch, or use init to resize"
-        raise ValueError(f"{what} has shape {_expected(batch, shape)}, {came}")
+    if batch is not None and samples != batch:
+        raise ValueError(
+            f"{what} has shape {_expected(batch, shape)}, but got a batch of {samples}; give all "
+            "one batch, or use init to resize"
+        )
     return cast(what, array, dtype)
 
 
 def _expected(batch: int | None, shape: tuple[int, ...]) -> str:
-    return "(" + ", ".join(["B" if batch is None else str(batch), *map(str, shape)]) + ")"
+    sizes = ["B" if batch is None else str(batch), *map(str, shape)]
+    return f"({', '.join(sizes)})"
 
 
-def cast(what: str, value: Any, dtype: Any) -> Shaped[Any, "..."]:
-    """`value` in `dtype`, never weakly typed; an error where more than a rounding of floats is
-    lost.
+def _came(array: AnyArray, value: object, shape: tuple[int, ...]) -> str:
+    """What came in place of an array `(batch, *shape)`, and what to do."""
+    if not _is_number(array.dtype):
+        return f"{checks.came(value)}; give an array of numbers"
+    if array.shape == shape:
+        return f"{array.shape}; add a batch axis, as in value[None]"
+    return f"{array.shape}; reshape it"
+
+
+def cast(what: str, value: AnyArray, dtype: DTypeLike) -> AnyArray:
+    """`value` in `dtype`, never weakly typed, or an error that starts with `what`.
+
+    Floats are rounded to the float type of the state, as JAX does, unless a finite one becomes
+    infinite. Everything else must arrive exactly.
     """
     source, dtype = value.dtype, jnp.dtype(dtype)
     if source == dtype:
-        return (
-            value if isinstance(value, jax.Array) and not value.weak_type else value.astype(dtype)
-        )
-    ranks = _rank(source), _rank(dtype)
-    if ranks[0] is None or ranks[1] is None or ranks[0] > ranks[1]:
+        # Weakly typed buffers would compile every program a second time. Arrays of NumPy may be
+        # written to later, and are copied by `astype`.
+        strong = isinstance(value, jax.Array) and not value.weak_type
+        return value if strong else value.astype(dtype)
+    if _rank(source) > _rank(dtype):
         raise TypeError(
             f"{what} has dtype {dtype}, but got {source}; convert it, as in value.astype('{dtype}')"
         )
-    if jnp.issubdtype(source, jnp.integer) and not _keeps_integers(value, dtype):
-        raise TypeError(
-            f"{what} has dtype {dtype}, which cannot hold these {source} values exactly; "
-            f"convert them, as in value.astype('{dtype}')"
-        )
-    if _may_overflow(source, dtype) and not isinstance(value, Tracer):
+    if jnp.issubdtype(source, jnp.integer):
+        _check_exact(what, value, dtype)
+    elif _may_overflow(source, dtype) and not isinstance(value, Tracer):
+        # Types do not tell, so the values do; a look at them waits for the device.
         _check_overflow(what, np.asarray(value), dtype)
     with np.errstate(over="ignore"):
         return value.astype(dtype)
 
 
-def _rank(dtype: Any) -> int | None:
-    """The place of a dtype among the kinds of numbers, each of which holds those before it."""
-    return next((i for i, kind in enumerate(KINDS) if jnp.issubdtype(dtype, kind)), None)
+def _rank(dtype: Any) -> int:
+    """The place of a dtype in `KINDS`; past the end for text, keys and such."""
+    for i, kind in enumerate(KINDS):
+        if jnp.issubdtype(dtype, kind):
+            return i
+    return len(KINDS)
 
 
-def _may_overflow(source: Any, dtype: np.dtype) -> bool:
-    if not (jnp.issubdtype(source, jnp.inexact) and jnp.issubdtype(dtype, jnp.inexact)):
+def _is_number(dtype: Any) -> bool:
+    return _rank(dtype) < len(KINDS)
+
+
+def _may_overflow(source: np.dtype, dtype: np.dtype) -> bool:
+    if not jnp.issubdtype(source, jnp.inexact):
         return False
     return float(jnp.finfo(source).max) > float(jnp.finfo(dtype).max)
 
@@ -116,42 +135,41 @@ def _check_overflow(what: str, value: np.ndarray, dtype: np.dtype):
         )
 
 
-def _keeps_integers(value: Any, dtype: np.dtype) -> bool:
-    """Whether integers survive: by type if that says so, else by value, else (traced) only into
-    floats.
-    """
+def _check_exact(what: str, value: AnyArray, dtype: np.dtype):
+    """Refuse integers that a type cannot hold."""
+    if not _keeps_integers(value, dtype):
+        raise TypeError(
+            f"{what} has dtype {dtype}, which cannot hold these {value.dtype} values exactly; "
+            f"convert them, as in value.astype('{dtype}')"
+        )
+
+
+def _keeps_integers(value: AnyArray, dtype: np.dtype) -> bool:
+    lowest, highest = _integers(dtype)
     source = jnp.iinfo(value.dtype)
-    integer = jnp.issubdtype(dtype, jnp.integer)
-    if integer:
-        lowest, highest = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
-    else:
-        highest = 2 ** (jnp.finfo(dtype).nmant + 1)
-        lowest = -highest
     if lowest <= source.min and source.max <= highest:
         return True
+    rounds = not jnp.issubdtype(dtype, jnp.integer)
     if isinstance(value, Tracer):
-        return not integer
+        # The values are unknown while tracing. Floats take them as JAX does; a narrower integer
+        # type would wrap around, and give other numbers without a word.
+        return rounds
     value = np.asarray(value)
     inside = not value.size or (lowest <= int(value.min()) and int(value.max()) <= highest)
-    if inside or integer:
-        return inside
+    return inside or (rounds and _survives(value, dtype))
+
+
+def _integers(dtype: np.dtype) -> tuple[int, int]:
+    """The bounds between which a type holds every integer."""
+    if jnp.issubdtype(dtype, jnp.integer):
+        info = jnp.iinfo(dtype)
+        return int(info.min), int(info.max)
+    highest = 2 ** (jnp.finfo(dtype).nmant + 1)
+    return -highest, highest
+
+
+def _survives(value: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether integers come back from a type of floats as they were."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.array_equal(value.astype(dtype).astype(value.dtype), value))
-
-
-def layers(value: Any, count: int) -> list[Any]:
-    """`value` as a list of `count` buffers."""
-    try:
-        value = list(value)
-    except TypeError:
-        checks.refuse(
-            "value",
-            "a list of one array a layer, or a mapping from layers",
-            value,
-            "give one of them",
-        )
-    if len(value) != count:
-        raise ValueError(
-            f"`value` holds one array a layer, {count} in all, but got {len(value)}; give them all"
-        )
-    return value
+        back = value.astype(dtype).astype(value.dtype)
+    return np.array_equal(back, value)

@@ -23,6 +23,9 @@ MOST_AXES, MOST_CELLS = 60, np.iinfo(np.int32).max
 """The largest shapes: NumPy has 64 axes, of which a state adds some, and places are 32-bit
 numbers."""
 
+Shape = int | Sequence[int]
+"""A shape as users give it: 64 is (64,), and () is one scalar unit."""
+
 Column = tuple[np.ndarray, np.ndarray | None]
 """Numbers on edges, and on which edges they are given (None: on all)."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from darnax import checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import parse_number, parse_shape
+from darnax.topologies.columns import Shape, parse_number, parse_shape
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -17,11 +17,21 @@ else:
     nx = Lazy("networkx")
 
 Pads = Sequence[tuple[int, int]]
+"""Cells before and after an image, along each axis of space."""
+
+Padding = int | str | Sequence[Sequence[int]]
+"""Padding as users give it: cells on every side, pairs (before, after), "SAME" or "VALID"."""
 
 
 class Stage(NamedTuple):
-    """Windows on an image of `space` with `pads` around it: as many as `counts` say along each
-    axis.
+    """Windows that slide over an image, and how many features look through each.
+
+    **Fields:**
+
+    - `space`: the shape of the image, without its channels.
+    - `window`, `stride`: cells along each axis.
+    - `pads`: cells of padding before and after the image, along each axis.
+    - `features`: how many features every window has.
     """
 
     space: tuple[int, ...]
@@ -33,27 +43,32 @@ class Stage(NamedTuple):
     @property
     def counts(self) -> tuple[int, ...]:
         """How many windows there are along each axis."""
-        parts = zip(self.space, self.pads, self.window, self.stride, strict=True)
-        return tuple(
-            (size + sum(pad) - window) // stride + 1 for size, pad, window, stride in parts
-        )
+        counts = []
+        axes = zip(self.space, self.pads, self.window, self.stride, strict=True)
+        for size, pad, window, stride in axes:
+            counts.append((size + sum(pad) - window) // stride + 1)
+        return tuple(counts)
 
-    def windows(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-        """Every window: its place, and its slice of the padded image."""
-        for at in product(*map(range, self.counts)):
-            parts = zip(at, self.stride, self.window, strict=True)
-            yield at, tuple(slice(i * stride, i * stride + window) for i, stride, window in parts)
+    def positions(self) -> Iterator[tuple[int, ...]]:
+        """The position of every window among the others."""
+        return product(*map(range, self.counts))
+
+    def window_at(self, position: tuple[int, ...]) -> tuple[slice, ...]:
+        """The slice of the padded image that a window sees."""
+        axes = zip(position, self.stride, self.window, strict=True)
+        return tuple(slice(i * stride, i * stride + window) for i, stride, window in axes)
 
 
+@checks.by_hand
 def convolutional(
-    image: Any,
-    window: Any,
-    stride: Any = 1,
+    image: Shape,
+    window: Shape | list[Shape],
+    stride: Shape | list[Shape] = 1,
     *,
-    features: Any,
-    padding: Any = 0,
-    backward: Any = False,
-    tied: Any = True,
+    features: int | list[int],
+    padding: Padding | list[Padding] = 0,
+    backward: bool = False,
+    tied: bool = True,
 ) -> "nx.DiGraph":
     """An image seen through overlapping windows, each of which sends to features of its own.
 
@@ -96,108 +111,131 @@ def convolutional(
         ```
     """
     shape = parse_shape(image, "image")
-    backward, tied = checks.flag("backward", backward), checks.flag("tied", tied)
+    kinds = ["forward"]
+    if checks.flag("backward", backward):
+        kinds.append("backward")
+    tied = checks.flag("tied", tied)
     if not 2 <= len(shape) <= 4:
         raise ValueError(
             "`image` has the shape (*space, channels), with one to three axes of space, but got "
             f"{shape}; give it a channel axis, as in (28, 28, 1)"
         )
     stages = _stages(shape[:-1], features, window, stride, padding)
-    graph = nx.DiGraph(
-        arrays={},
-        node_kinds=("image", "feature"),
-        edge_kinds=("forward", *["backward"] * backward),
-    )
+    # Padding is part of the array, and held at zero: so every window is a view of the same shape,
+    # and all windows of a stage run as one operation.
+    graph = nx.DiGraph(arrays={}, node_kinds=("image", "feature"), edge_kinds=tuple(kinds))
     _add_map(graph, "image", "image", shape, stages[0].pads, "border")
-    for i, stage in enumerate(stages):
-        for at, index in stage.windows():
-            seen, kind = ("image", "image") if i == 0 else ("features" + _suffix(i - 1), "feature")
-            graph.add_node(("patch" + _suffix(i), *at), array=seen, index=index, kind=kind)
-        pads = stages[i + 1].pads if i + 1 < len(stages) else [(0, 0)] * len(stage.space)
+    seen = kind = "image"
+    for number, stage in enumerate(stages):
+        suffix = _suffix(number)
+        for i in stage.positions():
+            index = stage.window_at(i)
+            graph.add_node(("patch" + suffix, *i), array=seen, index=index, kind=kind)
+        # Around the features lies the padding of the stage that sees them.
+        pads = [(0, 0)] * len(stage.space)
+        if stage is not stages[-1]:
+            pads = stages[number + 1].pads
         shape = (*stage.counts, stage.features)
-        _add_map(graph, "features" + _suffix(i), "feature", shape, pads, "border" + _suffix(i + 1))
-        for at, _ in stage.windows():
-            start = (at[axis] + before for axis, (before, _) in enumerate(pads))
-            unit, patch = ("feature" + _suffix(i), *at), ("patch" + _suffix(i), *at)
-            graph.add_node(unit, array="features" + _suffix(i), index=tuple(start), kind="feature")
-            edges = [(patch, unit, "forward"), *[(unit, patch, "backward")] * backward]
-            for u, v, kind in edges:
-                graph.add_edge(u, v, kind=kind, **{"tie": kind + _suffix(i)} if tied else {})
+        seen = "features" + suffix
+        kind = "feature"
+        _add_map(graph, seen, kind, shape, pads, "border" + _suffix(number + 1))
+        for i in stage.positions():
+            index = [before + along for along, (before, _) in zip(i, pads, strict=True)]
+            graph.add_node(("feature" + suffix, *i), array=seen, index=tuple(index), kind=kind)
+        _add_edges(graph, stage, suffix, kinds, tied)
     graph.nodes["image"]["role"] = "input"
-    graph.nodes["features" + _suffix(len(stages) - 1)]["role"] = "output"
+    graph.nodes[seen]["role"] = "output"
     return graph
 
 
-def _suffix(stage: int) -> str:
-    """What names of stages from the second on end in."""
-    return str(stage + 1) if stage else ""
+def _suffix(number: int) -> str:
+    """What the names of a stage end in, from the second stage on."""
+    return str(number + 1) if number else ""
 
 
 def _add_map(
     graph: "nx.DiGraph", name: str, kind: str, shape: tuple[int, ...], pads: Pads, border: str
 ):
-    """A shared array of `shape` with `pads` around it: a view of the interior, and strips that hold
-    the border.
-    """
-    inside = [slice(before, before + size) for size, (before, _) in zip(shape, pads, strict=False)]
-    sizes = [size + sum(pad) for size, pad in zip(shape, pads, strict=False)]
+    """A shared array of `shape` and padding: a view of the interior, and strips of border."""
+    inside, sizes = [], []
+    for size, (before, after) in zip(shape[:-1], pads, strict=True):
+        inside.append(slice(before, before + size))
+        sizes.append(before + size + after)
     graph.graph["arrays"][name] = (*sizes, shape[-1])
     graph.add_node(name, array=name, index=tuple(inside), kind=kind)
-    for axis, size in enumerate(sizes):
-        for side, strip in (
-            ("before", slice(0, inside[axis].start)),
-            ("after", slice(inside[axis].stop, size)),
-        ):
+    # Strips before and after an axis reach over the interior of the axes in front of it and over
+    # the whole of those behind it, so that they cover each cell of the border once.
+    for axis, part in enumerate(inside):
+        strips = {"before": slice(0, part.start), "after": slice(part.stop, sizes[axis])}
+        for side, strip in strips.items():
             if strip.start < strip.stop:
                 index = (*inside[:axis], strip)
-                graph.add_node(
-                    (border, axis, side), array=name, index=index, kind=kind, role="held"
-                )
+                node = (border, axis, side)
+                graph.add_node(node, array=name, index=index, kind=kind, role="held")
+
+
+def _add_edges(graph: "nx.DiGraph", stage: Stage, suffix: str, kinds: list[str], tied: bool):
+    """An edge of each kind between every window and its features."""
+    for i in stage.positions():
+        patch = ("patch" + suffix, *i)
+        unit = ("feature" + suffix, *i)
+        ends = {"forward": (patch, unit), "backward": (unit, patch)}
+        for kind in kinds:
+            tie = {"tie": kind + suffix} if tied else {}
+            graph.add_edge(*ends[kind], kind=kind, **tie)
 
 
 def _stages(
     space: tuple[int, ...], features: Any, window: Any, stride: Any, padding: Any
 ) -> list[Stage]:
     """The stages, one seen through the next."""
+    stages = []
+    for count, size, step, cells in _per_stage(features, window, stride, padding):
+        width = checks.per_axis("window", size, len(space))
+        steps = checks.per_axis("stride", step, len(space))
+        pads = _pads(cells, space, width, steps)
+        stage = Stage(space, width, steps, pads, parse_number("features", count))
+        small = [axis for axis, windows in enumerate(stage.counts) if windows < 1]
+        if small:
+            raise ValueError(
+                f"`window` {width} is larger than the image of {space} with `padding` {pads} "
+                f"along axes {small}; make it smaller or add padding"
+            )
+        stages.append(stage)
+        space = stage.counts
+    return stages
+
+
+def _per_stage(features: Any, window: Any, stride: Any, padding: Any) -> Iterator[tuple]:
+    """What is given for each stage; what is no list is for all of them."""
     units = features if isinstance(features, list) else [features]
-    columns = {"window": window, "stride": stride, "padding": padding}
-    columns = {
-        name: given if isinstance(given, list) else [given] * len(units)
-        for name, given in columns.items()
-    }
-    wrong = {name: len(column) for name, column in columns.items() if len(column) != len(units)}
+    columns, wrong = [units], {}
+    geometry = {"window": window, "stride": stride, "padding": padding}
+    for name, given in geometry.items():
+        column = given if isinstance(given, list) else [given] * len(units)
+        columns.append(column)
+        if len(column) != len(units):
+            wrong[name] = len(column)
     if wrong or not units:
         raise ValueError(
             f"`features` makes {len(units)} stages, but there are entries for {wrong or 'none'}; "
             "give lists with one entry a stage, tuples with one an axis"
         )
-    stages = []
-    for count, *geometry in zip(units, *columns.values(), strict=True):
-        size, step = (
-            checks.per_axis(name, given, len(space))
-            for name, given in zip(columns, geometry[:2], strict=False)
-        )
-        stage = Stage(
-            space,
-            size,
-            step,
-            _pads(geometry[2], space, size, step),
-            parse_number("features", count),
-        )
-        stages.append(stage)
-        space = stage.counts
-    return stages
+    return zip(*columns, strict=True)
 
 
 def _pads(
     padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]
 ) -> Pads:
     """Cells before and after the image along every axis."""
-    pads = _pairs(padding, space, window, stride)
-    good = len(pads) == len(space) and all(len(pad) == 2 for pad in pads)
-    if not good or not all(
-        _is_pad(cells, size) for pad, size in zip(pads, window, strict=True) for cells in pad
-    ):
+    # A list is one entry a stage, and was taken apart before: here only tuples are pairs.
+    if isinstance(padding, str) and padding in ("SAME", "VALID"):
+        pads = list(jax.lax.padtype_to_pads(space, window, stride, padding))
+    elif isinstance(padding, tuple) or (isinstance(padding, np.ndarray) and padding.ndim == 2):
+        pads = list(padding)
+    else:
+        pads = [(padding, padding)] * len(space)
+    if len(pads) != len(space) or not all(map(_is_pad, pads, window)):
         checks.refuse(
             "padding",
             f"at least 0 and smaller than the window {window} on every side of an image of {space}",
@@ -206,34 +244,13 @@ def _pads(
             "pairs (before, after), 'SAME' or 'VALID'",
             ValueError,
         )
-    pads = [(int(before), int(after)) for before, after in pads]
-    small = [
-        axis
-        for axis, (n, pad, w) in enumerate(zip(space, pads, window, strict=True))
-        if n + sum(pad) < w
-    ]
-    if small:
-        raise ValueError(
-            f"`window` {window} is larger than the image of {space} with `padding` {pads} along "
-            f"axes {small}; make it smaller or add padding"
-        )
-    return pads
+    return [(int(before), int(after)) for before, after in pads]
 
 
-def _pairs(
-    padding: Any, space: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]
-) -> list[Any]:
-    """What was given, as a sequence with an entry for each axis."""
-    if isinstance(padding, str) and padding in ("SAME", "VALID"):
-        return list(jax.lax.padtype_to_pads(space, window, stride, padding))
-    if isinstance(padding, tuple) or (isinstance(padding, np.ndarray) and padding.ndim == 2):
-        return [tuple(pad) if isinstance(pad, (tuple, list, np.ndarray)) else () for pad in padding]
-    return [(padding, padding)] * len(space)
-
-
-def _is_pad(cells: Any, window: int) -> bool:
-    return (
-        isinstance(cells, (int, np.integer))
-        and not isinstance(cells, bool)
-        and bool(0 <= cells < window)
-    )
+def _is_pad(pad: Any, window: int) -> bool:
+    """Whether this is a pair of numbers of cells, each smaller than a window."""
+    if not isinstance(pad, (tuple, list, np.ndarray)) or len(pad) != 2:
+        return False
+    # A window that lies in the padding alone would see nothing of the image.
+    integers = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in pad)
+    return integers and all(0 <= n < window for n in pad)

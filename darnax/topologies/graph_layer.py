@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from darnax import _text, checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import parse_shape
+from darnax.topologies.columns import Shape, parse_shape
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -12,7 +12,10 @@ else:
     nx = Lazy("networkx")
 
 
-def graph_layer(graph: Any, features: Any, whole: Any = False, tied: Any = True) -> "nx.DiGraph":
+@checks.by_hand
+def graph_layer(
+    graph: "nx.Graph", features: Shape, whole: bool = False, tied: bool = True
+) -> "nx.DiGraph":
     """Any networkx graph as a layer, whose units are its vertices.
 
     In the fine grain every vertex is a node, under its own name, of kind `unit` and shape
@@ -35,7 +38,7 @@ def graph_layer(graph: Any, features: Any, whole: Any = False, tied: Any = True)
     - `tied`: whether all edges between vertices use the same weights; False to learn one for each.
 
     Raises `TypeError` for anything but a graph, and `ValueError` for one without vertices or with
-    vertices that no edge touches: these would neither say nor hear anything.
+    vertices that have no edge: they would neither send nor receive a message.
 
     !!! example
 
@@ -47,28 +50,32 @@ def graph_layer(graph: Any, features: Any, whole: Any = False, tied: Any = True)
         ```
     """
     checks.instance("graph", graph, nx.Graph, "a networkx graph", "make one of it")
-    whole, tied = checks.flag("whole", whole), checks.flag("tied", tied)
+    whole = checks.flag("whole", whole)
+    tied = checks.flag("tied", tied)
     if not len(graph):
         raise ValueError("`graph` has no vertices; add at least one, with an edge")
-    shape, alone = parse_shape(features, "features"), list(nx.isolates(graph))
+    shape = parse_shape(features, "features")
+    alone = list(nx.isolates(graph))
     if alone:
         raise ValueError(
             f"vertices {_text.names(alone)} of `graph` have no edge; remove them, or give each an "
             "edge to itself"
         )
-    drawn: Any = nx.MultiDiGraph() if graph.is_multigraph() and not whole else nx.DiGraph()
-    drawn.graph.update(node_kinds=("unit",), edge_kinds=("lateral",))
     if whole:
+        drawn = nx.DiGraph(node_kinds=("unit",), edge_kinds=("lateral",))
         drawn.add_node("layer", shape=(len(graph), *shape), kind="unit")
         drawn.add_edge("layer", "layer", kind="lateral")
         return drawn
+    drawn = nx.MultiDiGraph() if graph.is_multigraph() else nx.DiGraph()
+    drawn.graph.update(node_kinds=("unit",), edge_kinds=("lateral",))
     drawn.add_nodes_from(graph.nodes(data=True))
     drawn.add_nodes_from(graph, shape=shape, kind="unit")
-    both_ways: Any = graph.to_directed(as_view=True)
-    keys = {"keys": True} if drawn.is_multigraph() else {}
-    for *edge, data in both_ways.edges(data=True, **keys):
-        drawn.add_edge(
-            *edge,
-            **{"weight": 1.0} | data | {"kind": "lateral"} | ({"tie": "lateral"} if tied else {}),
-        )
+    # A view of it, for a directed copy would take the memory of the graph once more.
+    links: Any = graph.to_directed(as_view=True)
+    keys = {"keys": True} if graph.is_multigraph() else {}
+    for *edge, data in links.edges(data=True, **keys):
+        attributes = {"weight": 1.0} | data | {"kind": "lateral"}
+        if tied:
+            attributes["tie"] = "lateral"
+        drawn.add_edge(*edge, **attributes)
     return drawn

@@ -1,5 +1,6 @@
 """Sites on a grid."""
 
+from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from darnax import _text, checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import MOST_CELLS, parse_shape
+from darnax.topologies.columns import MOST_CELLS, Shape, parse_shape
 from darnax.topologies.random import annotated
 
 if TYPE_CHECKING:
@@ -16,7 +17,13 @@ else:
     nx = Lazy("networkx")
 
 
-def lattice(shape: Any, periodic: Any = True, neighbours: Any = 1, size: Any = ()) -> "nx.DiGraph":
+@checks.by_hand
+def lattice(
+    shape: Shape,
+    periodic: bool | Sequence[bool] = True,
+    neighbours: int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    size: Shape = (),
+) -> "nx.DiGraph":
     """A grid of sites, each of which sends to its neighbours.
 
     Nodes are the positions `(i, j, ...)`, numbers on one axis, of kind `unit`; there are as many as
@@ -45,49 +52,51 @@ def lattice(shape: Any, periodic: Any = True, neighbours: Any = 1, size: Any = (
         network = dx.Network(dx.Topology(graph), couplings, dx.glauber(2.3), key=jax.random.key(0))
         ```
     """
-    shape, size = parse_shape(shape), parse_shape(size, "size")
-    if not shape:
+    sizes = parse_shape(shape)
+    unit = parse_shape(size, "size")
+    if not sizes:
         raise ValueError("`shape` is () and has no axis; give at least one, as in (16, 16)")
-    closed = _periodic(periodic, len(shape))
-    offsets = _offsets(neighbours, shape)
-    home = [
-        offset
-        for offset in offsets
-        if all(
-            step % sites == 0 if ring else step == 0
-            for step, sites, ring in zip(offset, shape, closed, strict=True)
-        )
-    ]
+    closed = _periodic(periodic, len(sizes))
+    offsets = _offsets(neighbours, sizes)
+
+    # Sites are the columns of an array of coordinates, so that a step of all of them is one sum.
+    sites = np.indices(sizes).reshape(len(sizes), -1)
+    extent = np.asarray(sizes)[:, None]
+    wraps = np.asarray(closed)[:, None]
+    senders, receivers, home = [], [], []
+    for offset in offsets:
+        target = sites + np.asarray(offset)[:, None]
+        target = np.where(wraps, target % extent, target)
+        if (target == sites).all():  # an offset leads all sites home, or none
+            home.append(offset)
+            continue
+        inside = ((target >= 0) & (target < extent)).all(axis=0)
+        reached = tuple(target[:, inside])
+        senders.append(np.flatnonzero(inside))
+        receivers.append(np.ravel_multi_index(reached, sizes))
     if home:
         raise ValueError(
-            f"`neighbours` at {_text.names(home)} of a lattice of `shape` {shape}, `periodic` "
+            f"`neighbours` at {_text.names(home)} of a lattice of `shape` {sizes}, `periodic` "
             f"{closed}, are the site itself; make the axis longer or its ends open"
         )
-    flat = len(shape) == 1
-    sites = list(range(shape[0])) if flat else list(product(*map(range, shape)))
-    ends = []
-    at = np.indices(shape).reshape(len(shape), -1)
-    for offset in offsets:
-        to = at + np.asarray(offset)[:, None]
-        inside = np.ones(to.shape[1], bool)
-        for axis, (count, ring) in enumerate(zip(shape, closed, strict=True)):
-            if ring:
-                to[axis] %= count
-            else:
-                inside &= (to[axis] >= 0) & (to[axis] < count)
-        ends.append((np.flatnonzero(inside), np.ravel_multi_index(tuple(to[:, inside]), shape)))
-    senders, receivers = (np.concatenate(column).tolist() for column in zip(*ends, strict=True))
-    return annotated(
-        sites, ((sites[u], sites[v]) for u, v in zip(senders, receivers, strict=True)), size
-    )
+    names = list(product(*map(range, sizes)))
+    if len(sizes) == 1:  # numbers as in networkx.cycle_graph, not tuples of one
+        names = [i for (i,) in names]
+    senders = np.concatenate(senders).tolist()
+    receivers = np.concatenate(receivers).tolist()
+    edges = ((names[u], names[v]) for u, v in zip(senders, receivers, strict=True))
+    return annotated(names, edges, unit)
 
 
 def _periodic(periodic: Any, axes: int) -> tuple[bool, ...]:
-    holds, advice = f"True or False, or a tuple of {axes} of them, one for each axis", "give such"
-    single = isinstance(periodic, (bool, np.bool_))
-    answers = [periodic] * axes if single else checks.entries("periodic", periodic, holds, advice)
-    if len(answers) != axes or not all(isinstance(answer, (bool, np.bool_)) for answer in answers):
-        checks.refuse("periodic", holds, periodic, advice, ValueError)
+    """Whether the ends of each axis meet."""
+    if isinstance(periodic, (bool, np.bool_)):
+        return (bool(periodic),) * axes
+    holds = f"True or False, or a tuple of {axes} of them, one for each axis"
+    answers = checks.entries("periodic", periodic, holds, "give such")
+    good = all(isinstance(answer, (bool, np.bool_)) for answer in answers)
+    if len(answers) != axes or not good:
+        checks.refuse("periodic", holds, periodic, "give such", ValueError)
     return tuple(map(bool, answers))
 
 
@@ -96,23 +105,29 @@ def _offsets(neighbours: Any, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     axes = len(shape)
     if isinstance(neighbours, (int, float, np.integer, str)):
         reach = checks.count("neighbours", neighbours, 1, max(*shape, 2) - 1)
-        steps = product(range(-reach, reach + 1), repeat=axes)
-        return [step for step in steps if 0 < sum(map(abs, step)) <= reach]
+        return _within(reach, axes)
     holds = f"a distance of at least 1, or a list of offsets of {axes} ints"
     advice = f"give offsets such as [{(1,) + (0,) * (axes - 1)}]"
-    neighbours = neighbours.tolist() if isinstance(neighbours, np.ndarray) else neighbours
-    given = checks.entries("neighbours", neighbours, holds, advice)
-    offsets = [tuple(step) if isinstance(step, (tuple, list)) else (step,) for step in given]
-    wrong = [step for step in offsets if len(step) != axes or not all(map(_is_step, step))]
+    listed = neighbours.tolist() if isinstance(neighbours, np.ndarray) else neighbours
+    offsets, wrong = [], []
+    for given in checks.entries("neighbours", listed, holds, advice):
+        step = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+        if len(step) == axes and all(map(_is_step, step)):
+            offsets.append(tuple(map(int, step)))
+        else:
+            wrong.append(step)
     if wrong or not offsets:
         came = f"{_text.listing(map(checks.came, wrong))} among them" if wrong else "none"
         raise ValueError(f"`neighbours` is {holds}, but got {came}; {advice}")
-    return list(dict.fromkeys(tuple(map(int, step)) for step in offsets))
+    return list(dict.fromkeys(offsets))  # the same edge twice would need keys to tell them apart
+
+
+def _within(reach: int, axes: int) -> list[tuple[int, ...]]:
+    """All steps of at most `reach` along the axes together, but not the one to where it starts."""
+    steps = product(range(-reach, reach + 1), repeat=axes)
+    return [step for step in steps if 0 < sum(map(abs, step)) <= reach]
 
 
 def _is_step(part: Any) -> bool:
-    return (
-        isinstance(part, (int, np.integer))
-        and not isinstance(part, bool)
-        and abs(int(part)) <= MOST_CELLS
-    )
+    integer = isinstance(part, (int, np.integer)) and not isinstance(part, bool)
+    return integer and abs(int(part)) <= MOST_CELLS

@@ -1,9 +1,10 @@
 """Topologies whose nodes are whole populations, dense inside."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from darnax import checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import parse_number, parse_shape
+from darnax.topologies.columns import Shape, parse_number, parse_shape
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -11,8 +12,9 @@ else:
     nx = Lazy("networkx")
 
 
-def hopfield(n: Any) -> "nx.DiGraph":
-    """One population of units that all hear each other.
+@checks.by_hand
+def hopfield(n: Shape) -> "nx.DiGraph":
+    """One population of units that all send to each other.
 
     The node is `"units"`, of shape `n` and kind `unit`, with one edge to itself, `recurrent`. There
     is no input: a pattern is a start, `GraphState(topology).init({"units": pattern})`. Source: J.
@@ -36,15 +38,16 @@ def hopfield(n: Any) -> "nx.DiGraph":
     return graph
 
 
-def bipartite(visible: Any, hidden: Any) -> "nx.DiGraph":
-    """Two populations that hear each other and not themselves, as in a restricted Boltzmann
-    machine.
+@checks.by_hand
+def bipartite(visible: Shape, hidden: Shape) -> "nx.DiGraph":
+    """Two populations that send to each other and not to themselves.
 
-    Nodes are `"visible"` and `"hidden"`, kinds of the same names; edges are `forward`, visible to
-    hidden, and `backward`. There is no input: data are clamped, `clamp=["visible"]`. The stationary
-    distribution of `glauber` units under `node_by_node` is Boltzmann's if the weights backward are
-    the transpose of those forward; rules that give both the product of the two ends keep them so.
-    Source: P. Smolensky, in Parallel Distributed Processing 1, 194 (1986).
+    They are wired as a restricted Boltzmann machine. Nodes are `"visible"` and `"hidden"`, kinds of
+    the same names; edges are `forward`, visible to hidden, and `backward`. There is no input: data
+    are clamped, `clamp=["visible"]`. The stationary distribution of `glauber` units under
+    `node_by_node` is Boltzmann's if the weights backward are the transpose of those forward; rules
+    that give both the product of the two ends keep them so. Source: P. Smolensky, in Parallel
+    Distributed Processing 1, 194 (1986).
 
     **Arguments:**
 
@@ -69,14 +72,15 @@ def bipartite(visible: Any, hidden: Any) -> "nx.DiGraph":
     return graph
 
 
-def modular(modules: Any, units: Any) -> "nx.DiGraph":
-    """Populations that are dense inside, with sparse links between: unit to unit.
+@checks.by_hand
+def modular(modules: "int | nx.Graph", units: Shape) -> "nx.DiGraph":
+    """Populations that are dense inside, with sparse links between them.
 
     Nodes are the modules, of kind `module`. Edges are `recurrent`, from every module to itself, and
     `between`, both ways between linked modules: made for `dx.scale(strength, fixed=True)`, by which
-    every unit hears its namesake in the other module. Such excitatory links let asymmetric networks
-    settle, updated `node_by_node`; all at once, neighbours swap their states for ever. Source:
-    Badalotti et al., arXiv:2509.05041.
+    each unit receives from the unit of the same position in the other module. Such excitatory links
+    let asymmetric networks settle when they are updated `node_by_node`. Updated all at once,
+    neighbours swap their states for ever. Source: Badalotti et al., arXiv:2509.05041.
 
     **Arguments:**
 
@@ -95,15 +99,15 @@ def modular(modules: Any, units: Any) -> "nx.DiGraph":
         network = dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))
         ```
     """
-    links = (
-        modules
-        if isinstance(modules, nx.Graph)
-        else nx.path_graph(parse_number("modules", modules))
-    )
+    if isinstance(modules, nx.Graph):
+        links = modules
+    else:
+        links = nx.path_graph(parse_number("modules", modules))
     if not len(links):
         raise ValueError("`modules` is a graph without vertices; give it at least one")
     graph = nx.DiGraph(node_kinds=("module",), edge_kinds=("recurrent", "between"))
     graph.add_nodes_from(links, shape=parse_shape(units, "units"), kind="module")
     graph.add_edges_from(links.to_directed().edges(), kind="between")
-    graph.add_edges_from(((module, module) for module in links), kind="recurrent")
+    for module in links:
+        graph.add_edge(module, module, kind="recurrent")
     return graph

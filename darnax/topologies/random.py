@@ -1,14 +1,14 @@
 """Random graphs of units."""
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from darnax import checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import parse_number, parse_shape
+from darnax.topologies.columns import Shape, parse_number, parse_shape
+from darnax.topologies.names import Name
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -16,22 +16,23 @@ else:
     nx = Lazy("networkx")
 
 
+@checks.by_hand
 def random(
-    n: Any,
+    n: int,
     *,
-    degree: Any = None,
-    probability: Any = None,
-    symmetric: Any = False,
-    size: Any = (),
-    seed: Any = 0,
+    degree: int | None = None,
+    probability: float | None = None,
+    symmetric: bool = False,
+    size: Shape = (),
+    seed: int | np.random.Generator = 0,
 ) -> "nx.DiGraph":
-    """Units that hear others chosen at random.
+    """Units that receive from others chosen at random.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, none from a unit to itself.
     Give one of `degree` and `probability`:
 
-    - `degree`: every unit hears exactly so many others, `n * degree` edges; symmetric, it is a
-      random regular graph.
+    - `degree`: every unit receives from exactly so many others, `n * degree` edges; symmetric, it
+      is a random regular graph.
     - `probability`: every edge is there with this probability, `n (n - 1) * probability` of them on
       average (Gilbert's random graph; Ann. Math. Stat. 30, 1141, 1959).
 
@@ -52,43 +53,56 @@ def random(
         graph.number_of_edges()  # 800
         ```
     """
-    n, size, rng = parse_number("n", n), parse_shape(size, "size"), checks.seed("seed", seed)
+    n = parse_number("n", n)
+    unit = parse_shape(size, "size")
+    rng = checks.seed("seed", seed)
     symmetric = checks.flag("symmetric", symmetric)
     if (degree is None) == (probability is None):
         came = f"{checks.came(degree)} and {checks.came(probability)}"
         raise ValueError(f"give one of `degree` and `probability`, but got {came}")
     if probability is not None:
         share = checks.probability("probability", probability)
-        return _drawn(
-            nx.fast_gnp_random_graph(n, share, seed=_seed(rng), directed=not symmetric), size
-        )
+        drawn = nx.fast_gnp_random_graph(n, share, seed=_seed(rng), directed=not symmetric)
+        return annotated(range(n), _directed(drawn), unit)
     degree = checks.count("degree", degree, 0, n - 1)
-    if symmetric:
-        if n * degree % 2:
-            raise ValueError(
-                f"`degree` {degree} for {n} units needs {n * degree} ends of undirected edges, an "
-                "odd number; make one of them even"
-            )
-        links = nx.random_regular_graph(degree, n, seed=_seed(rng)).edges
-        return annotated(range(n), both_ways(links), size)
+    if not symmetric:
+        return annotated(range(n), _of_degree(n, degree, rng), unit)
+    if n * degree % 2:
+        raise ValueError(
+            f"`degree` {degree} for {n} units needs {n * degree} ends of undirected edges, an "
+            "odd number; make one of them even"
+        )
+    drawn = nx.random_regular_graph(degree, n, seed=_seed(rng))
+    return annotated(range(n), _directed(drawn), unit)
+
+
+def _of_degree(n: int, degree: int, rng: np.random.Generator) -> Iterable[tuple[int, int]]:
+    """Edges to each of n units from `degree` others, chosen at random."""
+    if not degree:
+        return []
+    others = [rng.choice(n - 1, degree, replace=False, shuffle=False) for _ in range(n)]
+    senders = np.concatenate(others)
     receivers = np.repeat(np.arange(n), degree)
-    others = [
-        rng.choice(n - 1, degree, replace=False, shuffle=False) for _ in range(n if degree else 0)
-    ]
-    senders = np.concatenate([np.zeros(0, np.int64), *others])
-    senders += senders >= receivers  # numbers count the others, and skip the unit itself
-    return annotated(range(n), zip(senders.tolist(), receivers.tolist(), strict=True), size)
+    # The draw numbers the others from 0 to n-2: those from the unit itself on move up by one.
+    senders += senders >= receivers
+    return zip(senders.tolist(), receivers.tolist(), strict=True)
 
 
+@checks.by_hand
 def small_world(
-    n: Any, neighbours: Any, rewire: Any, *, size: Any = (), seed: Any = 0
+    n: int,
+    neighbours: int,
+    rewire: float,
+    *,
+    size: Shape = (),
+    seed: int | np.random.Generator = 0,
 ) -> "nx.DiGraph":
-    """A ring whose links are rewired at random: clustered like a lattice, short paths like a random
-    graph.
+    """A ring whose links are rewired at random.
 
-    Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, `n * neighbours` of them,
-    every one with its reverse. It is `networkx.watts_strogatz_graph`, drawn in both directions.
-    Source: D. J. Watts and S. H. Strogatz, Nature 393, 440 (1998).
+    It is clustered like a lattice, and has short paths like a random graph. Nodes are the numbers 0
+    to n-1, of kind `unit`; edges are `lateral`, `n * neighbours` of them, every one with its
+    reverse. It is `networkx.watts_strogatz_graph`, drawn in both directions. Source: D. J. Watts
+    and S. H. Strogatz, Nature 393, 440 (1998).
 
     **Arguments:**
 
@@ -108,7 +122,8 @@ def small_world(
         graph.number_of_edges()  # 400
         ```
     """
-    n, size = parse_number("n", n), parse_shape(size, "size")
+    n = parse_number("n", n)
+    unit = parse_shape(size, "size")
     neighbours = checks.count("neighbours", neighbours, 0, n - 1)
     if neighbours % 2:
         raise ValueError(
@@ -116,14 +131,20 @@ def small_world(
             "less"
         )
     share = checks.probability("rewire", rewire)
-    return _drawn(
-        nx.watts_strogatz_graph(n, neighbours, share, seed=_seed(checks.seed("seed", seed))), size
-    )
+    rng = checks.seed("seed", seed)
+    drawn = nx.watts_strogatz_graph(n, neighbours, share, seed=_seed(rng))
+    return annotated(drawn, _directed(drawn), unit)
 
 
-def scale_free(n: Any, links: Any, *, size: Any = (), seed: Any = 0) -> "nx.DiGraph":
-    """A graph with hubs: units come one after another, and link to those that have many links
-    already.
+@checks.by_hand
+def scale_free(
+    n: int,
+    links: int,
+    *,
+    size: Shape = (),
+    seed: int | np.random.Generator = 0,
+) -> "nx.DiGraph":
+    """A graph with hubs: new units link to those that have many links already.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, `2 links (n - links)` of
     them, every one with its reverse. It is `networkx.barabasi_albert_graph`, drawn in both
@@ -145,12 +166,17 @@ def scale_free(n: Any, links: Any, *, size: Any = (), seed: Any = 0) -> "nx.DiGr
         graph.number_of_edges()  # 392
         ```
     """
-    n, size = parse_number("n", n, 2), parse_shape(size, "size")
+    n = parse_number("n", n, 2)
+    unit = parse_shape(size, "size")
     links = checks.count("links", links, 1, n - 1)
-    return _drawn(nx.barabasi_albert_graph(n, links, seed=_seed(checks.seed("seed", seed))), size)
+    rng = checks.seed("seed", seed)
+    drawn = nx.barabasi_albert_graph(n, links, seed=_seed(rng))
+    return annotated(drawn, _directed(drawn), unit)
 
 
-def annotated(units: Iterable[Any], edges: Iterable[tuple], size: tuple[int, ...]) -> "nx.DiGraph":
+def annotated(
+    units: Iterable[Name], edges: Iterable[tuple[Name, Name]], size: tuple[int, ...]
+) -> "nx.DiGraph":
     """Units of one shape, and lateral edges between them."""
     graph = nx.DiGraph(node_kinds=("unit",), edge_kinds=("lateral",))
     graph.add_nodes_from(units, shape=size, kind="unit")
@@ -158,18 +184,15 @@ def annotated(units: Iterable[Any], edges: Iterable[tuple], size: tuple[int, ...
     return graph
 
 
-def both_ways(links: Iterable[tuple]) -> Iterator[tuple]:
-    """Undirected links as two edges each."""
-    return chain.from_iterable(((u, v), (v, u)) for u, v in links)
-
-
-def _drawn(wiring: "nx.Graph", size: tuple[int, ...]) -> "nx.DiGraph":
-    """What networkx made, as units and lateral edges."""
-    return annotated(
-        wiring, wiring.edges if wiring.is_directed() else both_ways(wiring.edges), size
-    )
+def _directed(graph: "nx.Graph") -> Iterator[tuple[Name, Name]]:
+    """The edges of a graph, undirected ones both ways."""
+    both_ways = not graph.is_directed()
+    for u, v in graph.edges:
+        yield u, v
+        if both_ways:
+            yield v, u
 
 
 def _seed(rng: np.random.Generator) -> int:
-    """A seed for networkx."""
+    """A seed for networkx; drawn from the generator, so that one used twice gives two graphs."""
     return int(rng.integers(2**32))

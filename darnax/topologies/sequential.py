@@ -1,12 +1,13 @@
 """A chain of layers."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from darnax import _text, checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import Problems, parse_shape
+from darnax.topologies.columns import Problems, Shape, parse_shape
 from darnax.topologies.names import Finder
 
 if TYPE_CHECKING:
@@ -15,8 +16,12 @@ else:
     nx = Lazy("networkx")
 
 
+@checks.by_hand
 def sequential(
-    sizes: Any, recurrent: Any = True, backward: Any = True, skip: Any = ()
+    sizes: Sequence[Shape],
+    recurrent: bool = True,
+    backward: bool = True,
+    skip: Sequence[tuple[int, int]] = (),
 ) -> "nx.DiGraph":
     """A chain of `L = len(sizes)` layers, drawn for `Topology`.
 
@@ -48,41 +53,44 @@ def sequential(
         raise ValueError(
             f"`sizes` names at least two layers, an input and an output, but got {sizes!r}; add one"
         )
-    recurrent, backward = checks.flag("recurrent", recurrent), checks.flag("backward", backward)
-    last, skip = len(shapes) - 1, _pairs(skip, len(shapes))
-    graph = nx.DiGraph(
-        node_kinds=("input", "hidden", "output"),
-        edge_kinds=(
-            "forward",
-            *["recurrent"] * recurrent,
-            *["backward"] * backward,
-            *["skip"] * bool(skip),
-        ),
-    )
+    kinds = ["forward"]
+    if checks.flag("recurrent", recurrent):
+        kinds.append("recurrent")
+    if checks.flag("backward", backward):
+        kinds.append("backward")
+    skips = _pairs(skip, len(shapes))
+    if skips:
+        kinds.append("skip")
+    # A builder's kinds count as known even where a short chain has no such edge, so that one dict
+    # of couplings serves chains of any length.
+    graph = nx.DiGraph(node_kinds=("input", "hidden", "output"), edge_kinds=tuple(kinds))
     for i, shape in enumerate(shapes):
-        end = {0: "input", last: "output"}.get(i)
-        graph.add_node(i, shape=shape, kind=end or "hidden", **({"role": end} if end else {}))
+        graph.add_node(i, shape=shape, kind="hidden")
+    last = len(shapes) - 1
+    graph.nodes[0].update(kind="input", role="input")
+    graph.nodes[last].update(kind="output", role="output")
     for i in range(last):
         graph.add_edge(i, i + 1, kind="forward")
-        if i >= 1 and recurrent:
+        if i == 0:  # nothing is sent to the input
+            continue
+        if recurrent:
             graph.add_edge(i, i, kind="recurrent")
-        if i >= 1 and backward:
+        if backward:
             graph.add_edge(i + 1, i, kind="backward")
-    graph.add_edges_from(skip, kind="skip")
+    graph.add_edges_from(skips, kind="skip")
     return graph
 
 
 def _pairs(skip: Any, layers: int) -> list[tuple[int, int]]:
     """Layers that a skip edge joins."""
-    find, pairs, wrong = Finder(range(layers)), [], []
+    find = Finder(range(layers))
+    pairs, wrong = [], []
     given = skip.tolist() if isinstance(skip, np.ndarray) else skip
-    for pair in checks.entries(
-        "skip", given, "a list of pairs of layers", "give such, as in [(0, 2)]"
-    ):
-        ends = [find(end) for end in pair] if isinstance(pair, (tuple, list)) else []
-        known = [end for end in ends if end is not None]
-        if len(ends) == len(known) == 2 and abs(known[0] - known[1]) > 1:
-            pairs.append((known[0], known[1]))
+    advice = "give such, as in [(0, 2)]"
+    for pair in checks.entries("skip", given, "a list of pairs of layers", advice):
+        i, j = map(find, pair) if _is_pair(pair) else (None, None)
+        if i is not None and j is not None and abs(i - j) > 1:
+            pairs.append((i, j))
         else:
             wrong.append(pair)
     if wrong:
@@ -94,11 +102,18 @@ def _pairs(skip: Any, layers: int) -> list[tuple[int, int]]:
     return pairs
 
 
-def parse_sizes(sizes: Any) -> list[tuple[int, ...]]:
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, (tuple, list)) and len(pair) == 2
+
+
+@checks.by_hand
+def parse_sizes(sizes: Sequence[Shape]) -> list[tuple[int, ...]]:
     """The shapes of the layers; the error lists every one that is none."""
-    problems, shapes = Problems("`sizes` at layer"), []
+    problems = Problems("`sizes` at layer")
+    shapes = []
     advice = "give such, as in [64, (8, 8, 1)]"
-    for i, size in enumerate(checks.entries("sizes", sizes, "a list of one shape a layer", advice)):
+    given = checks.entries("sizes", sizes, "a list of one shape a layer", advice)
+    for i, size in enumerate(given):
         try:
             shapes.append(parse_shape(size))
         except ValueError as error:

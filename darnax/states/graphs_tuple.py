@@ -1,0 +1,220 @@
+"""The edges of one kind as jraph sees them: a graph for each sample, with features on its nodes.
+
+jraph knows one set of N nodes, numbered from 0; a state knows arrays, in which nodes are rows or
+views. Where all ends of the edges live in one array and have one shape, the features of the nodes
+are one array, as jraph's examples have it. Else there is a *leaf* for each array and shape, and the
+features are a dict of leaves: jraph takes any pytree whose leaves agree in the leading axis, and
+numbers nodes by that axis alone. So every leaf has a row for each of the N nodes, and the rows of
+nodes that live in another leaf are zero:
+
+    input -> hidden, N = 3          "input(2,)"    "hidden(4,)"
+    node 0  "eye", of shape (2,)    x x            0 0 0 0
+    node 1  "h1",  of shape (4,)    0 0            x x x x
+    node 2  "h2",  of shape (4,)    0 0            x x x x
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from darnax import _text, checks
+from darnax._lazy import Lazy
+from darnax.states.values import cast, checked
+from darnax.topologies.columns import Columns
+from darnax.topologies.layout import ArraySpec, Layout
+from darnax.topologies.topology import Topology
+
+if TYPE_CHECKING:
+    import jraph
+else:
+    jraph = Lazy("jraph")
+
+
+Place = tuple[int, tuple[int, ...]]
+"""An array, by its position in the layout, and the shape of nodes in it."""
+
+
+class Leaf(NamedTuple):
+    """Where the nodes of one array and shape are, among the N nodes of a graph.
+
+    **Fields:**
+
+    - `array`: the array that they live in.
+    - `shape`: their shape.
+    - `rows`: the addresses of all N nodes in the array, `(N, *lead)`. Those of nodes that live in
+      another leaf lie past the end of the array, where JAX reads zeros and writes nothing.
+    """
+
+    array: ArraySpec
+    shape: tuple[int, ...]
+    rows: np.ndarray
+
+
+class KindGraph(NamedTuple):
+    """The edges of one kind and the nodes of all arrays and shapes in which they have ends.
+
+    **Fields:**
+
+    - `nodes`: positions among the nodes of the topology, `(N,)`.
+    - `leaves`: the leaves of the features by name.
+    - `senders`, `receivers`: positions in `nodes`, `(E,)`, in the order of the topology's edges.
+    - `numbers`: the numbers drawn on edges by name, `(E,)`, where every edge has one.
+    """
+
+    nodes: np.ndarray
+    leaves: dict[str, Leaf]
+    senders: np.ndarray
+    receivers: np.ndarray
+    numbers: dict[str, np.ndarray]
+
+
+@checks.by_hand
+def kind_graph(topology: Topology, edge_kind: str) -> KindGraph:
+    """The graph of an edge kind; `ValueError` if no edge is of this kind."""
+    checks.text("edge_kind", edge_kind, "a kind of edges")
+    columns = topology.columns
+    edges = _edges_of(columns, edge_kind)
+    senders = columns.senders[edges]
+    receivers = columns.receivers[edges]
+    ends = np.concatenate([senders, receivers])
+    members = _members(topology.layout, ends)
+    nodes = np.sort(np.concatenate(list(members.values())))
+    leaves = _leaves(topology.layout, nodes, members)
+    wide = any(leaf.array.dtype == "float64" for leaf in leaves.values())
+    numbers = _numbers(columns, edges, "float64" if wide else "float32")
+    return KindGraph(
+        nodes=nodes,
+        leaves=leaves,
+        senders=np.searchsorted(nodes, senders).astype(np.int32),
+        receivers=np.searchsorted(nodes, receivers).astype(np.int32),
+        numbers=numbers,
+    )
+
+
+def _edges_of(columns: Columns, kind: str) -> np.ndarray:
+    """The positions of all edges of a kind."""
+    of_kind = [name == kind for name, _ in columns.edge_classes]
+    if not any(of_kind):
+        kinds = sorted({name for name, _ in columns.edge_classes})
+        raise ValueError(
+            f"`edge_kind` {kind!r} has no edges; the kinds that have some are "
+            f"{_text.names(kinds) or 'none'}"
+        )
+    return np.flatnonzero(np.asarray(of_kind)[columns.edge_class])
+
+
+def _members(layout: Layout, ends: np.ndarray) -> dict[Place, np.ndarray]:
+    """All nodes of every place in which some of the nodes `ends` live."""
+    columns = layout.columns
+    shapes = [node_class.shape for node_class in columns.node_classes]
+    members = {}
+    for i in np.unique(columns.node_class[ends]):
+        # Nodes of other classes may have the same array and shape: views of other kinds.
+        of_shape = np.asarray([shape == shapes[i] for shape in shapes])
+        array = int(layout.class_array[i])
+        nodes = layout.members[array]
+        fits = of_shape[columns.node_class[nodes]]
+        members[array, shapes[i]] = nodes[fits]
+    return members
+
+
+def _leaves(layout: Layout, nodes: np.ndarray, members: dict[Place, np.ndarray]) -> dict[str, Leaf]:
+    """A leaf for each place, by the name of the array, or by name and shape if it has several."""
+    arrays = [array for array, _ in members]
+    leaves = {}
+    for (array, shape), here in members.items():
+        spec = layout.arrays[array]
+        address = layout.address(here)
+        # Nodes of other places get a row past the end, which is read as zero and never written.
+        rows = np.full((len(nodes), *address.shape[1:]), spec.rows, np.int32)
+        rows[np.searchsorted(nodes, here)] = address
+        name = spec.name if arrays.count(array) == 1 else f"{spec.name}{shape}"
+        while name in leaves:  # another array may have this very name
+            name += "'"
+        leaves[name] = Leaf(spec, shape, rows)
+    return leaves
+
+
+def _numbers(columns: Columns, edges: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
+    """The numbers that all of some edges have, by name."""
+    numbers = {}
+    for name, (values, given) in columns.attributes.items():
+        if given is None or given[edges].all():
+            # Integers are rounded as floats are. They may be labels that no model reads, which must
+            # not keep the others from being read.
+            exact = values[edges].astype(np.float64)
+            numbers[name] = np.asarray(cast(f"edge attribute {name!r}", exact, dtype))
+    return numbers
+
+
+def to_jraph(graph: KindGraph, arrays: Mapping[str, Array], batch: int) -> "jraph.GraphsTuple":
+    """The arrays of a state as a batch of graphs, one a sample."""
+    leaves = {}
+    for name, leaf in graph.leaves.items():
+        rows = _as_rows(arrays, leaf)
+        nodes = rows.at[leaf.rows].get(mode="fill", fill_value=0)
+        nodes = jnp.moveaxis(nodes, -1, 0)
+        leaves[name] = nodes.reshape(-1, *leaf.shape)
+    numbers = {}
+    for name, values in graph.numbers.items():
+        numbers[name] = jnp.tile(values, batch)
+    # jraph numbers the nodes of a batch through: those of a sample follow those of the one before.
+    count = len(graph.nodes)
+    first = count * jnp.arange(batch, dtype=jnp.int32)[:, None]
+    return jraph.GraphsTuple(
+        # a plain array where it can be, for most models are written for it
+        nodes=leaves if len(leaves) > 1 else leaves.popitem()[1],
+        edges=numbers or None,
+        receivers=(first + graph.receivers).ravel(),
+        senders=(first + graph.senders).ravel(),
+        globals=None,
+        n_node=jnp.full(batch, count, jnp.int32),
+        n_edge=jnp.full(batch, len(graph.senders), jnp.int32),
+    )
+
+
+@checks.by_hand
+def from_jraph(
+    graph: KindGraph, arrays: Mapping[str, Array], batch: int, graphs: "jraph.GraphsTuple"
+) -> dict[str, Array]:
+    """The arrays of a state with the nodes of a batch of graphs written into them."""
+    advice = "give what graphs_tuple gives, with other nodes"
+    graphs = checks.instance("graphs", graphs, jraph.GraphsTuple, "a jraph.GraphsTuple", advice)
+    count = len(graph.nodes)
+    # Views of several shapes may lie in one array: each leaf writes into what the last one wrote.
+    written = dict(arrays)
+    for name, (what, given) in _features(graph, graphs.nodes).items():
+        leaf = graph.leaves[name]
+        nodes = checked(what, given, leaf.shape, leaf.array.dtype, batch * count)
+        nodes = nodes.reshape(batch, count, *leaf.shape)
+        nodes = jnp.moveaxis(nodes, 0, -1)
+        rows = _as_rows(written, leaf)
+        rows = rows.at[leaf.rows].set(nodes, mode="drop")
+        array = leaf.array.name
+        written[array] = rows.reshape(arrays[array].shape)
+    return written
+
+
+def _features(graph: KindGraph, nodes: object) -> dict[str, tuple[str, object]]:
+    """By leaf, the words for it in an error and what was given for it."""
+    names = list(graph.leaves)
+    if len(names) == 1:
+        return {names[0]: ("`graphs.nodes`", nodes)}
+    given = nodes if isinstance(nodes, Mapping) else {}
+    if set(given) != set(names):
+        came = f"the keys {_text.names(given)}" if given else checks.came(nodes)
+        raise ValueError(
+            f"`graphs.nodes` is a dict with the keys {_text.names(names)}, but got {came}; give "
+            "features for each, as graphs_tuple does"
+        )
+    return {name: (f"`graphs.nodes[{name!r}]`", given[name]) for name in names}
+
+
+def _as_rows(arrays: Mapping[str, Array], leaf: Leaf) -> Array:
+    """The array of a leaf as a sequence of rows, `(rows, *item, B)`."""
+    spec = leaf.array
+    array = arrays[spec.name]
+    return array.reshape(spec.rows, *spec.item, array.shape[-1])
