@@ -15,8 +15,8 @@ import scipy.sparse
 
 import darnax as dx
 from darnax import topologies
-from darnax.couplings.wiring import read_wiring
 from darnax.states import Arrays
+from darnax.topologies.wiring import read_wiring
 
 VALUES = {
     "None": lambda: None,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darnax import Topology
-from darnax.topologies.columns import stable_order
+from darnax.topologies.tables import stable_order
 
 QUICK = settings(max_examples=60, deadline=None)
 cases = pytest.mark.parametrize("case", CASES)

@@ -16,8 +16,8 @@ from darnax.states import cells
 from darnax.states.state import State, check_width
 from darnax.states.subgraph import Subgraph, subgraph
 from darnax.states.values import as_array, cast, checked, layers
-from darnax.topologies.columns import parse_number
 from darnax.topologies.names import Name
+from darnax.topologies.tables import parse_number
 from darnax.topologies.topology import Topology
 
 if TYPE_CHECKING:

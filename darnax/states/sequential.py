@@ -14,9 +14,9 @@ from jaxtyping import Array, Shaped
 from darnax import _text, checks
 from darnax.states.state import State, check_width
 from darnax.states.values import checked, layers
-from darnax.topologies.columns import parse_dtype
 from darnax.topologies.names import Finder, positions
 from darnax.topologies.sequential import parse_sizes
+from darnax.topologies.tables import parse_dtype
 from darnax.topologies.topology import UnknownNode
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from darnax.topologies.columns import stable_order
 from darnax.topologies.layout import Layout
-from darnax.topologies.views import Index
+from darnax.topologies.tables import stable_order
+from darnax.topologies.views import Index, is_regular
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,8 @@ def _static_index(
     layout: Layout, nodes: np.ndarray, steps: tuple[int, ...] | None = None
 ) -> Index | None:
     if layout.arrays[layout.node_array[nodes[0]]].shared:
-        return layout.columns.views[int(nodes[0])] if len(nodes) == 1 else None
+        view = layout.columns.views[int(nodes[0])]
+        return view if len(nodes) == 1 and is_regular(view) else None
     rows = layout.first_row[nodes]
     gaps = np.diff(rows)
     step = int(gaps[0]) if len(gaps) else 1

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from darnax._lazy import Lazy
-from darnax.topologies.columns import parse_number, parse_shape
+from darnax.topologies.tables import parse_number, parse_shape
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -8,7 +8,7 @@ import numpy as np
 
 from darnax import checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import parse_number, parse_shape
+from darnax.topologies.tables import parse_number, parse_shape
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from darnax import _text
 from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.layout import Layout
 from darnax.topologies.names import some
-
-ROLES = ("", "input", "output", "input, output", "held", "", "output, held", "")
+from darnax.topologies.tables import Columns
 
 
 def summary(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
-    """The nodes of every sort, who overlaps whom on shared arrays, and the edge groups."""
+    """The nodes, who overlaps whom on shared arrays, and the edge groups."""
     tables = [_nodes(layout), _overlaps(layout), _edges(layout, groups)]
     return "\n\n".join(table for table in tables if table)
 
@@ -21,29 +18,37 @@ def summary(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
 def _nodes(layout: Layout) -> str:
     """One row for all nodes that agree in kind, shape, dtype, array and role."""
     columns = layout.columns
-    role = np.zeros(len(columns.names), np.int64)
-    role[list(columns.inputs)] += 1
-    role[list(columns.outputs)] += 2
-    role[list({*columns.held} - {*columns.inputs})] += 4
-    sort = columns.node_class * len(ROLES) + role
-    labels, first = np.unique(sort, return_index=True)
+    roles = _roles(columns)
+    alike: dict[tuple[int, str], list[int]] = {}
+    for node, node_class in enumerate(columns.node_class.tolist()):
+        alike.setdefault((node_class, roles.get(node, "")), []).append(node)
     rows = []
-    for label in labels[np.argsort(first)].tolist():
-        members = np.flatnonzero(sort == label)
-        at, role = divmod(label, len(ROLES))
-        kind, shape, dtype, _ = columns.node_classes[at]
-        array = layout.arrays[layout.class_array[at]].name
-        rows.append(
-            (_listed(layout, members), len(members), kind, shape, dtype, array, ROLES[role])
-        )
+    for (i, role), nodes in alike.items():
+        kind, shape, dtype, _ = columns.node_classes[i]
+        array = layout.arrays[layout.class_array[i]].name
+        rows.append((_listed(layout, nodes), len(nodes), kind, shape, dtype, array, role))
     return _text.table(("nodes", "count", "kind", "shape", "dtype", "array", "role"), rows)
 
 
+def _roles(columns: Columns) -> dict[int, str]:
+    """The roles of nodes that have any; that inputs are held goes without saying."""
+    roles: dict[int, str] = {}
+    only_held = set(columns.held) - set(columns.inputs)
+    for role, nodes in (
+        ("input", columns.inputs),
+        ("output", columns.outputs),
+        ("held", only_held),
+    ):
+        for node in nodes:
+            roles[node] = f"{roles[node]}, {role}" if node in roles else role
+    return roles
+
+
 def _overlaps(layout: Layout) -> str:
-    rows = [
-        (layout.arrays[layout.node_array[block[0]]].name, len(block), _listed(layout, block))
-        for block in layout.overlaps
-    ]
+    rows = []
+    for block in layout.overlaps:
+        array = layout.arrays[layout.node_array[block[0]]].name
+        rows.append((array, len(block), _listed(layout, block.tolist())))
     return _text.table(("shared array", "views", "overlapping"), rows) if rows else ""
 
 
@@ -51,15 +56,15 @@ def _edges(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
     rows = []
     for group in groups:
         shapes = f"{group.sender_shape} -> {group.receiver_shape}"
-        ends = [layout.arrays[at].name for at in (group.sender_array, group.receiver_array)]
-        rows.append(
-            (group.kind, group.tie or "", len(group.edges), shapes, *ends, "yes" * group.self_loop)
-        )
+        sender = layout.arrays[group.sender_array].name
+        receiver = layout.arrays[group.receiver_array].name
+        loops = "yes" if group.self_loop else ""
+        count = len(group.edges)
+        rows.append((group.kind, group.tie or "", count, shapes, sender, receiver, loops))
     header = ("edges", "tie", "count", "shapes", "from", "to", "self-loops")
     return _text.table(header, rows) if rows else ""
 
 
-def _listed(layout: Layout, nodes: np.ndarray, limit: int = 5) -> str:
+def _listed(layout: Layout, nodes: list[int], limit: int = 5) -> str:
     """The first names and how many more there are."""
-    more = f" and {len(nodes) - limit} more" if len(nodes) > limit else ""
-    return some([layout.columns.names[i] for i in nodes[:limit].tolist()], limit) + more
+    return some([layout.columns.names[node] for node in nodes], limit)
