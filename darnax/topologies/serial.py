@@ -121,7 +121,7 @@ def _columns(data: dict[str, Any]) -> Columns:
     )
 
 
-def _positions(values: list[int]) -> np.ndarray:
+def _positions(values: list[Any]) -> np.ndarray:
     """Whole numbers as an array of int32; no others are made to fit."""
     column = np.asarray(values)
     if column.size and column.dtype.kind != "i":

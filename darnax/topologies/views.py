@@ -39,7 +39,7 @@ def resolve_index(index: object, shape: tuple[int, ...]) -> ViewIndex:
     clip quietly is refused, and so are empty views and cells that are named twice.
     """
     entries = index if isinstance(index, tuple) else (index,)
-    parts = [_as_array(part) for part in entries]
+    parts = [_entry(part) for part in entries]
     scattered = any(isinstance(part, np.ndarray) for part in parts)
     if scattered:
         _check_by_numpy(parts, shape)
@@ -97,10 +97,14 @@ def _along(part: slice) -> range:
     return range(part.start, part.stop, part.step)
 
 
-def _as_array(part: Any) -> Any:
-    """Lists as arrays, arrays without axes as the number that they hold; all else as it is."""
-    if not isinstance(part, (list, tuple, range, np.ndarray, jax.Array)):
+def _entry(part: Any) -> Any:
+    """An int, a slice, Ellipsis, or an array of ints or of bools; nothing else is an index."""
+    if part is Ellipsis or isinstance(part, slice):
         return part
+    if is_integer(part):
+        return int(part)
+    if not isinstance(part, (list, tuple, range, np.ndarray, jax.Array)):
+        raise TypeError(f"{checks.came(part)} is neither an int, a slice, a list nor a mask")
     try:
         array = np.asarray(part)
     except (ValueError, TypeError):  # lists of several lengths, and traced arrays
@@ -109,7 +113,7 @@ def _as_array(part: Any) -> Any:
         raise ValueError(f"{checks.came(part)} names no cell")
     if array.dtype.kind not in "iub" or isinstance(part, np.ma.MaskedArray):
         raise TypeError(f"{checks.came(part)} holds neither ints nor a mask")
-    return array if array.ndim else array.item()
+    return array if array.ndim else _entry(array.item())
 
 
 def _check_by_numpy(parts: list[Any], shape: tuple[int, ...]):
@@ -118,7 +122,7 @@ def _check_by_numpy(parts: list[Any], shape: tuple[int, ...]):
     try:
         view = array[tuple(parts)]
     except IndexError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error).strip()) from None
     if not view.size:
         raise ValueError("it names no cell")
 
@@ -140,17 +144,15 @@ def _by_axis(parts: list[Any], shape: tuple[int, ...]) -> Iterator[tuple[Any, in
     return zip(entries, shape, strict=True)
 
 
-def _resolve_axis(part: object, size: int, axis: int) -> int | slice | np.ndarray:
+def _resolve_axis(part: int | slice | np.ndarray, size: int, axis: int) -> int | slice | np.ndarray:
     """One entry with all positions counted from the start of the axis."""
     if isinstance(part, slice):
         return _resolve_slice(part, size, axis)
     if isinstance(part, np.ndarray):
         return part % size
-    if not is_integer(part):
-        raise TypeError(f"{checks.came(part)} is neither an int, a slice, a list nor a mask")
     if not -size <= part < size:
         raise ValueError(f"{part} lies outside axis {axis} of size {size}")
-    return int(part) % size
+    return part % size
 
 
 def _resolve_slice(part: slice, size: int, axis: int) -> slice:

@@ -78,7 +78,7 @@ def grid_of(addresses: np.ndarray, lead: tuple[int, ...]) -> tuple[Grid, np.ndar
     `addresses` are positions in an array of shape `lead`, one row of them a view.
     """
     cells = addresses.reshape(len(addresses), -1)
-    if (cells - cells[:, :1] != cells[0] - cells[0, 0]).any():
+    if not lead or (cells - cells[:, :1] != cells[0] - cells[0, 0]).any():
         return None
     first = np.stack(np.unravel_index(cells[:, 0], lead), axis=1)
     window = np.stack(np.unravel_index(cells[0], lead), axis=1).max(axis=0) - first[0] + 1
@@ -93,6 +93,10 @@ def grid_of(addresses: np.ndarray, lead: tuple[int, ...]) -> tuple[Grid, np.ndar
     )
     count = [len(axis) for axis in axes]
     if math.prod(window.tolist()) != cells.shape[1] or math.prod(count) != len(cells):
+        return None
+    # A view may name its cells in any order; a window has them row by row.
+    box = np.ravel_multi_index(tuple(np.indices(window).reshape(len(lead), -1)), lead)
+    if (cells[0] - cells[0, 0] != box).any():
         return None
     place = ((first - start) // stride) @ np.asarray(
         [math.prod(count[i + 1 :]) for i in range(len(count))]
