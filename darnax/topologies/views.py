@@ -11,7 +11,6 @@ node is drawn:
 """
 
 import operator
-from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 import jax
@@ -23,11 +22,14 @@ from darnax.topologies.names import is_integer
 Index = tuple[int | slice, ...]
 """A regular index, one entry an axis: a non-negative int, or a slice of positive step."""
 
+Part = int | slice | np.ndarray
+"""One entry of an index: an int, a slice, or an integer array."""
+
 ViewIndex = Index | tuple[np.ndarray, ...]
 """The index of a view, regular or scattered; both index the array directly."""
 
 
-def is_regular(index: ViewIndex) -> TypeGuard[Index]:
+def is_regular(index: tuple[object, ...]) -> TypeGuard[Index]:
     """Whether an index is made of ints and slices alone."""
     return not any(isinstance(part, np.ndarray) for part in index)
 
@@ -40,20 +42,21 @@ def resolve_index(index: object, shape: tuple[int, ...]) -> ViewIndex:
     """
     entries = index if isinstance(index, tuple) else (index,)
     parts = [_entry(part) for part in entries]
-    scattered = any(isinstance(part, np.ndarray) for part in parts)
-    if scattered:
+    regular = is_regular(tuple(parts))
+    if not regular:
         _check_by_numpy(parts, shape)
-    axes = []
-    for axis, (part, size) in enumerate(_by_axis(parts, shape)):
-        axes.append(_resolve_axis(part, size, axis))
-    return _scattered(axes, shape) if scattered else tuple(axes)
+    parts = _one_an_axis(parts, len(shape))
+    for axis, size in enumerate(shape):
+        parts[axis] = _resolve_axis(parts[axis], size, axis)
+    return tuple(parts) if regular else _scattered(parts, shape)
 
 
 def index_shape(index: ViewIndex) -> tuple[int, ...]:
     """The shape of the view that an index takes."""
     if index and isinstance(index[0], np.ndarray):
         return index[0].shape
-    return tuple(len(_along(part)) for part in index if isinstance(part, slice))
+    slices = [part for part in index if isinstance(part, slice)]
+    return tuple(len(_along(part)) for part in slices)
 
 
 def index_cells(index: ViewIndex, shape: tuple[int, ...]) -> np.ndarray:
@@ -81,15 +84,13 @@ def first_cell(index: ViewIndex, shape: tuple[int, ...]) -> int:
 
 def index_to_json(index: ViewIndex) -> list[object]:
     """An index as JSON takes it: ints, `[start, stop, step]`, and `{"cells": [...]}` for arrays."""
-    parts: list[object] = []
-    for part in index:
-        if isinstance(part, slice):
-            parts.append([part.start, part.stop, part.step])
-        elif isinstance(part, np.ndarray):
-            parts.append({"cells": part.tolist()})
-        else:
-            parts.append(part)
-    return parts
+    return [_part_to_json(part) for part in index]
+
+
+def _part_to_json(part: Part) -> object:
+    if isinstance(part, slice):
+        return [part.start, part.stop, part.step]
+    return {"cells": part.tolist()} if isinstance(part, np.ndarray) else part
 
 
 def _along(part: slice) -> range:
@@ -127,30 +128,30 @@ def _check_by_numpy(parts: list[Any], shape: tuple[int, ...]):
         raise ValueError("it names no cell")
 
 
-def _by_axis(parts: list[Any], shape: tuple[int, ...]) -> Iterator[tuple[Any, int]]:
-    """One entry an axis, and the size of the axis; Ellipsis is written out, and so are masks."""
+def _one_an_axis(parts: list[Any], axes: int) -> list[Any]:
+    """The parts of an index with Ellipsis written out, and masks as the positions they mark."""
     entries: list[Any] = []
     for part in parts:
-        masked = isinstance(part, np.ndarray) and part.dtype == bool
-        entries += np.nonzero(part) if masked else [part]
+        if isinstance(part, np.ndarray) and part.dtype == bool:
+            entries.extend(np.nonzero(part))
+        else:
+            entries.append(part)
     dots = [i for i, part in enumerate(entries) if part is Ellipsis]
     if len(dots) > 1:
         raise ValueError("it has more than one Ellipsis")
-    missing = len(shape) - len(entries) + len(dots)
+    missing = axes + len(dots) - len(entries)
     if missing < 0:
-        raise ValueError(f"it has {len(entries)} entries for {len(shape)} axes")
+        raise ValueError(f"it has {len(entries)} entries for {axes} axes")
     start = dots[0] if dots else len(entries)
-    entries[start : start + len(dots)] = [slice(None)] * missing
-    return zip(entries, shape, strict=True)
+    stop = start + len(dots)
+    return entries[:start] + [slice(None)] * missing + entries[stop:]
 
 
-def _resolve_axis(part: int | slice | np.ndarray, size: int, axis: int) -> int | slice | np.ndarray:
+def _resolve_axis(part: Part, size: int, axis: int) -> Part:
     """One entry with all positions counted from the start of the axis."""
     if isinstance(part, slice):
         return _resolve_slice(part, size, axis)
-    if isinstance(part, np.ndarray):
-        return part % size
-    if not -size <= part < size:
+    if isinstance(part, int) and not -size <= part < size:
         raise ValueError(f"{part} lies outside axis {axis} of size {size}")
     return part % size
 
@@ -174,33 +175,36 @@ def _resolve_slice(part: slice, size: int, axis: int) -> slice:
     return slice(start, last + 1, step)
 
 
-def _scattered(
-    axes: list[int | slice | np.ndarray], shape: tuple[int, ...]
-) -> tuple[np.ndarray, ...]:
+def _scattered(parts: list[Part], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """The cells of a mixed index, one array an axis, each in the shape of the view."""
     # NumPy itself indexes a small array which has only the positions in use along every axis. So
     # its rules for mixtures hold, and the memory is that of the view even where the array is large.
     used, index = [], []
-    for part in axes:
+    for part in parts:
         if isinstance(part, np.ndarray):
             used.append(part.ravel())
-            index.append(np.arange(part.size).reshape(part.shape))
+            part = np.arange(part.size).reshape(part.shape)
         elif isinstance(part, slice):
             used.append(np.asarray(_along(part)))
-            index.append(slice(None))
+            part = slice(None)
         else:
             used.append(np.asarray([part]))
-            index.append(0)
-    grid = np.broadcast_arrays(*np.ix_(*used))
-    cells = [np.ascontiguousarray(positions[tuple(index)], np.int32) for positions in grid]
-    _refuse_repeated(cells, shape)
+            part = 0
+        index.append(part)
+    cells = []
+    for positions in np.broadcast_arrays(*np.ix_(*used)):
+        positions = positions[tuple(index)]
+        cells.append(np.ascontiguousarray(positions, np.int32))
+    _refuse_repeated(tuple(cells), shape)
     return tuple(cells)
 
 
-def _refuse_repeated(cells: list[np.ndarray], shape: tuple[int, ...]):
-    """A cell is one unit: a view that named it twice would send and learn from it twice."""
-    found, counts = np.unique(np.ravel_multi_index(tuple(cells), shape), return_counts=True)
-    repeated = np.unravel_index(found[counts > 1], shape)
-    if len(repeated[0]):
-        names = zip(*(axis.tolist() for axis in repeated), strict=True)
-        raise ValueError(f"cells {_text.names(names)} are named more than once; name each once")
+def _refuse_repeated(index: ViewIndex, shape: tuple[int, ...]):
+    # A cell is one unit: a view that named it twice would send, and learn, from it twice.
+    cells, counts = np.unique(index_cells(index, shape), return_counts=True)
+    repeated = np.unravel_index(cells[counts > 1], shape)
+    names = np.transpose(repeated).tolist()
+    if names:
+        raise ValueError(
+            f"cells {_text.names(map(tuple, names))} are named more than once; name each once"
+        )
