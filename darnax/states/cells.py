@@ -8,32 +8,36 @@ constants, which XLA and `vmap` turn into better code.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Array, Shaped
 
 from darnax.topologies.views import ViewIndex, index_shape
 
 FEW = 8
 """Up to so many writes of one form are operations of their own; more are joined into one."""
 
+MOST_OPERANDS = 64
+"""XLA takes quadratic time for an operation of many operands."""
+
 Value = Array | np.ndarray
-Arrays = dict[str, Array]
-Sizes = tuple[tuple[str, tuple[int, ...], str], ...]
-"""Name, shape without the batch, and dtype of arrays."""
 
 Place = tuple[Any, ...]
-"""One entry an axis: a start of a window, or an array of positions."""
+"""One entry an axis: the start of a window, or an array of positions."""
+
+Sizes = tuple[tuple[str, tuple[int, ...], str], ...]
+"""Name, shape without the batch, and dtype of arrays."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """The form of a regular view: a slice of the array, found without an index array.
+    """The form of a regular view: a slice of the array, without index arrays.
 
     **Fields:**
 
@@ -49,47 +53,59 @@ class Window:
     def read(self, array: Array, place: Place) -> Shaped[Array, "batch *shape"]:
         """The view of an array, batch first."""
         window = self._around(array, place)
-        strides = self.steps + (1,) * (array.ndim - len(self.steps))
-        if set(strides) != {1}:
-            window = lax.slice(window, (0,) * array.ndim, window.shape, strides)
+        if any(step > 1 for step in self.steps):
+            window = window[self._taken()]
         return jnp.moveaxis(lax.squeeze(window, self.dropped), -1, 0)
 
     def write(self, array: Array, place: Place, value: Value) -> Array:
         """The array with a value, batch first, in the view."""
-        value = jnp.expand_dims(jnp.moveaxis(value, 0, -1), self.dropped)
+        value = jnp.moveaxis(value, 0, -1)
+        value = jnp.expand_dims(value, self.dropped)
         if any(step > 1 for step in self.steps):
-            taken = tuple(slice(None, None, step) for step in self.steps)
-            value = self._around(array, place).at[taken].set(value)
+            value = self._around(array, place).at[self._taken()].set(value)
         return lax.dynamic_update_slice(array, value, _starts(place, array.ndim))
-
-    def write_all(self, array: Array, places: Int[Any, "n axes"], values: Value) -> Array:
-        """The array with values `(n, B, *shape)` in n views, one after another."""
-        places = jnp.asarray(places)
-        values = jnp.asarray(values)
-
-        def write_one(i: Array, array: Array) -> Array:
-            return self.write(array, tuple(places[i]), values[i])
-
-        return lax.fori_loop(0, len(places), write_one, array)
 
     def joined(self, array: str, places: list[Place], values: list[Value]) -> "Write":
         """Many values as one write; rows that follow one another are one slice."""
-        order = sorted(range(len(places)), key=places.__getitem__)
+        count = len(places)
+        order = sorted(range(count), key=places.__getitem__)
         places = [places[i] for i in order]
         values = [values[i] for i in order]
-        if self == ROW and places[-1][0] - places[0][0] == len(places) - 1:
-            rows = Window((len(places),), (1,), ())
-            return Write(array, rows, places[0], stack(values, 1))
-        return Write(array, self, np.asarray(places, np.int32), stack(values, 0))
+        first, last = places[0], places[-1]
+        if self == ROW and last[0] - first[0] == count - 1:
+            rows = Window((count,), (1,), ())
+            return Write(array, rows, first, stack(values, 1))
+        starts = np.asarray(places, np.int32)
+        return Write(array, Windows(self), tuple(starts.T), stack(values, 0))
 
     def _around(self, array: Array, place: Place) -> Array:
         """The cells from the first to the last of the view, those between its steps included."""
         sizes = self.sizes + array.shape[len(self.sizes) :]
         starts = _starts(place, array.ndim)
-        if not all(isinstance(start, int) for start in starts):
+        if not _constant(starts):
             return lax.dynamic_slice(array, starts, sizes)
         stops = [start + size for start, size in zip(starts, sizes, strict=True)]
         return lax.slice(array, starts, stops)
+
+    def _taken(self) -> tuple[slice, ...]:
+        return tuple(slice(None, None, step) for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Many windows of one form, one after another; a place has an array of starts an axis."""
+
+    window: Window
+
+    def write(self, array: Array, place: Place, value: Value) -> Array:
+        """The array with values `(n, B, *shape)` in the n views."""
+        starts = jnp.stack(place, axis=1)
+        value = jnp.asarray(value)
+
+        def write_one(i: Array, array: Array) -> Array:
+            return self.window.write(array, tuple(starts[i]), value[i])
+
+        return lax.fori_loop(0, len(starts), write_one, array)
 
 
 @dataclass(frozen=True)
@@ -100,8 +116,9 @@ class Scattered:
 
     def read(self, array: Array, place: Place) -> Shaped[Array, "batch *shape"]:
         """The view of an array, batch first."""
-        cells = array.at[place].get(mode="promise_in_bounds", wrap_negative_indices=False)
-        return jnp.moveaxis(cells, -1, 0)
+        cells = array.at[place]
+        value = cells.get(mode="promise_in_bounds", wrap_negative_indices=False)
+        return jnp.moveaxis(value, -1, 0)
 
     def write(self, array: Array, place: Place, value: Value) -> Array:
         """The array with a value, batch first, in the view."""
@@ -114,9 +131,10 @@ class Scattered:
         )
 
     def joined(self, array: str, places: list[Place], values: list[Value]) -> "Write":
-        """Many values as one write: no two meet on a cell, so all of them are one view."""
-        place = tuple(np.stack(axis) for axis in zip(*places, strict=True))
-        return Write(array, Scattered((len(places), *self.shape)), place, stack(values, 1))
+        """Many values as one write: no two meet on a cell, so all views are one view."""
+        place = tuple(map(np.stack, zip(*places, strict=True)))
+        together = Scattered((len(places), *self.shape))
+        return Write(array, together, place, stack(values, 1))
 
 
 Form = Window | Scattered
@@ -125,24 +143,32 @@ ROW = Window((1,), (1,), (0,))
 """The form of one row of a stacked array."""
 
 
-class Write(NamedTuple):
-    """Values of one form for one array.
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["place", "value"],
+    meta_fields=["array", "form"],
+)
+@dataclass(frozen=True)
+class Write:
+    """A value for one array. A program is compiled for the array and the form, and takes the rest.
 
     **Fields:**
 
-    - `places`: one place, or an array of n of them `(n, axes)`.
-    - `values`: `(B, *shape)`, or `(n, B, *shape)`.
+    - `array`: the name of the array.
     """
 
     array: str
-    form: Form
-    places: Place | np.ndarray
-    values: Value
+    form: Form | Windows
+    place: Any
+    value: Any
 
 
 def place_and_form(index: ViewIndex) -> tuple[Place, Form]:
     """The index of a view as where it lies and all the rest."""
-    starts, sizes, steps, dropped = [], [], [], []
+    starts: list[int] = []
+    sizes: list[int] = []
+    steps: list[int] = []
+    dropped: list[int] = []
     for axis, part in enumerate(index):
         if isinstance(part, np.ndarray):
             return index, Scattered(index_shape(index))
@@ -156,42 +182,42 @@ def place_and_form(index: ViewIndex) -> tuple[Place, Form]:
 
 
 def joined(array: str, form: Form, pairs: list[tuple[Place, Value]]) -> list[Write]:
-    """Values of one form as writes: a few as they are, many as one."""
+    """Values of one form, each with its place, as writes: a few as they are, many as one."""
     if len(pairs) <= FEW:
         return [Write(array, form, place, value) for place, value in pairs]
-    places, values = zip(*pairs, strict=True)
-    return [form.joined(array, list(places), list(values))]
+    places = [place for place, _ in pairs]
+    values = [value for _, value in pairs]
+    return [form.joined(array, places, values)]
 
 
 def read(array: Array, index: ViewIndex) -> Shaped[Array, "batch *shape"]:
     """The view of an array `(..., B)`, batch first."""
     place, form = place_and_form(index)
-    if isinstance(array, Tracer):
-        return form.read(array, place)
-    return _read_program(array, place, form)
+    program = _read if _traced(array) else _read_program
+    return program(array, place, form)
 
 
-def write(arrays: Arrays, writes: Sequence[Write]) -> Arrays:
+def write(arrays: dict[str, Array], writes: Sequence[Write]) -> dict[str, Array]:
     """The arrays with values written into them; untouched ones are the same objects."""
     touched = {write.array: arrays[write.array] for write in writes}
-    forms, places, values = _split(writes)
-    inside = _traced((touched, values))
-    return arrays | (_write if inside else _write_program)(touched, forms, places, values)
+    program = _write if _traced((touched, writes)) else _write_program
+    return arrays | program(touched, writes)
 
 
-def fresh(sizes: Sizes, batch: int, writes: Sequence[Write]) -> Arrays:
+def fresh(sizes: Sizes, batch: int, writes: Sequence[Write]) -> dict[str, Array]:
     """Arrays of zeros with values written into them."""
-    forms, places, values = _split(writes)
-    return (_fresh if _traced(values) else _fresh_program)(sizes, batch, forms, places, values)
+    program = _fresh if _traced(writes) else _fresh_program
+    return program(sizes, batch, writes)
 
 
-def zeros(sizes: Sizes, batch: int) -> Arrays:
+def zeros(sizes: Sizes, batch: int) -> dict[str, Array]:
     """Arrays of zeros, batch last."""
     # Behind the barrier XLA takes them for data: as constants, it would work out what becomes of
     # them, cell by cell, while it compiles a program in which a state is made and run.
     arrays = {}
     for name, shape, dtype in sizes:
-        arrays[name] = lax.optimization_barrier(jnp.zeros((*shape, batch), dtype))
+        array = jnp.zeros((*shape, batch), dtype)
+        arrays[name] = lax.optimization_barrier(array)
     return arrays
 
 
@@ -199,10 +225,11 @@ def stack(values: Sequence[Value], axis: int) -> Value:
     """Arrays side by side, by NumPy where it can."""
     if not any(isinstance(value, jax.Array) for value in values):
         return np.stack(values, axis)
-    # XLA takes quadratic time for an operation of many operands.
-    some = 64
-    parts = [jnp.stack(values[i : i + some], axis) for i in range(0, len(values), some)]
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)
+    parts = []
+    for start in range(0, len(values), MOST_OPERANDS):
+        some = values[start : start + MOST_OPERANDS]
+        parts.append(jnp.stack(some, axis))
+    return jnp.concatenate(parts, axis)
 
 
 def _traced(tree: Any) -> bool:
@@ -210,40 +237,36 @@ def _traced(tree: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def _split(writes: Sequence[Write]):
-    """What a program is compiled for, and the two things that it takes."""
-    return (
-        tuple((write.array, write.form) for write in writes),
-        tuple(write.places for write in writes),
-        tuple(write.values for write in writes),
-    )
-
-
-def _starts(place: Place, axes: int) -> tuple[Any, ...]:
+def _starts(place: Place, axes: int) -> Place:
     """A start for every axis; those that are arguments all have one type, as JAX demands."""
-    starts = (*place, *(0,) * (axes - len(place)))
-    if all(isinstance(start, int) for start in starts):
+    starts = place + (0,) * (axes - len(place))
+    if _constant(starts):
         return starts
     return tuple(jnp.asarray(start, jnp.int32) for start in starts)
 
 
-def _write(arrays: Arrays, forms: tuple, places: tuple, values: tuple) -> Arrays:
-    arrays = dict(arrays)
-    for (name, form), place, value in zip(forms, places, values, strict=True):
-        put = form.write if isinstance(place, tuple) else form.write_all
-        arrays[name] = put(arrays[name], place, value)
-    return arrays
-
-
-def _fresh(sizes: Sizes, batch: int, forms: tuple, places: tuple, values: tuple) -> Arrays:
-    return _write(zeros(sizes, batch), forms, places, values)
+def _constant(starts: Place) -> bool:
+    """Whether a window lies at a fixed place, as in a user's program."""
+    return all(isinstance(start, int) for start in starts)
 
 
 def _read(array: Array, place: Place, form: Form) -> Shaped[Array, "batch *shape"]:
     return form.read(array, place)
 
 
+def _write(arrays: dict[str, Array], writes: Sequence[Write]) -> dict[str, Array]:
+    arrays = dict(arrays)
+    for write in writes:
+        array = arrays[write.array]
+        arrays[write.array] = write.form.write(array, write.place, write.value)
+    return arrays
+
+
+def _fresh(sizes: Sizes, batch: int, writes: Sequence[Write]) -> dict[str, Array]:
+    return _write(zeros(sizes, batch), writes)
+
+
 _read_program = jax.jit(_read, static_argnames="form")
-_write_program = jax.jit(_write, static_argnames="forms")
-_fresh_program = jax.jit(_fresh, static_argnames=("sizes", "batch", "forms"))
+_write_program = jax.jit(_write)
+_fresh_program = jax.jit(_fresh, static_argnames=("sizes", "batch"))
 zeros_program = jax.jit(zeros, static_argnames=("sizes", "batch"))
