@@ -31,7 +31,7 @@ The order of rows is the library's own. Users see names.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,9 +57,10 @@ class View:
     shape: tuple[int, ...]
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, View) or self.array != other.array:
-            return False
-        return self.shape == other.shape and index_to_json(self.index) == index_to_json(other.index)
+        return isinstance(other, View) and self._content() == other._content()
+
+    def _content(self) -> tuple[object, ...]:
+        return self.array, self.shape, index_to_json(self.index)
 
     def __hash__(self) -> int:
         return hash((self.array, self.shape))
@@ -108,24 +109,34 @@ class Layout:
     def __init__(self, columns: Columns):
         self.columns = columns
         self.arrays = _shared_arrays(columns)
+        self.members = [np.zeros(0, np.int64) for _ in self.arrays]
         self.class_array = np.zeros(len(columns.node_classes), np.int32)
         self.first_row = np.zeros(len(columns.names), np.int32)
-        self.members: list[np.ndarray] = [np.zeros(0, np.int64)] * len(self.arrays)
-        shared = {spec.name: i for i, spec in enumerate(self.arrays)}
-        used_names = set(shared)
-        for i, nodes in enumerate(_nodes_by_class(columns)):
+        position = {spec.name: i for i, spec in enumerate(self.arrays)}
+        nodes_by_class = _split(np.arange(len(columns.names)), columns.node_class)
+        for i, nodes in enumerate(nodes_by_class):
             node_class = columns.node_classes[i]
-            if node_class.array is not None:
-                array = shared[node_class.array]
-                self.members[array] = np.union1d(self.members[array], nodes)
-                self.first_row[nodes] = [self._first_cell(node) for node in nodes.tolist()]
-            else:
+            if node_class.array is None:
                 array = len(self.arrays)
-                name = _free_name(node_class, used_names)
-                lead, item, dtype = (len(nodes),), node_class.shape, node_class.dtype
-                self.arrays.append(ArraySpec(name, lead, item, dtype, shared=False))
+                name = _free_name(node_class, position)
+                position[name] = array
+                self.arrays.append(
+                    ArraySpec(
+                        name=name,
+                        lead=(len(nodes),),
+                        item=node_class.shape,
+                        dtype=node_class.dtype,
+                        shared=False,
+                    )
+                )
                 self.members.append(nodes)
                 self.first_row[nodes] = np.arange(len(nodes))
+            else:
+                array = position[node_class.array]
+                shape = self.arrays[array].lead
+                self.members[array] = np.union1d(self.members[array], nodes)
+                for node in nodes.tolist():
+                    self.first_row[node] = first_cell(columns.views[node], shape)
             self.class_array[i] = array
 
     @cached_property
@@ -136,7 +147,8 @@ class Layout:
     @cached_property
     def sizes(self) -> tuple[tuple[str, tuple[int, ...], str], ...]:
         """Name, shape and dtype of every array."""
-        return tuple((spec.name, spec.shape, spec.dtype) for spec in self.arrays)
+        sizes = [(spec.name, spec.shape, spec.dtype) for spec in self.arrays]
+        return tuple(sizes)
 
     @cached_property
     def dtypes(self) -> tuple[str, ...]:
@@ -146,14 +158,10 @@ class Layout:
     def _array_of(self, node: int | np.integer) -> ArraySpec:
         return self.arrays[self.node_array[node]]
 
-    def _first_cell(self, node: int) -> int:
-        node_class = self.columns.node_classes[self.columns.node_class[node]]
-        assert node_class.array is not None
-        return first_cell(self.columns.views[node], self.columns.arrays[node_class.array])
-
     def cells(self, node: int | np.integer) -> np.ndarray:
         """The cells of a view, in its shape, as rows of its shared array."""
-        return index_cells(self.columns.views[int(node)], self._array_of(node).lead)
+        index = self.columns.views[int(node)]
+        return index_cells(index, self._array_of(node).lead)
 
     def address(self, nodes: np.ndarray) -> np.ndarray:
         """The addresses `(len(nodes), *lead)` of nodes that agree in array and shape."""
@@ -161,33 +169,33 @@ class Layout:
             return np.stack([self.cells(node) for node in nodes])
         return self.first_row[nodes]
 
-    def _cells_of_each(self, nodes: np.ndarray) -> list[np.ndarray]:
-        return [self.cells(node).ravel() for node in nodes]
+    def _rows_by_node(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that nodes of one array cover, and which of the nodes covers each of them."""
+        if not len(nodes) or not self._array_of(nodes[0]).shared:
+            return self.first_row[nodes], np.arange(len(nodes))
+        cells = [self.cells(node).ravel() for node in nodes]
+        counts = [len(own) for own in cells]
+        return np.concatenate(cells), np.repeat(np.arange(len(nodes)), counts)
 
     def rows_of(self, nodes: np.ndarray) -> dict[int, np.ndarray]:
         """For every array that any of the nodes lives in, the rows they cover, sorted."""
         nodes = np.asarray(nodes, np.int64)
-        rows = {}
+        result = {}
         for array in np.unique(self.node_array[nodes]).tolist():
             here = nodes[self.node_array[nodes] == array]
-            if self.arrays[array].shared:
-                rows[array] = np.unique(np.concatenate(self._cells_of_each(here)))
-            else:
-                rows[array] = np.unique(self.first_row[here])
-        return rows
+            rows, _ = self._rows_by_node(here)
+            result[array] = np.unique(rows)
+        return result
 
     def covering(self, rows: dict[int, np.ndarray]) -> np.ndarray:
         """Which nodes, of all, cover any of some rows of some arrays."""
         result = np.zeros(len(self.columns.names), bool)
         for array, some in rows.items():
-            spec = self.arrays[array]
-            members = self.members[array]
-            wanted = np.zeros(spec.rows, bool)
+            wanted = np.zeros(self.arrays[array].rows, bool)
             wanted[some] = True
-            if spec.shared:
-                result[members] = [wanted[cells].any() for cells in self._cells_of_each(members)]
-            else:
-                result[members] = wanted[self.first_row[members]]
+            members = self.members[array]
+            covered, owner = self._rows_by_node(members)
+            result[members[owner[wanted[covered]]]] = True
         return result
 
     @cached_property
@@ -199,7 +207,8 @@ class Layout:
         result = []
         for spec, members in zip(self.arrays, self.members, strict=True):
             if spec.shared:
-                result.append(_connected(self._cells_of_each(members), spec.rows))
+                rows, owner = self._rows_by_node(members)
+                result.append(_connected(rows, owner, spec.rows))
             else:
                 result.append(np.arange(spec.rows))
         return result
@@ -208,26 +217,25 @@ class Layout:
     def overlaps(self) -> list[np.ndarray]:
         """The nodes of every block that has more than one."""
         result = []
-        for spec, members, blocks in zip(self.arrays, self.members, self.blocks, strict=True):
+        for array, spec in enumerate(self.arrays):
             if spec.shared:
-                block = blocks[self.first_row[members]]
-                ends = np.cumsum(np.bincount(block))
-                parts = np.split(members[stable_order(block)], ends[:-1])
-                result += [part for part in parts if len(part) > 1]
+                members = self.members[array]
+                block = self.blocks[array][self.first_row[members]]
+                result += [nodes for nodes in _split(members, block) if len(nodes) > 1]
         return result
 
     def clashing(self, nodes: np.ndarray) -> list[int]:
         """Those of the nodes that share a cell with another of them."""
         result = []
         for array, spec in enumerate(self.arrays):
-            here = nodes[self.node_array[nodes] == array]
-            if not spec.shared or len(here) < 2:
+            if not spec.shared:
                 continue
-            cells = self._cells_of_each(here)
-            users = np.bincount(np.concatenate(cells))
-            for node, own in zip(here.tolist(), cells, strict=True):
-                if users[own].max() > 1:
-                    result.append(node)
+            here = nodes[self.node_array[nodes] == array]
+            if len(here) > 1:
+                rows, owner = self._rows_by_node(here)
+                users = np.bincount(rows)
+                clash = np.unique(owner[users[rows] > 1])
+                result += here[clash].tolist()
         return result
 
 
@@ -235,42 +243,41 @@ def _shared_arrays(columns: Columns) -> list[ArraySpec]:
     dtypes = {node_class.array: node_class.dtype for node_class in columns.node_classes}
     specs = []
     for name, shape in columns.arrays.items():
-        specs.append(ArraySpec(name, shape, (), dtypes.get(name, "float32"), shared=True))
+        dtype = dtypes.get(name, "float32")
+        specs.append(ArraySpec(name, lead=shape, item=(), dtype=dtype, shared=True))
     return specs
 
 
-def _nodes_by_class(columns: Columns) -> list[np.ndarray]:
-    """The nodes of every class, sorted."""
-    ends = np.cumsum(np.bincount(columns.node_class))
-    return np.split(stable_order(columns.node_class), ends[:-1])
+def _split(nodes: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
+    """The nodes of every label 0, 1, ..., in their order."""
+    ends = np.cumsum(np.bincount(label))
+    return np.split(nodes[stable_order(label)], ends[:-1])
 
 
-def _free_name(node_class: NodeClass, used: set[str]) -> str:
+def _free_name(node_class: NodeClass, used: Container[str]) -> str:
     name = f"{node_class.kind}{node_class.shape}"
     if node_class.dtype != "float32":
         name += node_class.dtype
     while name in used:
         name += "'"
-    used.add(name)
     return name
 
 
-def _connected(cells: Sequence[np.ndarray], rows: int) -> np.ndarray:
-    """The block of each row of a shared array, given the cells of its views."""
+def _connected(rows: np.ndarray, views: np.ndarray, size: int) -> np.ndarray:
+    """The block of each of `size` rows; view `views[i]` covers row `rows[i]`."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    blocks = np.full(rows, -1)
-    if not cells:
+    blocks = np.full(size, -1)
+    if not len(rows):
         return blocks
-    # A graph with a vertex a row and one a view, and a link from each view to each of its cells:
+    # A graph with a vertex a row and one a view, and a link from each view to each of its rows:
     # its connected components are the blocks.
-    ends = np.concatenate(cells)
-    views = np.repeat(np.arange(len(cells)), [len(own) for own in cells])
-    size = rows + len(cells)
-    links = coo_matrix((np.ones(len(ends), np.int8), (ends, rows + views)), shape=(size, size))
+    ends = rows, size + views
+    vertices = size + int(views.max()) + 1
+    links = coo_matrix((np.ones(len(rows), np.int8), ends), shape=(vertices, vertices))
     component = connected_components(links, directed=False)[1]
-    covered = np.unique(ends)
+    covered = np.unique(rows)
     _, first, inverse = np.unique(component[covered], return_index=True, return_inverse=True)
     number = np.argsort(np.argsort(first))  # components by their first row
     blocks[covered] = number[inverse]

@@ -6,6 +6,7 @@ in every process, and not to the place where something stands in a drawing.
 
 import hashlib
 import json
+import operator
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 from itertools import chain
@@ -43,9 +44,9 @@ def normalise(names: Sequence[object], what: str = "node names") -> tuple[Name, 
     # Nearly all names are str, int or flat tuples of these. Their types tell so at once, which is
     # faster than a look into every name.
     tuples = [name for name in names if type(name) is tuple]
-    types = set(map(type, names)) - {tuple}
-    types.update(map(type, chain.from_iterable(tuples)))
-    if types <= {str, int}:
+    outer = set(map(type, names)) - {tuple}
+    inner = set(map(type, chain.from_iterable(tuples)))
+    if outer | inner <= {str, int}:
         return tuple(names)  # pyright: ignore[reportReturnType]
     wrong = [name for name in names if not is_name(name)]
     if wrong:
@@ -66,10 +67,10 @@ def node_names(names: Sequence[object]) -> Sequence[Name]:
     return numbered if names == tuple(numbered) else names
 
 
-def _plain(name: object) -> Name:
+def _plain(name: Any) -> Name:
     if isinstance(name, tuple):
         return tuple(map(_plain, name))
-    return int(name) if is_integer(name) else str.__str__(name)  # pyright: ignore[reportArgumentType]
+    return str.__str__(name) if isinstance(name, str) else operator.index(name)
 
 
 class Finder:
@@ -114,7 +115,9 @@ def positions(argument: str, nodes: Names, find: Finder) -> tuple[int, ...]:
             f"`{argument}` names {_text.listing(map(checks.came, unknown))}, which the topology "
             f"does not have; its nodes are {some(find.names)}{_advice(nodes, unknown, find)}"
         )
-    return tuple(sorted(found) if isinstance(nodes, (set, frozenset)) else found)
+    if isinstance(nodes, (set, frozenset)):
+        found.sort()
+    return tuple(found)
 
 
 def _entries(argument: str, nodes: Any) -> list[Any]:
@@ -131,7 +134,8 @@ def _advice(nodes: object, unknown: list[object], find: Finder) -> str:
     """What to write instead of unknown names, where that can be told."""
     if find(nodes) is not None:
         return f"; for the one node {nodes!r} write [{nodes!r}]"
-    meant = [from_json(name) for name in unknown if isinstance(name, list)]
+    lists = [name for name in unknown if isinstance(name, list)]
+    meant = list(map(from_json, lists))
     if any(find(name) is not None for name in meant):
         return f"; a list is no name, for JSON turns tuples into lists: write {_text.names(meant)}"
     return "; give some of these"
@@ -151,14 +155,16 @@ def from_json(value: Any) -> Any:
 def hashes(names: Sequence[Name]) -> UInt64[np.ndarray, " n"]:
     """One 64-bit number a name: the same in every process and for every order of drawing."""
     if isinstance(names, range):
-        return mix(np.arange(names.start, names.stop, names.step).astype(np.uint64))
+        numbers = np.arange(names.start, names.stop, names.step)
+        return mix(numbers.astype(np.uint64))
     # Names that are alike are hashed together, which NumPy does for thousands at a time.
     places: dict[object, list[int]] = {}
     for i, name in enumerate(names):
         places.setdefault(_likeness(name), []).append(i)
     result = np.empty(len(names), np.uint64)
     for likeness, where in places.items():
-        result[where] = _hashes_of_alike(likeness, [names[i] for i in where])
+        alike = [names[i] for i in where]
+        result[where] = _hashes_of_alike(likeness, alike)
     return result
 
 
@@ -166,22 +172,27 @@ def _likeness(name: Name) -> object:
     """`int` for numbers of 64 bits, the length for tuples, `str` for all other names."""
     if isinstance(name, tuple):
         return len(name)
-    return int if type(name) is int and -(2**63) <= name < 2**63 else str
+    if type(name) is int and -(2**63) <= name < 2**63:
+        return int
+    return str
 
 
-def _hashes_of_alike(likeness: object, names: list) -> UInt64[np.ndarray, " n"]:
+def _hashes_of_alike(likeness: object, names: list[Any]) -> np.ndarray:
     if likeness is int:
-        return mix(np.asarray(names, np.int64).astype(np.uint64))
+        numbers = np.asarray(names, np.int64)
+        return mix(numbers.astype(np.uint64))
     if likeness is str:
-        return np.asarray([_digest(name) for name in names], np.uint64)
-    columns = zip(*names, strict=True)
+        digests = list(map(_digest, names))
+        return np.asarray(digests, np.uint64)
     length = mix(np.asarray([likeness], np.uint64))
+    columns = zip(*names, strict=True)
     return combine(length, *map(hashes, columns))
 
 
 def _digest(name: Name) -> int:
     text = json.dumps(name).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+    digest = hashlib.blake2b(text, digest_size=8).digest()
+    return int.from_bytes(digest, "little")
 
 
 def mix(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
@@ -196,7 +207,8 @@ def mix(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
 
 def combine(*parts: UInt64[np.ndarray, "*#shape"]) -> UInt64[np.ndarray, "*#shape"]:
     """One number from several, their order included."""
-    result = np.zeros(np.broadcast_shapes(*(part.shape for part in parts)), np.uint64)
+    shapes = [part.shape for part in parts]
+    result = np.zeros(np.broadcast_shapes(*shapes), np.uint64)
     for part in parts:
         result = mix(result + part)
     return result
@@ -204,5 +216,6 @@ def combine(*parts: UInt64[np.ndarray, "*#shape"]) -> UInt64[np.ndarray, "*#shap
 
 def words(x: UInt64[np.ndarray, " n"]) -> UInt32[np.ndarray, "n 2"]:
     """The two 32-bit halves, `(n, 2)`, as JAX folds them into a key."""
-    halves = [x & np.uint64(0xFFFFFFFF), x >> np.uint64(32)]
-    return np.stack(halves, axis=-1).astype(np.uint32)
+    low = x & np.uint64(0xFFFFFFFF)
+    high = x >> np.uint64(32)
+    return np.stack([low, high], axis=-1).astype(np.uint32)

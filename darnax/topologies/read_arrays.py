@@ -1,6 +1,7 @@
 """Wiring that is already arrays as tables: what `Topology.from_edges` is given."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jax.typing import DTypeLike
@@ -127,12 +128,10 @@ def _read_kinds(argument: str, kind: object, count: int) -> tuple[tuple[str, ...
     """The different kinds, and of each of `count` nodes or edges the position of its own."""
     if isinstance(kind, str):
         return (kind,), np.zeros(count, np.int32)
-    given = kind.tolist() if isinstance(kind, np.ndarray) else kind
+    given: Any = kind.tolist() if isinstance(kind, np.ndarray) else kind
     # A set has no order, and so no entry for any one edge.
-    if isinstance(given, Iterable) and not isinstance(given, (set, frozenset)):
-        kinds = list(given)
-    else:
-        kinds = [given]
+    ordered = isinstance(given, Iterable) and not isinstance(given, (set, frozenset))
+    kinds: list[Any] = list(given) if ordered else [given]
     wrong = [kind for kind in kinds if not isinstance(kind, str)]
     if wrong or len(kinds) != count:
         came = _text.listing(map(checks.came, wrong)) if wrong else f"{len(kinds)} of them"

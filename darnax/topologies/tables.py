@@ -9,7 +9,7 @@ written to. The tables are a few read-only NumPy arrays.
 import math
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeVar
 
@@ -157,16 +157,16 @@ def assemble(
     edge_kinds: Iterable[str] = (),
 ) -> Columns:
     """The columns of a topology; inputs are held, and kinds in use are known."""
-    used_nodes = {node_class.kind for node_class in nodes.node_classes}
-    used_edges = {kind for kind, _ in edges.edge_classes}
+    node_kinds = {*node_kinds, *(node_class.kind for node_class in nodes.node_classes)}
+    edge_kinds = {*edge_kinds, *(kind for kind, _ in edges.edge_classes)}
     return Columns(
         **nodes._asdict(),
         **edges._asdict(),
         inputs=roles.inputs,
         outputs=roles.outputs,
         held=tuple(sorted({*roles.held, *roles.inputs})),
-        node_kinds=tuple(sorted(used_nodes.union(node_kinds))),
-        edge_kinds=tuple(sorted(used_edges.union(edge_kinds))),
+        node_kinds=tuple(sorted(node_kinds)),
+        edge_kinds=tuple(sorted(edge_kinds)),
     )
 
 
@@ -177,14 +177,20 @@ def find_roles(
     outputs: Names | None,
     held: Names | None,
 ) -> Roles:
-    """The positions of the nodes that three arguments name, each once; None names none."""
-    found = {}
-    for argument, nodes in (("inputs", inputs), ("outputs", outputs), ("held", held)):
-        found[argument] = positions(argument, () if nodes is None else nodes, find)
-        twice = [find.names[node] for node in repeated(found[argument])]
-        if twice:
-            raise ValueError(f"`{argument}` names {_text.names(twice)} twice; name every node once")
-    return Roles(**found)
+    """The positions of the nodes that three arguments name; None names none."""
+    return Roles(
+        inputs=_find_once("inputs", inputs, find),
+        outputs=_find_once("outputs", outputs, find),
+        held=_find_once("held", held, find),
+    )
+
+
+def _find_once(argument: str, nodes: Any, find: Finder) -> tuple[int, ...]:
+    found = positions(argument, () if nodes is None else nodes, find)
+    twice = [find.names[node] for node in repeated(found)]
+    if twice:
+        raise ValueError(f"`{argument}` names {_text.names(twice)} twice; name every node once")
+    return found
 
 
 class Problems:
@@ -207,27 +213,24 @@ class Problems:
             raise ValueError("; ".join(lines))
 
 
-def table_of(values: Iterable[Hashable], count: int) -> tuple[tuple[Any, ...], np.ndarray]:
+def table_of(values: Iterable[T], count: int) -> tuple[tuple[T, ...], np.ndarray]:
     """Different values in the order of first use, and of each of `count` values its position."""
-    table: dict[Hashable, int] = {}
-    column = (table.setdefault(value, len(table)) for value in values)
-    column = np.fromiter(column, np.int32, count)
+    table: dict[T, int] = {}
+    column = np.fromiter((table.setdefault(value, len(table)) for value in values), np.int32, count)
     return tuple(table), column
 
 
-def by_first_use(
-    table: Sequence[Hashable], column: np.ndarray
-) -> tuple[tuple[Any, ...], np.ndarray]:
-    """The table and column that `table_of` gives for these values, without a look at each."""
+def by_first_use(table: Sequence[T], column: np.ndarray) -> tuple[tuple[T, ...], np.ndarray]:
+    """What `table_of` gives for the values that a column of positions means, without a loop."""
     table, place = table_of(table, len(table))
     column = place[column]
-    places = np.arange(len(column))
     first = np.full(len(table), len(column))
     # Where a position is set twice the last value counts: the first use, if columns run backwards.
-    first[column[::-1]] = places[::-1]
+    first[column[::-1]] = np.arange(len(column))[::-1]
     order = np.argsort(first)
-    used = [table[i] for i in order if first[i] < len(column)]
-    return tuple(used), np.argsort(order).astype(np.int32)[column]
+    used = order[first[order] < len(column)]
+    rank = np.argsort(order).astype(np.int32)
+    return tuple(table[i] for i in used), rank[column]
 
 
 def number_column(values: np.ndarray, given: np.ndarray) -> Column:
@@ -240,7 +243,9 @@ def number_column(values: np.ndarray, given: np.ndarray) -> Column:
 
 def if_needed(keys: Sequence[Name] | None) -> tuple[Name, ...] | None:
     """The keys of edges, or None if all are networkx's first key, 0."""
-    return None if keys is None or all(key == 0 for key in keys) else tuple(keys)
+    if keys is None or all(key == 0 for key in keys):
+        return None
+    return tuple(keys)
 
 
 def edge_table(
@@ -249,7 +254,7 @@ def edge_table(
     classes: Sequence[EdgeClass],
     edge_class: np.ndarray,
     keys: Sequence[Name] | None,
-    attributes: dict[str, Column],
+    attributes: Mapping[str, Column],
 ) -> EdgeTable:
     """Edges between n nodes in the one order in which a topology keeps them: that of networkx.
 
@@ -257,8 +262,7 @@ def edge_table(
     `ValueError` listing edges that are given more than once.
     """
     keys = if_needed(keys)
-    senders, receivers = ends
-    order = networkx_order(senders, receivers, n, keys)
+    order = _networkx_order(ends, n, keys)
     used, edge_class = by_first_use(classes, edge_class[order])
     columns = {}
     for name in sorted(attributes):
@@ -269,20 +273,34 @@ def edge_table(
             columns[name] = number_column(values[order], given[order])
     if keys is not None:
         keys = tuple(keys[i] for i in order.tolist())
-    return EdgeTable(used, edge_class, senders[order], receivers[order], keys, columns, {})
+    senders, receivers = ends
+    return EdgeTable(
+        edge_classes=used,
+        edge_class=edge_class,
+        senders=senders[order],
+        receivers=receivers[order],
+        keys=keys,
+        attributes=columns,
+        left_out={},
+    )
 
 
-def networkx_order(
-    senders: np.ndarray, receivers: np.ndarray, n: int, keys: tuple[Name, ...] | None
+def _networkx_order(
+    ends: tuple[np.ndarray, np.ndarray],
+    n: int,
+    keys: tuple[Name, ...] | None,
 ) -> np.ndarray:
     """Edges as a networkx graph of them would list them: by sender, parallel ones side by side."""
+    senders, receivers = ends
     pair = senders.astype(np.int64) * n + receivers
     if keys is None:
         ordered = np.sort(pair)
-        twice = [divmod(edge, n) for edge in ordered[1:][ordered[1:] == ordered[:-1]].tolist()]
+        again = ordered[1:] == ordered[:-1]
+        twice = [divmod(edge, n) for edge in ordered[1:][again].tolist()]
         order = stable_order(senders)
     else:
-        twice = repeated(zip(senders.tolist(), receivers.tolist(), keys, strict=True))
+        names = zip(senders.tolist(), receivers.tolist(), keys, strict=True)
+        twice = repeated(names)
         _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
         order = np.lexsort((first[inverse], senders))
     if twice:
@@ -295,16 +313,19 @@ def networkx_order(
 
 def repeated(names: Iterable[T]) -> list[T]:
     """The names that come more than once."""
-    return [name for name, count in Counter(names).items() if count > 1]
+    counts = Counter(names)
+    return [name for name in counts if counts[name] > 1]
 
 
 def stable_order(values: np.ndarray) -> np.ndarray:
     """`np.argsort(values, kind="stable")` of non-negative integers, in a fifth of the time."""
     n = len(values)
-    if not n or int(values.max()) >= np.iinfo(np.int64).max // n:
+    most = np.iinfo(np.int64).max
+    if not n or int(values.max()) >= most // n:
         return np.argsort(values, kind="stable")
     # Value and position in one number: numbers are sorted faster than positions.
-    return np.sort(values.astype(np.int64) * n + np.arange(n)) % n
+    packed = values.astype(np.int64) * n + np.arange(n)
+    return np.sort(packed) % n
 
 
 @checks.by_hand
@@ -368,4 +389,6 @@ def _dtype_name(dtype: Any) -> str | None:
         return None
     numeric = jnp.issubdtype(result, jnp.number) or result.kind == "b"
     # A structured type and one of another byte order have the name of a type that they are not.
-    return result.name if numeric and jnp.dtype(result.name) == result else None
+    if numeric and jnp.dtype(result.name) == result:
+        return result.name
+    return None
