@@ -50,14 +50,23 @@ class Window:
     steps: tuple[int, ...]
     dropped: tuple[int, ...]
 
-    def read(self, array: Array, place: Place) -> Shaped[Array, "batch *shape"]:
+    def read(
+        self,
+        array: Array,
+        place: Place,
+    ) -> Shaped[Array, "batch *shape"]:
         """The view of an array, batch first."""
         window = self._around(array, place)
         if any(step > 1 for step in self.steps):
             window = window[self._taken()]
         return jnp.moveaxis(lax.squeeze(window, self.dropped), -1, 0)
 
-    def write(self, array: Array, place: Place, value: Value) -> Array:
+    def write(
+        self,
+        array: Array,
+        place: Place,
+        value: Value,
+    ) -> Array:
         """The array with a value, batch first, in the view."""
         value = jnp.moveaxis(value, 0, -1)
         value = jnp.expand_dims(value, self.dropped)
@@ -65,7 +74,12 @@ class Window:
             value = self._around(array, place).at[self._taken()].set(value)
         return lax.dynamic_update_slice(array, value, _starts(place, array.ndim))
 
-    def joined(self, array: str, places: list[Place], values: list[Value]) -> "Write":
+    def joined(
+        self,
+        array: str,
+        places: list[Place],
+        values: list[Value],
+    ) -> "Write":
         """Many values as one write; rows that follow one another are one slice."""
         count = len(places)
         order = sorted(range(count), key=places.__getitem__)
@@ -97,7 +111,12 @@ class Windows:
 
     window: Window
 
-    def write(self, array: Array, place: Place, value: Value) -> Array:
+    def write(
+        self,
+        array: Array,
+        place: Place,
+        value: Value,
+    ) -> Array:
         """The array with values `(n, B, *shape)` in the n views."""
         starts = jnp.stack(place, axis=1)
         value = jnp.asarray(value)
@@ -114,13 +133,22 @@ class Scattered:
 
     shape: tuple[int, ...]
 
-    def read(self, array: Array, place: Place) -> Shaped[Array, "batch *shape"]:
+    def read(
+        self,
+        array: Array,
+        place: Place,
+    ) -> Shaped[Array, "batch *shape"]:
         """The view of an array, batch first."""
         cells = array.at[place]
         value = cells.get(mode="promise_in_bounds", wrap_negative_indices=False)
         return jnp.moveaxis(value, -1, 0)
 
-    def write(self, array: Array, place: Place, value: Value) -> Array:
+    def write(
+        self,
+        array: Array,
+        place: Place,
+        value: Value,
+    ) -> Array:
         """The array with a value, batch first, in the view."""
         cells = array.at[place]
         return cells.set(
@@ -130,7 +158,12 @@ class Scattered:
             wrap_negative_indices=False,
         )
 
-    def joined(self, array: str, places: list[Place], values: list[Value]) -> "Write":
+    def joined(
+        self,
+        array: str,
+        places: list[Place],
+        values: list[Value],
+    ) -> "Write":
         """Many values as one write: no two meet on a cell, so all views are one view."""
         place = tuple(map(np.stack, zip(*places, strict=True)))
         together = Scattered((len(places), *self.shape))
@@ -181,7 +214,11 @@ def place_and_form(index: ViewIndex) -> tuple[Place, Form]:
     return tuple(starts), Window(tuple(sizes), tuple(steps), tuple(dropped))
 
 
-def joined(array: str, form: Form, pairs: list[tuple[Place, Value]]) -> list[Write]:
+def joined(
+    array: str,
+    form: Form,
+    pairs: list[tuple[Place, Value]],
+) -> list[Write]:
     """Values of one form, each with its place, as writes: a few as they are, many as one."""
     if len(pairs) <= FEW:
         return [Write(array, form, place, value) for place, value in pairs]
@@ -197,14 +234,21 @@ def read(array: Array, index: ViewIndex) -> Shaped[Array, "batch *shape"]:
     return program(array, place, form)
 
 
-def write(arrays: dict[str, Array], writes: Sequence[Write]) -> dict[str, Array]:
+def write(
+    arrays: dict[str, Array],
+    writes: Sequence[Write],
+) -> dict[str, Array]:
     """The arrays with values written into them; untouched ones are the same objects."""
     touched = {write.array: arrays[write.array] for write in writes}
     program = _write if _traced((touched, writes)) else _write_program
     return arrays | program(touched, writes)
 
 
-def fresh(sizes: Sizes, batch: int, writes: Sequence[Write]) -> dict[str, Array]:
+def fresh(
+    sizes: Sizes,
+    batch: int,
+    writes: Sequence[Write],
+) -> dict[str, Array]:
     """Arrays of zeros with values written into them."""
     program = _fresh if _traced(writes) else _fresh_program
     return program(sizes, batch, writes)
@@ -250,11 +294,18 @@ def _constant(starts: Place) -> bool:
     return all(isinstance(start, int) for start in starts)
 
 
-def _read(array: Array, place: Place, form: Form) -> Shaped[Array, "batch *shape"]:
+def _read(
+    array: Array,
+    place: Place,
+    form: Form,
+) -> Shaped[Array, "batch *shape"]:
     return form.read(array, place)
 
 
-def _write(arrays: dict[str, Array], writes: Sequence[Write]) -> dict[str, Array]:
+def _write(
+    arrays: dict[str, Array],
+    writes: Sequence[Write],
+) -> dict[str, Array]:
     arrays = dict(arrays)
     for write in writes:
         array = arrays[write.array]
@@ -262,7 +313,11 @@ def _write(arrays: dict[str, Array], writes: Sequence[Write]) -> dict[str, Array
     return arrays
 
 
-def _fresh(sizes: Sizes, batch: int, writes: Sequence[Write]) -> dict[str, Array]:
+def _fresh(
+    sizes: Sizes,
+    batch: int,
+    writes: Sequence[Write],
+) -> dict[str, Array]:
     return _write(zeros(sizes, batch), writes)
 
 

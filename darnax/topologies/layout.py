@@ -248,7 +248,10 @@ def _shared_arrays(columns: Columns) -> list[ArraySpec]:
     return specs
 
 
-def _split(nodes: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
+def _split(
+    nodes: np.ndarray,
+    label: np.ndarray,
+) -> list[np.ndarray]:
     """The nodes of every label 0, 1, ..., in their order."""
     ends = np.cumsum(np.bincount(label))
     return np.split(nodes[stable_order(label)], ends[:-1])
@@ -263,7 +266,11 @@ def _free_name(node_class: NodeClass, used: Container[str]) -> str:
     return name
 
 
-def _connected(rows: np.ndarray, views: np.ndarray, size: int) -> np.ndarray:
+def _connected(
+    rows: np.ndarray,
+    views: np.ndarray,
+    size: int,
+) -> np.ndarray:
     """The block of each of `size` rows; view `views[i]` covers row `rows[i]`."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components

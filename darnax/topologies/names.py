@@ -39,7 +39,10 @@ def is_name(name: object, depth: int = DEPTH) -> bool:
     return isinstance(name, str) or is_integer(name)
 
 
-def normalise(names: Sequence[object], what: str = "node names") -> tuple[Name, ...]:
+def normalise(
+    names: Sequence[object],
+    what: str = "node names",
+) -> tuple[Name, ...]:
     """The names with NumPy integers as Python's; `TypeError` lists what cannot be a name."""
     # Nearly all names are str, int or flat tuples of these. Their types tell so at once, which is
     # faster than a look into every name.
@@ -98,7 +101,11 @@ class Finder:
 
 
 @checks.by_hand
-def positions(argument: str, nodes: Names, find: Finder) -> tuple[int, ...]:
+def positions(
+    argument: str,
+    nodes: Names,
+    find: Finder,
+) -> tuple[int, ...]:
     """Positions of several nodes; the error names the argument and all that is unknown in it.
 
     A set is read in the order of drawing: its own order differs between processes.
@@ -130,7 +137,11 @@ def _entries(argument: str, nodes: Any) -> list[Any]:
     checks.refuse(argument, "a sequence of node names", nodes, advice)
 
 
-def _advice(nodes: object, unknown: list[object], find: Finder) -> str:
+def _advice(
+    nodes: object,
+    unknown: list[object],
+    find: Finder,
+) -> str:
     """What to write instead of unknown names, where that can be told."""
     if find(nodes) is not None:
         return f"; for the one node {nodes!r} write [{nodes!r}]"

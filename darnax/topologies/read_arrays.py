@@ -29,7 +29,9 @@ Kinds = str | Sequence[str] | np.ndarray
 
 @checks.by_hand
 def read_ends(
-    senders: ArrayLike, receivers: ArrayLike, n: int | None
+    senders: ArrayLike,
+    receivers: ArrayLike,
+    n: int | None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """The ends of edges as positions of nodes, and how many nodes there are.
 
@@ -53,15 +55,21 @@ def read_ends(
         raise ValueError(f"`n` is at most {MOST_CELLS}, but got {n}; give a smaller one")
     problems = Problems("nodes")
     for argument, column in (("senders", senders), ("receivers", receivers)):
-        for node in np.unique(column[(column < 0) | (column >= n)]).tolist():
-            reason = f"`{argument}` are from 0 to {n - 1}; give a larger `n` or other numbers"
+        outside = column[(column < 0) | (column >= n)]
+        reason = f"`{argument}` are from 0 to {n - 1}; give a larger `n` or other numbers"
+        for node in np.unique(outside).tolist():
             problems.add(reason, node)
     problems.check()
     return senders.astype(np.int32), receivers.astype(np.int32), int(n)
 
 
 @checks.by_hand
-def read_nodes(n: int, shape: Shape, kind: Kinds, dtype: DTypeLike) -> NodeTable:
+def read_nodes(
+    n: int,
+    shape: Shape,
+    kind: Kinds,
+    dtype: DTypeLike,
+) -> NodeTable:
     """A table of nodes `0 .. n - 1` of one shape and dtype."""
     kinds, node_class = _read_kinds("kind", kind, n)
     shape = parse_shape(shape)
@@ -89,11 +97,11 @@ def read_edges(
             f"`tie` is a str or None, but got {came}; give one name, which ties all edges of a kind"
         )
     kinds, edge_class = _read_kinds("edge_kind", kind, count)
-    numbers = read_numbers({} if attributes is None else attributes, count)
-    columns: dict[str, Column] = {name: (values, None) for name, values in numbers.items()}
-    names = None if keys is None else _read_keys(keys, count)
     classes = [(kind, tie) for kind in kinds]
-    return edge_table((senders, receivers), n, classes, edge_class, names, columns)
+    columns = read_numbers(attributes, count)
+    names = None if keys is None else _read_keys(keys, count)
+    ends = senders, receivers
+    return edge_table(ends, n, classes, edge_class, names, columns)
 
 
 def _as_column(argument: str, values: object) -> np.ndarray:
@@ -111,12 +119,13 @@ def _as_column(argument: str, values: object) -> np.ndarray:
 
 def _positions(argument: str, given: object) -> np.ndarray:
     values = _as_column(f"`{argument}`", given)
-    # A list without entries is an array of floats.
+    # NumPy makes an array of floats of a list without entries.
     if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
         came = f"{values.dtype} of shape {values.shape}" if values.ndim else checks.came(given)
         raise ValueError(
             f"`{argument}` is a column of node numbers, but got {came}; give integers, one an edge"
         )
+    # Numbers that only uint64 can hold would become negative.
     if values.size and int(values.max()) > np.iinfo(np.int64).max:
         raise ValueError(
             f"`{argument}` holds {values.max()}, which is no node; give smaller numbers"
@@ -124,7 +133,11 @@ def _positions(argument: str, given: object) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _read_kinds(argument: str, kind: object, count: int) -> tuple[tuple[str, ...], np.ndarray]:
+def _read_kinds(
+    argument: str,
+    kind: object,
+    count: int,
+) -> tuple[tuple[str, ...], np.ndarray]:
     """The different kinds, and of each of `count` nodes or edges the position of its own."""
     if isinstance(kind, str):
         return (kind,), np.zeros(count, np.int32)
@@ -143,24 +156,29 @@ def _read_kinds(argument: str, kind: object, count: int) -> tuple[tuple[str, ...
 
 
 @checks.by_hand
-def read_numbers(attributes: Mapping[str, ArrayLike], count: int) -> dict[str, np.ndarray]:
-    """Columns of one number an edge by name."""
+def read_numbers(
+    attributes: Mapping[str, ArrayLike] | None,
+    count: int,
+) -> dict[str, Column]:
+    """Columns of one number an edge by name; None is none."""
+    if attributes is None:
+        return {}
     problems = Problems("`attributes`")
-    columns = {}
-    given = checks.mapping("attributes", attributes, "names to columns of numbers")
-    for name, values in given.items():
-        columns[name] = column = _as_column(f"`attributes` {name!r}", values)
+    columns: dict[str, Column] = {}
+    holds = "names to columns of numbers"
+    for name, values in checks.mapping("attributes", attributes, holds).items():
+        column = _as_column(f"`attributes` {name!r}", values)
+        columns[name] = column, None
         if not isinstance(name, str) or name in ("kind", "tie"):
-            problems.add(
+            reason = (
                 "the name is a str, and not 'kind' or 'tie', which are arguments of their own; "
-                "rename it",
-                name,
+                "rename it"
             )
+            problems.add(reason, name)
         if column.shape != (count,) or column.dtype.kind not in "biuf":
             came = f"{column.dtype} of shape {column.shape}"
-            problems.add(
-                f"one number an edge, {count} in all, but got {came}; give such a column", name
-            )
+            reason = f"one number an edge, {count} in all, but got {came}; give such a column"
+            problems.add(reason, name)
     problems.check()
     return columns
 

@@ -22,7 +22,7 @@ from darnax.topologies.tables import (
     parse_dtype,
     parse_shape,
 )
-from darnax.topologies.views import index_shape, resolve_index
+from darnax.topologies.views import ViewIndex, index_shape, resolve_index
 
 
 def read_columns(columns: Columns) -> Columns:
@@ -32,10 +32,12 @@ def read_columns(columns: Columns) -> Columns:
     """
     nodes = _read_nodes(columns)
     n = len(nodes.names)
+    # Columns name nodes by position, and a range is found by its own numbers.
+    find = Finder(range(n))
     return assemble(
         nodes,
         _read_edges(columns, n),
-        find_roles(Finder(range(n)), columns.inputs, columns.outputs, columns.held),
+        find_roles(find, columns.inputs, columns.outputs, columns.held),
         read_kinds("node_kinds", columns.node_kinds),
         read_kinds("edge_kinds", columns.edge_kinds),
     )
@@ -47,45 +49,62 @@ def _hold(holds: bool, what: str):
 
 
 def _check_positions(column: np.ndarray, count: int, what: str):
-    """Refuse columns that reach outside of a table, before anything is looked up in it."""
+    # Before anything is looked up by a position: a negative one would count from the end.
     _hold(column.dtype == np.int32 and column.ndim == 1, what)
-    _hold(not len(column) or 0 <= int(column.min()) <= int(column.max()) < count, what)
+    if len(column):
+        _hold(int(column.min()) >= 0, what)
+        _hold(int(column.max()) < count, what)
 
 
 def _read_nodes(columns: Columns) -> NodeTable:
     arrays = read_array_shapes(columns.arrays)
     classes = []
     for kind, shape, dtype, array in columns.node_classes:
-        _hold(isinstance(kind, str) and (array is None or array in arrays), "its kinds of nodes")
-        classes.append(NodeClass(kind, parse_shape(shape), parse_dtype(dtype), array))
+        _hold(isinstance(kind, str), "its kinds of nodes")
+        _hold(array is None or array in arrays, "its arrays")
+        shape = parse_shape(shape)
+        classes.append(NodeClass(kind, shape, parse_dtype(dtype), array))
     node_class = columns.node_class
     _check_positions(node_class, len(classes), "its nodes")
+    # The number of names comes first: a range of billions costs nothing until it is gone through.
     _hold(0 < len(node_class) == len(columns.names), "its names")
-    views = {}
-    for node, index in columns.views.items():
-        shared = classes[node_class[node]]
-        views[node] = resolve_index(index, arrays[shared.array])
-        _hold(index_shape(views[node]) == shared.shape, "its views")
-    expected = np.asarray([shared.array is not None for shared in classes])[node_class]
-    _hold(sorted(views) == np.flatnonzero(expected).tolist(), "its views")
     names = columns.names
     if not isinstance(names, range):
         names = node_names(names)
+    views = _read_views(columns, classes, arrays)
     table, node_class = by_first_use(classes, node_class)
     nodes = NodeTable(names, table, node_class, views, arrays)
     check_array_dtypes(nodes)
     return nodes
 
 
+def _read_views(
+    columns: Columns,
+    classes: list[NodeClass],
+    arrays: dict[str, tuple[int, ...]],
+) -> dict[int, ViewIndex]:
+    views = {}
+    for node, index in columns.views.items():
+        shared = classes[columns.node_class[node]]
+        views[node] = resolve_index(index, arrays[shared.array])
+        _hold(index_shape(views[node]) == shared.shape, "its views")
+    shared = np.asarray([node_class.array is not None for node_class in classes])
+    expected = np.flatnonzero(shared[columns.node_class])
+    _hold(sorted(views) == expected.tolist(), "its views")
+    return views
+
+
 def _read_edges(columns: Columns, n: int) -> EdgeTable:
-    senders, receivers, keys = columns.senders, columns.receivers, columns.keys
+    senders, receivers, edge_class = columns.senders, columns.receivers, columns.edge_class
     count = len(senders)
+    _hold(count == len(receivers) == len(edge_class), "its edges")
     _check_positions(senders, n, "the ends of its edges")
     _check_positions(receivers, n, "the ends of its edges")
-    _check_positions(columns.edge_class, len(columns.edge_classes), "its edges")
-    _hold(count == len(receivers) == len(columns.edge_class), "its edges")
+    _check_positions(edge_class, len(columns.edge_classes), "its edges")
     for kind, tie in columns.edge_classes:
-        _hold(isinstance(kind, str) and isinstance(tie, (str, type(None))), "its kinds of edges")
+        _hold(isinstance(kind, str), "its kinds of edges")
+        _hold(tie is None or isinstance(tie, str), "its kinds of edges")
+    keys = columns.keys
     if keys is not None:
         keys = normalise(keys, "edge keys")
         _hold(len(keys) == count, "its edge keys")
@@ -94,7 +113,8 @@ def _read_edges(columns: Columns, n: int) -> EdgeTable:
         read_numbers({name: values}, count)
         if given is not None:
             _hold(given.dtype == bool and given.shape == (count,), "its attributes")
+            # What stands where no number is given is seen by nobody, but is part of the digest.
             values = np.where(given, values, 0)
         attributes[name] = (values, given)
-    classes = columns.edge_classes
-    return edge_table((senders, receivers), n, classes, columns.edge_class, keys, attributes)
+    ends = senders, receivers
+    return edge_table(ends, n, columns.edge_classes, edge_class, keys, attributes)

@@ -63,16 +63,16 @@ def read_graph(
         )
     if not len(graph):
         raise ValueError("`graph` has no nodes; add some with graph.add_node(name, shape=...)")
-    shapes = read_array_shapes(graph.graph.get("arrays", {}) if arrays is None else arrays)
+    own = graph.graph
     names = node_names(list(graph))
-    nodes = _read_nodes(graph, names, shapes)
+    shapes = read_array_shapes(own.get("arrays", {}) if arrays is None else arrays)
     roles = {"inputs": inputs, "outputs": outputs, "held": held}
     return assemble(
-        nodes,
+        _read_nodes(graph, names, shapes),
         _read_edges(drawn_edges(graph, names)),
         read_roles(graph, roles, Finder(names)),
-        read_kinds("graph.graph['node_kinds']", graph.graph.get("node_kinds", ())),
-        read_kinds("graph.graph['edge_kinds']", graph.graph.get("edge_kinds", ())),
+        read_kinds("graph.graph['node_kinds']", own.get("node_kinds", ())),
+        read_kinds("graph.graph['edge_kinds']", own.get("edge_kinds", ())),
     )
 
 
@@ -105,7 +105,9 @@ def read_array_shapes(arrays: object) -> Shapes:
 
 
 def _read_nodes(
-    graph: "nx.Graph", names: Sequence[Name], shapes: dict[str, tuple[int, ...]]
+    graph: "nx.Graph",
+    names: Sequence[Name],
+    shapes: Shapes,
 ) -> NodeTable:
     problems = Problems("node")
     classes: dict[NodeClass, int] = {}
@@ -150,7 +152,8 @@ def _as_written(attributes: Attributes) -> tuple[Any, ...] | None:
 
 
 def _read_node(
-    attributes: Attributes, shapes: dict[str, tuple[int, ...]]
+    attributes: Attributes,
+    shapes: Shapes,
 ) -> tuple[NodeClass, ViewIndex | None]:
     kind = attributes.get("kind", "node")
     if not isinstance(kind, str):
@@ -177,7 +180,9 @@ def _read_shape(attributes: Attributes) -> tuple[int, ...]:
 
 
 def _read_index(
-    array: object, attributes: Attributes, shapes: dict[str, tuple[int, ...]]
+    array: object,
+    attributes: Attributes,
+    shapes: Shapes,
 ) -> ViewIndex:
     if "shape" in attributes:
         raise ValueError(
@@ -285,7 +290,12 @@ def _read_edges(edges: DrawnEdges) -> EdgeTable:
     )
 
 
-def _read_words(name: str, default: str | None, edges: DrawnEdges, problems: Problems) -> list[Any]:
+def _read_words(
+    name: str,
+    default: str | None,
+    edges: DrawnEdges,
+    problems: Problems,
+) -> list[Any]:
     """An attribute that is a str on every edge, and the default where it is not given."""
     values = [attributes.get(name, default) for attributes in edges.attributes]
     allowed = (str, type(default))
@@ -319,15 +329,16 @@ def numbers_on(edges: DrawnEdges, name: str) -> Numbers:
     values = [attributes.get(name) for attributes in edges.attributes]
     given = np.ones(len(values), bool)
     strange = []
-    others = [found for found in set(map(type, values)) if not issubclass(found, numbers.Real)]
-    for i, value in enumerate(values if others else ()):
-        if type(value) not in others:
+    plain = {found for found in set(map(type, values)) if issubclass(found, numbers.Real)}
+    for i, value in enumerate(values):
+        if type(value) in plain:
             continue
         given[i] = value is not None
-        number = _scalar(value)
-        if given[i] and number is None:
-            strange.append(i)
-        values[i] = 0 if number is None else number
+        values[i] = number = _scalar(value)
+        if number is None:
+            values[i] = 0
+            if given[i]:
+                strange.append(i)
     return Numbers(np.asarray(values), given, strange)
 
 
@@ -372,7 +383,12 @@ def _warn_of_slips_on_nodes(graph: "nx.Graph"):
         _warn_of_slip("node", name, repr(example), NODE_ATTRIBUTES)
 
 
-def _warn_of_slip(what: str, name: str, where: str, known: Sequence[str]):
+def _warn_of_slip(
+    what: str,
+    name: str,
+    where: str,
+    known: Sequence[str],
+):
     """Warn of an attribute that nothing reads and that looks like one which is read.
 
     All other attributes are the user's own.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from darnax import checks
 from darnax._lazy import Lazy
 from darnax.topologies.names import Finder, Name, Names
-from darnax.topologies.tables import Problems, Roles, find_roles
+from darnax.topologies.tables import Columns, Problems, Roles, find_roles
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -23,7 +23,11 @@ ROLES = {"input": "inputs", "output": "outputs", "held": "held"}
 
 
 @checks.by_hand
-def read_roles(graph: "nx.Graph", named: Mapping[str, Names | None], find: Finder) -> Roles:
+def read_roles(
+    graph: "nx.Graph",
+    named: Mapping[str, Names | None],
+    find: Finder,
+) -> Roles:
     """The nodes of every role: those that an argument names, or else those that are marked."""
     nodes = dict(named)
     for role, marked in _marked(graph).items():
@@ -74,7 +78,9 @@ def _parsed(role: object) -> dict[str, int]:
 def _parts(role: object) -> list[object]:
     if isinstance(role, str):
         return [part.strip() for part in role.split(",")]
-    return list(role) if isinstance(role, (Sequence, Set)) else [role]
+    if isinstance(role, (Sequence, Set)):
+        return list(role)
+    return [role]
 
 
 def _check_names_on_graph(role: str, marked: Sequence[Name], graph: "nx.Graph"):
@@ -96,15 +102,19 @@ def _check_names_on_graph(role: str, marked: Sequence[Name], graph: "nx.Graph"):
     )
 
 
-def role_marks(roles: Roles) -> dict[int, str | dict[str, int]]:
-    """The attribute `role` by position of node; the inverse of `read_roles`."""
+def role_places(columns: Columns) -> dict[int, dict[str, int]]:
+    """The roles of every node that has any, and its place in each: 0 where nodes are as drawn.
+
+    Inputs are held, which goes without saying.
+    """
+    nodes_of = {
+        "input": columns.inputs,
+        "output": columns.outputs,
+        "held": sorted(set(columns.held) - set(columns.inputs)),
+    }
     found: dict[int, dict[str, int]] = {}
-    only_held = sorted(set(roles.held) - set(roles.inputs))
-    for role, nodes in zip(ROLES, (roles.inputs, roles.outputs, only_held), strict=True):
+    for role, nodes in nodes_of.items():
         drawn = list(nodes) == sorted(nodes)
         for place, node in enumerate(nodes):
             found.setdefault(node, {})[role] = 0 if drawn else place
-    marks: dict[int, str | dict[str, int]] = {}
-    for node, places in found.items():
-        marks[node] = places if any(places.values()) else ", ".join(places)
-    return marks
+    return found

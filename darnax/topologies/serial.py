@@ -10,8 +10,8 @@ from darnax import checks
 from darnax._lazy import Lazy
 from darnax.topologies import names as naming
 from darnax.topologies.read_columns import read_columns
-from darnax.topologies.roles import role_marks
-from darnax.topologies.tables import Column, Columns, NodeClass, Roles
+from darnax.topologies.roles import role_places
+from darnax.topologies.tables import Column, Columns, NodeClass
 from darnax.topologies.views import ViewIndex, index_to_json
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def header(columns: Columns) -> dict[str, Any]:
 
 def digest(columns: Columns) -> bytes:
     """Sixteen bytes that tell topologies apart: the same in every process."""
-    result = hashlib.blake2b(json.dumps(header(columns)).encode(), digest_size=16)
+    text = json.dumps(header(columns))
+    result = hashlib.blake2b(text.encode(), digest_size=16)
     for array in columns.long():
         result.update(array.tobytes())
     return result.digest()
@@ -69,8 +70,10 @@ def digest(columns: Columns) -> bytes:
 
 def to_json(columns: Columns) -> str:
     """All columns as JSON text."""
-    long = [column.tolist() for column in columns.long()]
-    return json.dumps(header(columns) | {"columns": long, "digest": digest(columns).hex()})
+    content = header(columns)
+    content["columns"] = [column.tolist() for column in columns.long()]
+    content["digest"] = digest(columns).hex()
+    return json.dumps(content)
 
 
 @checks.by_hand
@@ -100,33 +103,33 @@ def from_json(text: str) -> Columns:
 def _columns(data: dict[str, Any]) -> Columns:
     """What a text says, whatever that is."""
     node_class, senders, receivers, edge_class = map(_positions, data["columns"][:4])
-    names = naming.from_json(data["names"])
+    rest = {key: naming.from_json(data[key]) for key in data if key != "columns"}
+    names = rest["names"]
     return Columns(
         names=names if isinstance(names, tuple) else range(names),
-        node_classes=tuple(NodeClass(*given) for given in naming.from_json(data["node_classes"])),
+        node_classes=tuple(NodeClass(*given) for given in rest["node_classes"]),
         node_class=node_class,
-        views={int(node): _index(parts) for node, parts in data["views"].items()},
-        arrays={name: naming.from_json(shape) for name, shape in data["arrays"].items()},
-        edge_classes=naming.from_json(data["edge_classes"]),
+        views={int(node): _index(parts) for node, parts in rest["views"].items()},
+        arrays={name: naming.from_json(shape) for name, shape in rest["arrays"].items()},
+        edge_classes=rest["edge_classes"],
         edge_class=edge_class,
         senders=senders,
         receivers=receivers,
-        keys=naming.from_json(data["keys"]),
-        attributes=_attributes(data),
-        inputs=naming.from_json(data["inputs"]),
-        outputs=naming.from_json(data["outputs"]),
-        held=naming.from_json(data["held"]),
-        node_kinds=naming.from_json(data["node_kinds"]),
-        edge_kinds=naming.from_json(data["edge_kinds"]),
+        keys=rest["keys"],
+        attributes=_attributes(data["attributes"], data["columns"][4:]),
+        inputs=rest["inputs"],
+        outputs=rest["outputs"],
+        held=rest["held"],
+        node_kinds=rest["node_kinds"],
+        edge_kinds=rest["edge_kinds"],
     )
 
 
 def _positions(values: list[Any]) -> np.ndarray:
     """Whole numbers as an array of int32; no others are made to fit."""
     column = np.asarray(values)
-    if column.size and column.dtype.kind != "i":
-        raise ValueError("its columns are not those of a topology")
-    if column.size and not 0 <= column.min() <= column.max() <= np.iinfo(np.int32).max:
+    most = np.iinfo(np.int32).max
+    if column.size and (column.dtype.kind != "i" or column.min() < 0 or column.max() > most):
         raise ValueError("its columns are not those of a topology")
     return column.astype(np.int32)
 
@@ -143,10 +146,13 @@ def _index(parts: list[Any]) -> ViewIndex:
     return tuple(index)
 
 
-def _attributes(data: dict[str, Any]) -> dict[str, Column]:
-    columns = iter(data["columns"][4:])
+def _attributes(
+    described: list[Any],
+    long: list[Any],
+) -> dict[str, Column]:
+    columns = iter(long)
     attributes: dict[str, Column] = {}
-    for name, dtype, everywhere in data["attributes"]:
+    for name, dtype, everywhere in described:
         if dtype not in ("int64", "float64"):
             raise ValueError("its attributes are not those of a topology")
         values = np.asarray(next(columns), dtype)
@@ -167,17 +173,19 @@ def to_networkx(columns: Columns) -> "nx.DiGraph":
 
 
 def _draw_nodes(graph: "nx.DiGraph", columns: Columns):
-    marks = role_marks(Roles(columns.inputs, columns.outputs, columns.held))
+    roles = role_places(columns)
     for i, name in enumerate(columns.names):
-        kind, shape, dtype, array = columns.node_classes[columns.node_class[i]]
+        node_class = columns.node_classes[columns.node_class[i]]
+        kind, shape, dtype, array = node_class
         attributes: dict[str, Any] = {"kind": kind, "dtype": dtype}
         if array is None:
             attributes["shape"] = shape
         else:
             attributes["array"] = array
             attributes["index"] = columns.views[i]
-        if i in marks:
-            attributes["role"] = marks[i]
+        if i in roles:
+            places = roles[i]
+            attributes["role"] = places if any(places.values()) else ", ".join(places)
         graph.add_node(name, **attributes)
 
 
@@ -185,10 +193,15 @@ def _draw_edges(graph: "nx.DiGraph", columns: Columns):
     attributes: list[dict[str, Any]] = []
     for i in columns.edge_class.tolist():
         kind, tie = columns.edge_classes[i]
-        attributes.append({"kind": kind} if tie is None else {"kind": kind, "tie": tie})
+        attributes.append({"kind": kind})
+        if tie is not None:
+            attributes[-1]["tie"] = tie
     for name, (values, given) in columns.attributes.items():
-        where = np.arange(len(values)) if given is None else np.flatnonzero(given)
-        for i, value in zip(where.tolist(), values[where].tolist(), strict=True):
+        edges = range(len(values))
+        if given is not None:
+            edges = np.flatnonzero(given).tolist()
+            values = values[given]
+        for i, value in zip(edges, values.tolist(), strict=True):
             attributes[i][name] = value
     names = columns.names
     senders = [names[node] for node in columns.senders.tolist()]

@@ -185,7 +185,11 @@ def find_roles(
     )
 
 
-def _find_once(argument: str, nodes: Any, find: Finder) -> tuple[int, ...]:
+def _find_once(
+    argument: str,
+    nodes: Any,
+    find: Finder,
+) -> tuple[int, ...]:
     found = positions(argument, () if nodes is None else nodes, find)
     twice = [find.names[node] for node in repeated(found)]
     if twice:
@@ -213,14 +217,20 @@ class Problems:
             raise ValueError("; ".join(lines))
 
 
-def table_of(values: Iterable[T], count: int) -> tuple[tuple[T, ...], np.ndarray]:
+def table_of(
+    values: Iterable[T],
+    count: int,
+) -> tuple[tuple[T, ...], np.ndarray]:
     """Different values in the order of first use, and of each of `count` values its position."""
     table: dict[T, int] = {}
     column = np.fromiter((table.setdefault(value, len(table)) for value in values), np.int32, count)
     return tuple(table), column
 
 
-def by_first_use(table: Sequence[T], column: np.ndarray) -> tuple[tuple[T, ...], np.ndarray]:
+def by_first_use(
+    table: Sequence[T],
+    column: np.ndarray,
+) -> tuple[tuple[T, ...], np.ndarray]:
     """What `table_of` gives for the values that a column of positions means, without a loop."""
     table, place = table_of(table, len(table))
     column = place[column]
@@ -329,7 +339,10 @@ def stable_order(values: np.ndarray) -> np.ndarray:
 
 
 @checks.by_hand
-def parse_shape(shape: Shape, argument: str = "shape") -> tuple[int, ...]:
+def parse_shape(
+    shape: Shape,
+    argument: str = "shape",
+) -> tuple[int, ...]:
     """A shape as a tuple; `ValueError` says what is wrong with it."""
     if isinstance(shape, np.ndarray) and shape.ndim == 1:
         shape = shape.tolist()
@@ -356,7 +369,11 @@ def parse_shape(shape: Shape, argument: str = "shape") -> tuple[int, ...]:
 
 
 @checks.by_hand
-def parse_number(argument: str, value: int, least: int = 1) -> int:
+def parse_number(
+    argument: str,
+    value: int,
+    least: int = 1,
+) -> int:
     """How many nodes, units or features; more than any array could hold are refused at once."""
     result = checks.count(argument, value, least)
     if result > MOST_CELLS:

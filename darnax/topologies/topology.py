@@ -270,7 +270,11 @@ class Topology:
         return position
 
     @checks.by_hand
-    def indices(self, argument: str, nodes: Names) -> tuple[int, ...]:
+    def indices(
+        self,
+        argument: str,
+        nodes: Names,
+    ) -> tuple[int, ...]:
         """Positions of several nodes; the error names the argument and everything unknown in it."""
         try:
             return naming.positions(argument, nodes, self._find)

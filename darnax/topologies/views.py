@@ -59,7 +59,10 @@ def index_shape(index: ViewIndex) -> tuple[int, ...]:
     return tuple(len(_along(part)) for part in slices)
 
 
-def index_cells(index: ViewIndex, shape: tuple[int, ...]) -> np.ndarray:
+def index_cells(
+    index: ViewIndex,
+    shape: tuple[int, ...],
+) -> np.ndarray:
     """The cells of a view, in its shape, as positions in the flattened array of `shape`."""
     cells = np.zeros((), np.int32)
     for part, size in zip(index, shape, strict=True):
@@ -117,7 +120,10 @@ def _entry(part: Any) -> Any:
     return array if array.ndim else _entry(array.item())
 
 
-def _check_by_numpy(parts: list[Any], shape: tuple[int, ...]):
+def _check_by_numpy(
+    parts: list[Any],
+    shape: tuple[int, ...],
+):
     """Refuse what NumPy refuses: positions outside, masks of another shape, too many entries."""
     array = np.broadcast_to(np.zeros((), bool), shape)  # one byte of memory, whatever the shape
     try:
@@ -128,7 +134,10 @@ def _check_by_numpy(parts: list[Any], shape: tuple[int, ...]):
         raise ValueError("it names no cell")
 
 
-def _one_an_axis(parts: list[Any], axes: int) -> list[Any]:
+def _one_an_axis(
+    parts: list[Any],
+    axes: int,
+) -> list[Any]:
     """The parts of an index with Ellipsis written out, and masks as the positions they mark."""
     entries: list[Any] = []
     for part in parts:
@@ -175,7 +184,10 @@ def _resolve_slice(part: slice, size: int, axis: int) -> slice:
     return slice(start, last + 1, step)
 
 
-def _scattered(parts: list[Part], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+def _scattered(
+    parts: list[Part],
+    shape: tuple[int, ...],
+) -> tuple[np.ndarray, ...]:
     """The cells of a mixed index, one array an axis, each in the shape of the view."""
     # NumPy itself indexes a small array which has only the positions in use along every axis. So
     # its rules for mixtures hold, and the memory is that of the view even where the array is large.
