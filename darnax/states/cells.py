@@ -70,6 +70,7 @@ class Window:
         """The array with a value, batch first, in the view."""
         value = jnp.moveaxis(value, 0, -1)
         value = jnp.expand_dims(value, self.dropped)
+        # Cells between the steps belong to others, and are written back as they are.
         if any(step > 1 for step in self.steps):
             value = self._around(array, place).at[self._taken()].set(value)
         return lax.dynamic_update_slice(array, value, _starts(place, array.ndim))
@@ -86,6 +87,7 @@ class Window:
         places = [places[i] for i in order]
         values = [values[i] for i in order]
         first, last = places[0], places[-1]
+        # The common case by far: all nodes of an array are given at once.
         if self == ROW and last[0] - first[0] == count - 1:
             rows = Window((count,), (1,), ())
             return Write(array, rows, first, stack(values, 1))
@@ -118,6 +120,7 @@ class Windows:
         value: Value,
     ) -> Array:
         """The array with values `(n, B, *shape)` in the n views."""
+        # A loop, because a scatter of so many windows is compiled and run cell by cell.
         starts = jnp.stack(place, axis=1)
         value = jnp.asarray(value)
 
@@ -139,6 +142,7 @@ class Scattered:
         place: Place,
     ) -> Shaped[Array, "batch *shape"]:
         """The view of an array, batch first."""
+        # Positions were checked when the node was drawn: XLA need not look at them again.
         cells = array.at[place]
         value = cells.get(mode="promise_in_bounds", wrap_negative_indices=False)
         return jnp.moveaxis(value, -1, 0)
@@ -269,6 +273,7 @@ def stack(values: Sequence[Value], axis: int) -> Value:
     """Arrays side by side, by NumPy where it can."""
     if not any(isinstance(value, jax.Array) for value in values):
         return np.stack(values, axis)
+    # In groups, and then the groups: the number of operands stays small.
     parts = []
     for start in range(0, len(values), MOST_OPERANDS):
         some = values[start : start + MOST_OPERANDS]
@@ -284,6 +289,7 @@ def _traced(tree: Any) -> bool:
 def _starts(place: Place, axes: int) -> Place:
     """A start for every axis; those that are arguments all have one type, as JAX demands."""
     starts = place + (0,) * (axes - len(place))
+    # Starts that are fixed stay so, and make a plain slice.
     if _constant(starts):
         return starts
     return tuple(jnp.asarray(start, jnp.int32) for start in starts)

@@ -117,6 +117,8 @@ class Layout:
         for i, nodes in enumerate(nodes_by_class):
             node_class = columns.node_classes[i]
             if node_class.array is None:
+                # All nodes of a class are rows of one array, whatever their number: this is why
+                # the time to compile does not grow with it.
                 array = len(self.arrays)
                 name = _free_name(node_class, position)
                 position[name] = array
@@ -165,6 +167,7 @@ class Layout:
 
     def address(self, nodes: np.ndarray) -> np.ndarray:
         """The addresses `(len(nodes), *lead)` of nodes that agree in array and shape."""
+        # Stacked rows are known without a loop; views are few.
         if len(nodes) and self._array_of(nodes[0]).shared:
             return np.stack([self.cells(node) for node in nodes])
         return self.first_row[nodes]
@@ -231,6 +234,7 @@ class Layout:
             if not spec.shared:
                 continue
             here = nodes[self.node_array[nodes] == array]
+            # One node alone cannot clash, and its cells may be billions.
             if len(here) > 1:
                 rows, owner = self._rows_by_node(here)
                 users = np.bincount(rows)
@@ -261,6 +265,7 @@ def _free_name(node_class: NodeClass, used: Container[str]) -> str:
     name = f"{node_class.kind}{node_class.shape}"
     if node_class.dtype != "float32":
         name += node_class.dtype
+    # Users may have declared an array of this name.
     while name in used:
         name += "'"
     return name

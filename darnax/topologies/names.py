@@ -29,11 +29,13 @@ DEPTH = 20
 
 def is_integer(value: object) -> TypeGuard[int | np.integer]:
     """Whether this is an int of Python or NumPy; a bool is none."""
+    # Python takes True for 1. A node that was meant as a flag would be found by accident.
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def is_name(name: object, depth: int = DEPTH) -> bool:
     """Whether this is a str, an int or a tuple of these, at most `DEPTH` deep."""
+    # The depth is bounded, because names are hashed, compared and written part by part.
     if isinstance(name, tuple):
         return depth > 0 and all(is_name(part, depth - 1) for part in name)
     return isinstance(name, str) or is_integer(name)
@@ -66,6 +68,7 @@ def node_names(names: Sequence[object]) -> Sequence[Name]:
     names = normalise(names)
     if len(set(names)) < len(names):
         raise ValueError("two nodes have one name")
+    # Numbers that only count are not kept: a range takes no memory and finds itself.
     numbered = range(len(names))
     return numbered if names == tuple(numbered) else names
 
@@ -97,6 +100,7 @@ class Finder:
 
     @cached_property
     def _position(self) -> dict[Name, int]:
+        # Made at the first use: a topology of numbered nodes never needs it.
         return {name: i for i, name in enumerate(self.names)}
 
 
@@ -158,7 +162,7 @@ def some(names: Sequence[Name], limit: int = 12) -> str:
     return _text.names(names[:limit]) + more
 
 
-def from_json(value: Any) -> Any:
+def from_json(value: object) -> Any:
     """What JSON made lists of as tuples again, at any depth."""
     return tuple(map(from_json, value)) if isinstance(value, list) else value
 
@@ -172,6 +176,7 @@ def hashes(names: Sequence[Name]) -> UInt64[np.ndarray, " n"]:
     places: dict[object, list[int]] = {}
     for i, name in enumerate(names):
         places.setdefault(_likeness(name), []).append(i)
+    # A name has the same hash whatever stands beside it, because nothing but its parts goes in.
     result = np.empty(len(names), np.uint64)
     for likeness, where in places.items():
         alike = [names[i] for i in where]
@@ -195,12 +200,14 @@ def _hashes_of_alike(likeness: object, names: list[Any]) -> np.ndarray:
     if likeness is str:
         digests = list(map(_digest, names))
         return np.asarray(digests, np.uint64)
+    # The length goes in first, so that ("a",) and "a" differ.
     length = mix(np.asarray([likeness], np.uint64))
     columns = zip(*names, strict=True)
     return combine(length, *map(hashes, columns))
 
 
 def _digest(name: Name) -> int:
+    # Python's own hash of a str is another one in every process.
     text = json.dumps(name).encode()
     digest = hashlib.blake2b(text, digest_size=8).digest()
     return int.from_bytes(digest, "little")

@@ -63,6 +63,7 @@ def read_graph(
         )
     if not len(graph):
         raise ValueError("`graph` has no nodes; add some with graph.add_node(name, shape=...)")
+    # Builders leave what they know on the graph, so that a drawing is all that Topology needs.
     own = graph.graph
     names = node_names(list(graph))
     shapes = read_array_shapes(own.get("arrays", {}) if arrays is None else arrays)
@@ -205,6 +206,7 @@ def _read_index(
 
 def check_array_dtypes(nodes: NodeTable):
     """Refuse views of one array that differ in dtype: it has one for all of its cells."""
+    # A class is enough to look at: all of its nodes have its array and its dtype.
     classes: dict[str, dict[str, int]] = {}
     for i, node_class in enumerate(nodes.node_classes):
         if node_class.array is not None:
@@ -327,6 +329,7 @@ class Numbers(NamedTuple):
 def numbers_on(edges: DrawnEdges, name: str) -> Numbers:
     """The numbers that edges carry under a name."""
     values = [attributes.get(name) for attributes in edges.attributes]
+    # Most values are numbers of Python, and their types tell so: only the others are looked at.
     given = np.ones(len(values), bool)
     strange = []
     plain = {found for found in set(map(type, values)) if issubclass(found, numbers.Real)}
@@ -358,6 +361,7 @@ def _read_numbers(edges: DrawnEdges) -> tuple[dict[str, Column], dict[str, str]]
     for name in sorted(name for name in names if isinstance(name, str)):
         values, given, strange = numbers_on(edges, name)
         if not strange:
+            # None on every edge is no attribute, as to networkx's own functions.
             if given.any():
                 columns[name] = number_column(values, given)
             continue

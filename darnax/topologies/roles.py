@@ -32,6 +32,7 @@ def read_roles(
     nodes = dict(named)
     for role, marked in _marked(graph).items():
         argument = ROLES[role]
+        # Names that were given replace the marks, and may be none at all: [] is not None.
         if nodes[argument] is None:
             _check_names_on_graph(role, marked, graph)
             nodes[argument] = marked
@@ -53,6 +54,7 @@ def _marked(graph: "nx.Graph") -> dict[str, list[Name]]:
     problems.check()
     nodes = {}
     for role, pairs in found.items():
+        # The sort is stable: nodes of one place stay as they were drawn.
         pairs.sort(key=lambda pair: pair[0])
         nodes[role] = [node for _, node in pairs]
     return nodes
@@ -114,6 +116,7 @@ def role_places(columns: Columns) -> dict[int, dict[str, int]]:
     }
     found: dict[int, dict[str, int]] = {}
     for role, nodes in nodes_of.items():
+        # A place is written only where it says more than the drawing, so that drawings stay plain.
         drawn = list(nodes) == sorted(nodes)
         for place, node in enumerate(nodes):
             found.setdefault(node, {})[role] = 0 if drawn else place

@@ -62,6 +62,8 @@ def header(columns: Columns) -> dict[str, Any]:
 def digest(columns: Columns) -> bytes:
     """Sixteen bytes that tell topologies apart: the same in every process."""
     text = json.dumps(header(columns))
+    # The header is small, and JSON tells types apart: true from 1, "1" from 1. The long columns go
+    # in as bytes, which is far faster.
     result = hashlib.blake2b(text.encode(), digest_size=16)
     for array in columns.long():
         result.update(array.tobytes())
@@ -88,6 +90,8 @@ def from_json(text: str) -> Columns:
             f"`text` is not what Topology.to_json writes (format {FORMAT!r}), but "
             f"{checks.came(text)}; give that text, whole"
         )
+    # Whoever changes a text can change its digest, too. So nothing is taken from it that a drawing
+    # could not have given.
     try:
         columns = read_columns(_columns(data))
         if digest(columns).hex() != data.get("digest"):
@@ -190,6 +194,7 @@ def _draw_nodes(graph: "nx.DiGraph", columns: Columns):
 
 
 def _draw_edges(graph: "nx.DiGraph", columns: Columns):
+    # All attributes of an edge before the edge: networkx takes edges many at a time.
     attributes: list[dict[str, Any]] = []
     for i in columns.edge_class.tolist():
         kind, tie = columns.edge_classes[i]

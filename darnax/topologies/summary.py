@@ -19,6 +19,7 @@ def _nodes(layout: Layout) -> str:
     """One row for all nodes that agree in kind, shape, dtype, array and role."""
     columns = layout.columns
     roles = role_places(columns)
+    # A dictionary keeps the order of first use, so that rows stand as their nodes were drawn.
     alike: dict[tuple[int, str], list[int]] = {}
     for node, node_class in enumerate(columns.node_class.tolist()):
         label = node_class, ", ".join(roles.get(node, ()))

@@ -128,6 +128,7 @@ class Columns:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
+        # Topologies are compared by a digest worked out once, so nothing may change behind it.
         arrays = self.long()
         for index in self.views.values():
             arrays += [part for part in index if isinstance(part, np.ndarray)]
@@ -232,6 +233,7 @@ def by_first_use(
     column: np.ndarray,
 ) -> tuple[tuple[T, ...], np.ndarray]:
     """What `table_of` gives for the values that a column of positions means, without a loop."""
+    # Entries of a table that are equal become one.
     table, place = table_of(table, len(table))
     column = place[column]
     first = np.full(len(table), len(column))
@@ -245,6 +247,7 @@ def by_first_use(
 
 def number_column(values: np.ndarray, given: np.ndarray) -> Column:
     """A column of int64 or float64, and where it is given."""
+    # Two types are enough, and both are exact for what they hold: files and digests know no others.
     large = values.dtype == np.uint64 and values.max(initial=0) >= 2**63
     integers = values.dtype.kind in "biu" and not large
     values = values.astype(np.int64 if integers else np.float64)
@@ -253,6 +256,7 @@ def number_column(values: np.ndarray, given: np.ndarray) -> Column:
 
 def if_needed(keys: Sequence[Name] | None) -> tuple[Name, ...] | None:
     """The keys of edges, or None if all are networkx's first key, 0."""
+    # So that a DiGraph and a MultiDiGraph without parallel edges give equal topologies.
     if keys is None or all(key == 0 for key in keys):
         return None
     return tuple(keys)
@@ -279,6 +283,7 @@ def edge_table(
         values, given = attributes[name]
         if given is None:
             given = np.ones(len(order), bool)
+        # An attribute that no edge has is none: a drawing would not show it.
         if given.any():
             columns[name] = number_column(values[order], given[order])
     if keys is not None:
@@ -311,6 +316,7 @@ def _networkx_order(
     else:
         names = zip(senders.tolist(), receivers.tolist(), keys, strict=True)
         twice = repeated(names)
+        # networkx keeps parallel edges where the first of them was drawn.
         _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
         order = np.lexsort((first[inverse], senders))
     if twice:

@@ -153,6 +153,8 @@ class Topology:
         return _living(serial.digest(columns)) or cls._of(columns)
 
     def _compile(self, columns: Columns):
+        # Read by the rest of the library: names and columns, arrays and addresses, what makes
+        # topologies equal, and results that others have worked out.
         self.columns = columns
         self.layout = Layout(columns)
         self.digest = serial.digest(columns)
@@ -342,10 +344,15 @@ class Topology:
     def edge_hashes(self) -> np.ndarray:
         """A 64-bit number for every edge, which depends on its kind, ends and key alone."""
         columns = self.columns
-        kind = naming.hashes([kind for kind, _ in columns.edge_classes])[columns.edge_class]
-        key = naming.hashes([0] if columns.keys is None else columns.keys)
-        ends = self.node_hashes[columns.senders], self.node_hashes[columns.receivers]
-        return naming.combine(kind, *ends, key)
+        # A tie is left out: tied edges share parameters, which are drawn by the tie.
+        kinds = naming.hashes([kind for kind, _ in columns.edge_classes])
+        keys = naming.hashes([0] if columns.keys is None else columns.keys)
+        return naming.combine(
+            kinds[columns.edge_class],
+            self.node_hashes[columns.senders],
+            self.node_hashes[columns.receivers],
+            keys,
+        )
 
     # to and from elsewhere
 
@@ -366,6 +373,7 @@ class Topology:
         """
         return cls._loaded(serial.from_json(text))
 
+    # A topology never changes, so it is its own copy.
     def __copy__(self) -> "Topology":
         return self
 

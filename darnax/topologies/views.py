@@ -45,6 +45,7 @@ def resolve_index(index: object, shape: tuple[int, ...]) -> ViewIndex:
     regular = is_regular(tuple(parts))
     if not regular:
         _check_by_numpy(parts, shape)
+    # NumPy clips slices that reach outside and runs backwards; a view does neither.
     parts = _one_an_axis(parts, len(shape))
     for axis, size in enumerate(shape):
         parts[axis] = _resolve_axis(parts[axis], size, axis)
@@ -64,6 +65,8 @@ def index_cells(
     shape: tuple[int, ...],
 ) -> np.ndarray:
     """The cells of a view, in its shape, as positions in the flattened array of `shape`."""
+    # Axis by axis, as digits of a number: a slice adds an axis to the view, an int does not, and
+    # the arrays of a scattered index have the shape of the view from the start.
     cells = np.zeros((), np.int32)
     for part, size in zip(index, shape, strict=True):
         if isinstance(part, slice):
@@ -180,6 +183,7 @@ def _resolve_slice(part: slice, size: int, axis: int) -> slice:
         raise ValueError(f"{part} reaches outside axis {axis} of size {size}")
     if stop <= start:
         raise ValueError(f"{part} is empty on axis {axis} of size {size}")
+    # One index for one view: the slice ends behind its last cell, as equal topologies need it.
     last = start + step * ((stop - start - 1) // step)
     return slice(start, last + 1, step)
 

@@ -73,6 +73,7 @@ def _of_graph(graph: "nx.Graph") -> Wiring:
         )
     if not given.any():
         return Wiring(shape, edges.senders, edges.receivers, None)
+    # An edge without a weight among others that have one counts once, as in networkx.
     weights, _ = number_column(np.where(given, weights, 1), given)
     return Wiring(shape, edges.senders, edges.receivers, weights)
 
@@ -98,6 +99,7 @@ def _checked(argument: str, wiring: Wiring) -> Wiring:
             raise ValueError(
                 f"`{argument}` has weights that are not finite real numbers; make them so"
             )
+    # Weights stand in the order of receivers, in which sums run through memory once.
     order = np.lexsort((senders, receivers))
     return Wiring(
         shape=(int(shape[0]), int(shape[1])),
