@@ -125,6 +125,28 @@ def _windows():
     return _graph(nodes, edges, arrays={"line": 8}, inputs=["eye"])
 
 
+def _any_cells():
+    """Views of any cells: lists, masks and np.ix_, which overlap each other and a sliced view."""
+    eye = np.arange(20).reshape(4, 5) % 6 == 1
+    views = {
+        "box": np.ix_([0, 2], [3, 1, 4]), "marked": eye, "rows": [3, 1], "slice": (slice(1, 3), slice(0, 2)),
+        "mixed": ([2, 0, 3], slice(2, 5, 2)), "pairs": ([0, 3, 1], [0, 4, 2]), "free": ([3], [0, 3, 2]),
+    }  # fmt: skip
+    nodes: dict = {name: {"array": "image", "index": index} for name, index in views.items()}
+    nodes |= {f"turned{i}": {"array": "line", "index": [i, i + 2, i + 1]} for i in (0, 3)}
+    nodes |= {
+        name: {"shape": shape, "kind": "far"}
+        for name, shape in (("far", (2, 2)), ("near", 3), ("next", 3))
+    }
+    edges: list = [
+        ("box", "marked"), ("marked", "box"), ("rows", "slice"), ("slice", "mixed"), ("mixed", "far"),
+        ("far", "pairs"), ("pairs", "pairs"), ("pairs", "rows"), ("near", "pairs"), ("free", "near"), ("box", "box"),
+        ("turned0", "near", {"tie": "t"}), ("turned3", "next", {"tie": "t"}), ("pairs", "turned3"), ("turned0", "turned0"),
+    ]  # fmt: skip
+    arrays = {"image": (4, 5), "line": 6}
+    return _graph(nodes, edges, arrays=arrays, inputs=["free"])
+
+
 def _parallel():
     edges = [
         ("a", "b", {"key": "x"}),
@@ -213,6 +235,7 @@ CASES: dict[str, Case] = {
         couplings={"back": dx.dense(gain=2.0)},
         biases={"patch": dx.bias(0.125), "feature": dx.bias(-0.25)},
     ),
+    "any cells": Case(_any_cells, biases={"node": dx.bias(jax.nn.initializers.normal())}),
     "parallel": Case(_parallel, couplings={"other": dx.dense(gain=0.5)}),
     "tied": Case(_tied, couplings={"loop": dx.dense()}),
     "scalars": Case(_scalars, couplings={"synapse": dx.scale(weight="weight")}),
@@ -276,11 +299,17 @@ class Loop:
         clamp = clamp if isinstance(clamp, dict) else dict.fromkeys(clamp, True)
         for node, mask in (dict.fromkeys(self.topology.held, True) | clamp).items():
             mask = np.broadcast_to(np.asarray(mask), (self.batch, *self.topology.shape(node)))
-            self.view(self.held, node)[...] |= np.moveaxis(mask, 0, -1)
+            array, index = self.place(node)
+            self.held[array][index] |= np.moveaxis(mask, 0, -1)
 
-    def view(self, arrays, node):
-        place = self.topology.view(node)
-        return arrays[place.array][(*place.index, ...)]
+    def place(self, node, sample=slice(None)):
+        """The array of a node and the index of its value there, batch last, or of one sample."""
+        view = self.topology.view(node)
+        return view.array, (*view.index, ..., sample)
+
+    def view(self, arrays, node, sample):
+        array, index = self.place(node, sample)
+        return arrays[array][index]
 
     def edges(self):
         for *ends, data in self.topology.to_networkx().edges(data=True, **self._keys()):
@@ -301,19 +330,21 @@ class Loop:
                 coupling = self.network[edge]
                 for b in range(self.batch):
                     ends = [
-                        jnp.asarray(self.view(old, end)[..., b])
+                        jnp.asarray(self.view(old, end, b))
                         for end in edge[: 1 + ("receiver" in asks(coupling))]
                     ]
                     message = coupling(*ends)
-                    self.view(fields, edge[1])[..., b] += np.asarray(message)
-                self.view(heard, edge[1])[...] = True
+                    array, index = self.place(edge[1], b)
+                    fields[array][index] += np.asarray(message)
+                    heard[array][index] = True
         for node in nodes:
             if node in self.drive:
                 value = np.broadcast_to(
                     np.asarray(self.drive[node]), (self.batch, *self.topology.shape(node))
                 )
-                self.view(fields, node)[...] += np.moveaxis(value, 0, -1)
-                self.view(heard, node)[...] = True
+                array, index = self.place(node)
+                fields[array][index] += np.moveaxis(value, 0, -1)
+                heard[array][index] = True
         for by_array in self.network.biases.values():
             for name, bias in by_array.items():
                 fields[name] += np.asarray(bias)[..., None]
@@ -322,14 +353,12 @@ class Loop:
             if kind not in self.network.activations:
                 continue
             for b in range(self.batch):
-                new = self.answer(
-                    kind, self.view(fields, node)[..., b], self.view(old, node)[..., b]
-                )
-                free = self.view(heard, node)[..., b] & ~self.view(self.held, node)[..., b]
+                new = self.answer(kind, self.view(fields, node, b), self.view(old, node, b))
+                free = self.view(heard, node, b) & ~self.view(self.held, node, b)
                 if cells is not None:
-                    free = free & self.view(cells, node)[..., b]
-                place = self.view(self.arrays, node)
-                place[..., b] = np.where(free, new, place[..., b])
+                    free = free & self.view(cells, node, b)
+                array, index = self.place(node, b)
+                self.arrays[array][index] = np.where(free, new, self.arrays[array][index])
 
     def answer(self, kind, field, old):
         activation = self.network.activations[kind]

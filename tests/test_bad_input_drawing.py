@@ -15,8 +15,8 @@ import scipy.sparse
 
 import darnax as dx
 from darnax import topologies
-from darnax.couplings.wiring import read_wiring
 from darnax.states import Arrays
+from darnax.topologies.wiring import read_wiring
 
 VALUES = {
     "None": lambda: None,
@@ -216,7 +216,8 @@ ROWS = [
     ("array of a node", lambda v: dx.Topology(drawing({"array": v})),
      ValueError, "node 'a': .*(drop|declare)", [v for v in ODD if v != "None"]),
     ("index of a node", view,
-     ValueError, "node 'view': `index` .*give", [*ODD, "half", "list", "huge", "True", "fractions"]),
+     ValueError, "node 'view': `index` .*give",
+     [*ODD, "half", "nested", "empty", "set", "JAX", "masked", "objects", "huge", "True", "fractions"]),
     ("kind of an edge", lambda v: dx.Topology(drawing(edge={"kind": v})),
      ValueError, r"edge \('a', 'b'\): `kind` is a str.*name", [v for v in ODD if v != "text"]),
     ("tie of an edge", lambda v: dx.Topology(drawing(edge={"tie": v})),

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darnax import Topology
-from darnax.topologies.columns import stable_order
+from darnax.topologies.tables import stable_order
+from darnax.topologies.views import is_regular
 
 QUICK = settings(max_examples=60, deadline=None)
 cases = pytest.mark.parametrize("case", CASES)
@@ -50,15 +51,16 @@ def check_groups(topology):
             here = int(topology.layout.first_row[topology.index(v)]), int(topology.edge_hashes[at])
             assert previous < here
             previous = here
-        for index, spec, rows in (
-            (group.sender_index, group.sender, group.senders),
-            (group.receiver_index, group.receiver, group.receivers),
+        for end, index, spec, rows in (
+            (0, group.sender_index, group.sender, group.senders),
+            (1, group.receiver_index, group.receiver, group.receivers),
         ):
             if index is not None:
                 meant = np.arange(spec.rows).reshape(spec.lead)[index]
                 assert np.array_equal(meant[None] if spec.shared else meant, rows)
             if spec.shared:
-                assert (index is not None) == (len(group.edges) == 1)
+                regular = is_regular(topology.view(topology.edge(int(group.edges[0]))[end]).index)
+                assert (index is not None) == (len(group.edges) == 1 and regular)
         if group.receiver_index is not None and not group.receiver.shared:
             assert group.receiver_index[0].step == 1
 
@@ -83,7 +85,7 @@ def graphs(draw):
     sorts = [{"shape": 2}, {"shape": 3}, {"shape": 2, "kind": "k"}]
     sorts += [
         {"array": "line", "index": i, "kind": kind}
-        for i in (slice(0, 3), slice(2, 4), 5)
+        for i in (slice(0, 3), slice(2, 4), 5, [4, 0, 1], [3, 2])
         for kind in "pq"
     ]
     names = list(range(draw(st.integers(1, 7))))

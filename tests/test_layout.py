@@ -1,17 +1,29 @@
 """Where nodes live: views against NumPy's own indexing, blocks and overlaps against brute force."""
 
 import contextlib
+import math
+import pickle
 
+import jax
+import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES
+from helpers import CASES, compilations, random_state
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from darnax import Topology
+import darnax as dx
+from darnax import GraphState, Topology
 from darnax.topologies.layout import ArraySpec
-from darnax.topologies.views import index_shape, resolve_index
+from darnax.topologies.views import (
+    first_cell,
+    index_cells,
+    index_shape,
+    index_to_json,
+    is_regular,
+    resolve_index,
+)
 
 QUICK = settings(max_examples=150, deadline=None)
 FEW = settings(max_examples=40, deadline=None)
@@ -50,6 +62,91 @@ def indices(draw, shape, sensible=False):
 def indexings(draw):
     shape = draw(shapes)
     return shape, draw(indices(shape))
+
+
+def lists(size, low=0):
+    return st.lists(st.integers(low, size - 1), min_size=1, max_size=3)
+
+
+@st.composite
+def scattered(draw, shape, sensible=False):
+    """Lists, integer arrays and masks into `shape`, mixed with ints and slices.
+
+    Unless sensible they may reach outside, repeat cells, or not go together.
+    """
+    axes = []
+    while len(axes) < len(shape):
+        axis = len(axes)
+        size = shape[axis]
+        kind = draw(st.sampled_from(["int", "slice", "list", "array", "mask", "mask of the rest"]))
+        if kind == "int":
+            axes.append(draw(st.integers(-size, size - 1)))
+        elif kind == "slice":
+            axes.append(draw(st.sampled_from([slice(None), slice(None, None, 2), slice(0, 1)])))
+        elif kind == "list":
+            axes.append(draw(lists(size, 0 if sensible else -size - 1)))
+        elif kind == "array":
+            rows = draw(st.integers(1, 2))
+            axes.append(np.asarray([draw(lists(size)) for _ in range(rows)][:1] * rows))
+        elif kind == "mask":
+            axes.append(np.asarray(draw(st.lists(st.booleans(), min_size=size, max_size=size))))
+        else:
+            rest = shape[axis:]
+            mask = draw(st.lists(st.booleans(), min_size=math.prod(rest), max_size=math.prod(rest)))
+            return (*axes, np.asarray(mask).reshape(rest))
+    if len(axes) > 1 and draw(st.booleans()):
+        axes[draw(st.integers(0, len(axes) - 1))] = ...
+    return tuple(axes)
+
+
+def taken_once(index, shape):
+    """The cells that NumPy takes; None if there are none, or one comes twice, or NumPy refuses."""
+    try:
+        cells = np.arange(math.prod(shape)).reshape(shape)[index]
+    except IndexError:
+        return None
+    return cells if cells.size and len(np.unique(cells)) == cells.size else None
+
+
+@QUICK
+@given(shapes.flatmap(lambda shape: st.tuples(st.just(shape), scattered(shape))))
+def test_a_scattered_index_means_what_numpy_means(indexing):
+    shape, index = indexing
+    array = np.arange(np.prod(shape, dtype=int)).reshape(shape)
+    expected = taken_once(index, shape)
+    if expected is None:
+        with pytest.raises((ValueError, TypeError)):
+            resolve_index(index, shape)
+        return
+    ours = resolve_index(index, shape)
+    assert np.array_equal(array[ours], expected)
+    assert index_shape(ours) == expected.shape
+    assert np.array_equal(index_cells(ours, shape), expected)
+    assert first_cell(ours, shape) == np.ravel(expected)[0]
+    assert len(ours) == len(shape)
+    if not is_regular(ours):
+        assert {(part.shape, part.dtype.name) for part in ours} == {(expected.shape, "int32")}
+    assert index_to_json(resolve_index(ours, shape)) == index_to_json(ours)
+
+
+@pytest.mark.parametrize(
+    ("index", "same"),
+    [
+        ([0, 2], slice(0, 3, 2)),
+        (np.asarray([True, False, True]), [0, 2]),
+        (np.ix_([0, 2], [1]), (slice(0, 3, 2), slice(1, 2))),
+        ([-1], [2]),
+        (jnp.asarray([0, 2]), [0, 2]),
+        (range(2), [0, 1]),
+        ((1, [0, 2]), (1, slice(0, 3, 2))),
+        (np.asarray(1), 1),
+    ],
+    ids=str,
+)
+def test_other_ways_to_name_the_same_cells(index, same):
+    shape = (3, 4)
+    one, two = (index_cells(resolve_index(given, shape), shape) for given in (index, same))
+    assert np.array_equal(one, two)
 
 
 @QUICK
@@ -103,13 +200,17 @@ def test_numpy_integers_become_plain_ones():
 
 @st.composite
 def viewed(draw):
-    """A graph of views on one or two shared arrays and of some nodes of their own."""
+    """A graph of views of any cells of one or two shared arrays, and of some nodes of their own."""
     arrays = {name: draw(shapes) for name in draw(st.sampled_from([["x"], ["x", "y"]]))}
     graph = nx.DiGraph(arrays=arrays)
     for i in range(draw(st.integers(1, 6))):
         name = draw(st.sampled_from(sorted(arrays)))
         kind = draw(st.sampled_from(["p", "q"]))
-        graph.add_node(i, array=name, index=draw(indices(arrays[name], sensible=True)), kind=kind)
+        index = draw(indices(arrays[name], sensible=True))
+        if draw(st.booleans()):
+            index = draw(scattered(arrays[name], sensible=True))
+            assume(taken_once(index, arrays[name]) is not None)
+        graph.add_node(i, array=name, index=index, kind=kind)
     graph.add_nodes_from((("own", i) for i in range(draw(st.integers(0, 3)))), shape=2)
     return graph
 
@@ -285,3 +386,127 @@ def test_topologies_of_views_come_back(graph):
     assume(topology.layout.overlaps)
     assert Topology.from_json(topology.to_json()) is topology
     assert Topology(topology.to_networkx()) == topology
+    kept = pickle.dumps(topology)
+    text = topology.to_json()
+    views = [topology.view(node) for node in topology.nodes]
+    del topology
+    for again in (pickle.loads(kept), Topology.from_json(text)):
+        assert [again.view(node) for node in again.nodes] == views
+        assert again == Topology(graph)
+
+
+def test_views_are_equal_by_content():
+    def view(index):
+        graph = nx.DiGraph(arrays={"x": (4, 5)})
+        graph.add_node("a", array="x", index=index)
+        return Topology(graph).view("a")
+
+    assert view([0, 2]) == view(np.asarray([0, -2])) != view([2, 0])
+    assert view([0, 2]) != view(slice(0, 3, 2))  # the same cells, in another form
+    assert view(np.eye(4, 5) > 0) == view((range(4), range(4)))
+    assert hash(view([0, 2])) == hash(view([0, -2]))
+    with pytest.raises(ValueError, match="read-only"):
+        view([0, 2]).index[0][...] = 1
+
+
+# views in a state
+
+
+@FEW
+@given(viewed(), st.integers(1, 3))
+def test_a_view_is_what_numpy_takes_of_each_sample(graph, batch):
+    topology = Topology(graph)
+    state = random_state(topology, batch)
+    arrays = {name: np.asarray(array) for name, array in state.arrays.items()}
+    compiled = jax.jit(lambda state: [state[node] for node in state])(state)
+    for (node, attributes), inside in zip(graph.nodes.items(), compiled, strict=True):
+        if "array" not in attributes:
+            continue
+        samples = np.moveaxis(arrays[attributes["array"]], -1, 0)
+        expected = np.stack([sample[attributes["index"]] for sample in samples])
+        assert np.array_equal(state[node], expected)
+        assert np.array_equal(inside, expected)
+        view = topology.view(node)
+        assert np.array_equal(np.moveaxis(arrays[view.array][view.index], -1, 0), expected)
+
+
+@FEW
+@given(viewed(), st.integers(1, 3), st.data())
+def test_writing_a_view_writes_its_cells_and_no_others(graph, batch, data):
+    topology = Topology(graph)
+    state = random_state(topology, batch)
+    node = data.draw(st.sampled_from(list(topology.nodes)))
+    value = np.arange(2.0, 2 + batch * math.prod(topology.shape(node)), dtype=np.float32)
+    value = value.reshape(batch, *topology.shape(node))
+    view = topology.view(node)
+    expected = {name: np.array(array) for name, array in state.arrays.items()}
+    expected[view.array][view.index] = np.moveaxis(value, 0, -1)
+    for write in (GraphState.replace_val, jax.jit(GraphState.replace_val, static_argnums=1)):
+        after = write(state, node, value)
+        for name, array in after.arrays.items():
+            assert np.array_equal(array, expected[name])
+        assert np.array_equal(after[node], value)
+
+
+def test_many_scattered_views_are_one_write():
+    graph = nx.DiGraph(arrays={"x": (40, 3)})
+    for i in range(20):
+        graph.add_node(i, array="x", index=[39 - i, i])
+    state = GraphState(Topology(graph))
+    rng = np.random.default_rng(0)
+    values = {i: rng.normal(size=(2, 2, 3)).astype(np.float32) for i in range(20)}
+    compiled = compilations(lambda: state.init(values))
+    after = state.init(values)
+    assert compiled == 1
+    assert all(np.array_equal(after[i], values[i]) for i in range(20))
+    assert compilations(lambda: [after[i] for i in range(20)]) <= 1
+
+
+def test_a_list_that_is_regular_gives_the_numbers_of_the_slice():
+    def network(*indices):
+        graph = nx.DiGraph(arrays={"x": (4, 6)})
+        for name, index in zip("abc", indices, strict=True):
+            graph.add_node(name, array="x", index=index)
+        graph.add_node("far", shape=4)
+        edges = [("a", "b"), ("b", "c"), ("c", "a"), ("b", "b"), ("far", "a"), ("c", "far")]
+        graph.add_edges_from(edges)
+        topology = Topology(graph)
+        biases = {"node": dx.bias(jax.nn.initializers.normal())}
+        return dx.Network(
+            topology, {"edge": dx.dense()}, dx.tanh, biases=biases, key=jax.random.key(0)
+        )
+
+    sliced = network((slice(0, 4, 2), slice(1, 3)), (1, slice(0, 6)), slice(2, 4))
+    listed = network(np.ix_([0, 2], [1, 2]), (1, list(range(6))), [2, 3])
+    states = [random_state(net.topology, 3) for net in (sliced, listed)]
+    start = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
+    states = [state.replace({"b": np.moveaxis(start[1], -1, 0)}) for state in states]
+    rules = {"edge": dx.hebbian()}
+    for act in (
+        lambda net, state: state,
+        lambda net, state: dx.step(net, state),
+        lambda net, state: dx.step(net, state, schedule=dx.node_by_node()),
+        lambda net, state: dx.relax(net, state, clamp=["b"]).state,
+        lambda net, state: dx.local_updates(net, state, rules),
+    ):
+        one, two = (
+            jax.tree.leaves(act(*given)) for given in zip((sliced, listed), states, strict=True)
+        )
+        for ours, theirs in zip(one, two, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_softmax_over_the_cells_of_a_scattered_view():
+    graph = nx.DiGraph(arrays={"x": 7})
+    graph.add_node("soft", array="x", index=[6, 0, 3], kind="soft")
+    graph.add_node("plain", array="x", index=[2, 5], kind="plain")
+    graph.add_edge("plain", "soft")
+    topology = Topology(graph)
+    activations = {"soft": dx.softmax, "plain": dx.tanh}
+    network = dx.Network(topology, {"edge": dx.dense()}, activations, key=jax.random.key(0))
+    state = random_state(topology, 2)
+    field = np.asarray(state["plain"]) @ np.asarray(network["plain", "soft"].weight).T
+    after = dx.step(network, state)
+    np.testing.assert_allclose(after["soft"], jax.nn.softmax(field), rtol=1e-5)
+    before, now = np.asarray(state.arrays["x"]), np.asarray(after.arrays["x"])
+    assert np.array_equal(np.delete(now, [6, 0, 3], axis=0), np.delete(before, [6, 0, 3], axis=0))

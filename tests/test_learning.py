@@ -136,7 +136,10 @@ def image():
     return dx.Network(dx.Topology(graph), kinds, dx.sign, key=jax.random.key(0))
 
 
-USES = {name: CASES[name].network for name in ("tied", "windows", "parallel", "hub", "scalars")}
+USES = {
+    name: CASES[name].network
+    for name in ("tied", "windows", "parallel", "hub", "scalars", "any cells")
+}
 
 
 @pytest.mark.parametrize("case", [*USES, "club", "image"])

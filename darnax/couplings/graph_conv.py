@@ -12,7 +12,7 @@ from darnax._arrays import on_device
 from darnax._lazy import Lazy
 from darnax.couplings.coupling import Coupling, Edges, Factory, Fixed, value
 from darnax.couplings.draws import Draws
-from darnax.couplings.wiring import Wiring, read_wiring
+from darnax.topologies.wiring import Wiring, read_wiring
 
 if TYPE_CHECKING:
     import jraph

@@ -12,8 +12,8 @@ from darnax import checks
 from darnax._arrays import on_device
 from darnax.couplings.coupling import Coupling, Edges, Factory
 from darnax.couplings.draws import Draws
-from darnax.couplings.wiring import Wiring, read_wiring
 from darnax.kernels import Graph, WeightedSum, choose_sum
+from darnax.topologies.wiring import Wiring, read_wiring
 
 
 class Sparse(Coupling):

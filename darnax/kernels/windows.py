@@ -91,6 +91,10 @@ def grid_of(addresses: np.ndarray, lead: tuple[int, ...]) -> tuple[Grid, np.ndar
         return None
     if math.prod(window.tolist()) != cells.shape[1] or math.prod(count) != len(cells):
         return None
+    # a view may list its cells in any order, and a window has them in row-major order
+    box = np.ravel_multi_index(tuple(np.indices(window).reshape(len(lead), -1)), lead)
+    if (cells[0] - cells[0, 0] != box).any():
+        return None
     place = np.asarray(np.ravel_multi_index(tuple(((first - start) // stride).T), count))
     if len(np.unique(place)) < len(place):
         return None

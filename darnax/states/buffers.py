@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from darnax import _text, checks
 from darnax.states.values import AnyArray, checked
-from darnax.topologies.columns import NodeClass
 from darnax.topologies.names import Name
+from darnax.topologies.tables import NodeClass
 
 # `Mapping` is invariant in its keys: a `dict[str, Array]` is no `Mapping[Name, Array]`.
 ByName = Mapping[Any, ArrayLike]

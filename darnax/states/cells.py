@@ -1,13 +1,15 @@
 """Reading and writing nodes in the global arrays of a state.
 
-Outside of a user's program every call runs one small compiled program of ours. It is compiled for
-the *form* of a view, its extents and steps, and takes its place as an argument: a thousand nodes of
-one array share one program. Inside a user's program places are constants, which XLA and `vmap` turn
-into better code.
+A view is taken apart into a *place*, where it lies, and a *form*, all the rest. Outside of a user's
+program a call runs one small compiled program, which is compiled for the form and takes the place
+as an argument: a thousand nodes of one array share one program. Inside a user's program places are
+constants, which XLA and `vmap` turn into better code.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +18,26 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Shaped
 
-from darnax.topologies.views import Index
+from darnax.topologies.views import ViewIndex, index_shape
 
 FEW = 8
+"""Up to so many writes of one form are operations of their own; more are joined into one."""
+
+MOST_OPERANDS = 64
+"""XLA takes quadratic time for an operation of many operands."""
+
+Value = Array | np.ndarray
+
+Place = tuple[Any, ...]
+"""One entry an axis: the start of a window, or an array of positions."""
+
+Sizes = tuple[tuple[str, tuple[int, ...], str], ...]
+"""Name, shape without the batch, and dtype of arrays."""
 
 
-class Form(NamedTuple):
-    """A view without its place.
+@dataclass(frozen=True)
+class Window:
+    """The form of a regular view: a slice of the array, without index arrays.
 
     **Fields:**
 
@@ -35,164 +50,284 @@ class Form(NamedTuple):
     steps: tuple[int, ...]
     dropped: tuple[int, ...]
 
+    def read(
+        self,
+        array: Array,
+        place: Place,
+    ) -> Shaped[Array, "batch *shape"]:
+        """The view of an array, batch first."""
+        window = self._around(array, place)
+        if any(step > 1 for step in self.steps):
+            window = window[self._taken()]
+        return jnp.moveaxis(lax.squeeze(window, self.dropped), -1, 0)
 
-ROW = Form((1,), (1,), (0,))
+    def write(
+        self,
+        array: Array,
+        place: Place,
+        value: Value,
+    ) -> Array:
+        """The array with a value, batch first, in the view."""
+        value = jnp.moveaxis(value, 0, -1)
+        value = jnp.expand_dims(value, self.dropped)
+        # Cells between the steps belong to others, and are written back as they are.
+        if any(step > 1 for step in self.steps):
+            value = self._around(array, place).at[self._taken()].set(value)
+        return lax.dynamic_update_slice(array, value, _starts(place, array.ndim))
+
+    def joined(
+        self,
+        array: str,
+        places: list[Place],
+        values: list[Value],
+    ) -> "Write":
+        """Many values as one write; rows that follow one another are one slice."""
+        count = len(places)
+        order = sorted(range(count), key=places.__getitem__)
+        places = [places[i] for i in order]
+        values = [values[i] for i in order]
+        first, last = places[0], places[-1]
+        # The common case by far: all nodes of an array are given at once.
+        if self == ROW and last[0] - first[0] == count - 1:
+            rows = Window((count,), (1,), ())
+            return Write(array, rows, first, stack(values, 1))
+        starts = np.asarray(places, np.int32)
+        return Write(array, Windows(self), tuple(starts.T), stack(values, 0))
+
+    def _around(self, array: Array, place: Place) -> Array:
+        """The cells from the first to the last of the view, those between its steps included."""
+        sizes = self.sizes + array.shape[len(self.sizes) :]
+        starts = _starts(place, array.ndim)
+        if not _constant(starts):
+            return lax.dynamic_slice(array, starts, sizes)
+        stops = [start + size for start, size in zip(starts, sizes, strict=True)]
+        return lax.slice(array, starts, stops)
+
+    def _taken(self) -> tuple[slice, ...]:
+        return tuple(slice(None, None, step) for step in self.steps)
 
 
-class Write(NamedTuple):
-    """Values of one form for one array: `places (n, axes)` and `values (n, B, *shape)`, or a single
-    one of each.
+@dataclass(frozen=True)
+class Windows:
+    """Many windows of one form, one after another; a place has an array of starts an axis."""
+
+    window: Window
+
+    def write(
+        self,
+        array: Array,
+        place: Place,
+        value: Value,
+    ) -> Array:
+        """The array with values `(n, B, *shape)` in the n views."""
+        # A loop, because a scatter of so many windows is compiled and run cell by cell.
+        starts = jnp.stack(place, axis=1)
+        value = jnp.asarray(value)
+
+        def write_one(i: Array, array: Array) -> Array:
+            return self.window.write(array, tuple(starts[i]), value[i])
+
+        return lax.fori_loop(0, len(starts), write_one, array)
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """The form of a view of any cells: a gather, and its place is an index array for each axis."""
+
+    shape: tuple[int, ...]
+
+    def read(
+        self,
+        array: Array,
+        place: Place,
+    ) -> Shaped[Array, "batch *shape"]:
+        """The view of an array, batch first."""
+        # Positions were checked when the node was drawn: XLA need not look at them again.
+        cells = array.at[place]
+        value = cells.get(mode="promise_in_bounds", wrap_negative_indices=False)
+        return jnp.moveaxis(value, -1, 0)
+
+    def write(
+        self,
+        array: Array,
+        place: Place,
+        value: Value,
+    ) -> Array:
+        """The array with a value, batch first, in the view."""
+        cells = array.at[place]
+        return cells.set(
+            jnp.moveaxis(value, 0, -1),
+            mode="promise_in_bounds",
+            unique_indices=True,
+            wrap_negative_indices=False,
+        )
+
+    def joined(
+        self,
+        array: str,
+        places: list[Place],
+        values: list[Value],
+    ) -> "Write":
+        """Many values as one write: no two meet on a cell, so all views are one view."""
+        place = tuple(map(np.stack, zip(*places, strict=True)))
+        together = Scattered((len(places), *self.shape))
+        return Write(array, together, place, stack(values, 1))
+
+
+Form = Window | Scattered
+
+ROW = Window((1,), (1,), (0,))
+"""The form of one row of a stacked array."""
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["place", "value"],
+    meta_fields=["array", "form"],
+)
+@dataclass(frozen=True)
+class Write:
+    """A value for one array. A program is compiled for the array and the form, and takes the rest.
+
+    **Fields:**
+
+    - `array`: the name of the array.
     """
 
     array: str
-    form: Form
-    places: Any
-    values: Any
+    form: Form | Windows
+    place: Any
+    value: Any
 
 
-def place_and_form(index: Index) -> tuple[tuple[int, ...], Form]:
-    """The first cell of an explicit index along its axes, and the rest."""
-    slices = [slice(part, part + 1, 1) if isinstance(part, int) else part for part in index]
-    form = Form(
-        sizes=tuple(part.stop - part.start for part in slices),
-        steps=tuple(part.step for part in slices),
-        dropped=tuple(axis for axis, part in enumerate(index) if isinstance(part, int)),
-    )
-    return tuple(part.start for part in slices), form
+def place_and_form(index: ViewIndex) -> tuple[Place, Form]:
+    """The index of a view as where it lies and all the rest."""
+    starts: list[int] = []
+    sizes: list[int] = []
+    steps: list[int] = []
+    dropped: list[int] = []
+    for axis, part in enumerate(index):
+        if isinstance(part, np.ndarray):
+            return index, Scattered(index_shape(index))
+        if isinstance(part, int):
+            dropped.append(axis)
+            part = slice(part, part + 1, 1)
+        starts.append(part.start)
+        sizes.append(part.stop - part.start)
+        steps.append(part.step)
+    return tuple(starts), Window(tuple(sizes), tuple(steps), tuple(dropped))
 
 
-def joined(array: str, form: Form, pairs: list[tuple[tuple[int, ...], Any]]) -> list[Write]:
-    """Values of one form as writes: a few as they are, many as one; rows that follow one another
-    are one slice.
-    """
+def joined(
+    array: str,
+    form: Form,
+    pairs: list[tuple[Place, Value]],
+) -> list[Write]:
+    """Values of one form, each with its place, as writes: a few as they are, many as one."""
     if len(pairs) <= FEW:
         return [Write(array, form, place, value) for place, value in pairs]
-    pairs = sorted(pairs, key=lambda pair: pair[0])
-    first, last = pairs[0][0], pairs[-1][0]
+    places = [place for place, _ in pairs]
     values = [value for _, value in pairs]
-    if form == ROW and last[0] - first[0] == len(pairs) - 1:
-        return [Write(array, Form((len(pairs),), (1,), ()), first, stack(values, 1))]
-    return [
-        Write(array, form, np.asarray([place for place, _ in pairs], np.int32), stack(values, 0))
-    ]
+    return [form.joined(array, places, values)]
 
 
-def read(array: Any, index: Index) -> Shaped[Array, "batch *shape"]:
+def read(array: Array, index: ViewIndex) -> Shaped[Array, "batch *shape"]:
     """The view of an array `(..., B)`, batch first."""
     place, form = place_and_form(index)
-    return (
-        _read(array, place, form)
-        if isinstance(array, Tracer)
-        else _read_program(array, place, form)
-    )
+    program = _read if _traced(array) else _read_program
+    return program(array, place, form)
 
 
-def _read(array, place, form: Form):
-    window = _window(array, place, form.sizes)
-    strides = form.steps + (1,) * (array.ndim - len(form.steps))
-    if set(strides) != {1}:
-        window = lax.slice(window, (0,) * array.ndim, window.shape, strides)
-    return jnp.moveaxis(lax.squeeze(window, form.dropped), -1, 0)
+def write(
+    arrays: dict[str, Array],
+    writes: Sequence[Write],
+) -> dict[str, Array]:
+    """The arrays with values written into them; untouched ones are the same objects."""
+    touched = {write.array: arrays[write.array] for write in writes}
+    program = _write if _traced((touched, writes)) else _write_program
+    return arrays | program(touched, writes)
 
 
-_read_program = jax.jit(_read, static_argnames="form")
+def fresh(
+    sizes: Sizes,
+    batch: int,
+    writes: Sequence[Write],
+) -> dict[str, Array]:
+    """Arrays of zeros with values written into them."""
+    program = _fresh if _traced(writes) else _fresh_program
+    return program(sizes, batch, writes)
 
 
-def _window(array, place, sizes: tuple[int, ...]):
-    sizes, starts = sizes + array.shape[len(sizes) :], _starts(place, array.ndim)
-    if all(isinstance(start, int) for start in starts):
-        return lax.slice(
-            array, starts, [start + size for start, size in zip(starts, sizes, strict=True)]
-        )
-    return lax.dynamic_slice(array, starts, sizes)
+def zeros(sizes: Sizes, batch: int) -> dict[str, Array]:
+    """Arrays of zeros, batch last."""
+    # Behind the barrier XLA takes them for data: as constants, it would work out what becomes of
+    # them, cell by cell, while it compiles a program in which a state is made and run.
+    arrays = {}
+    for name, shape, dtype in sizes:
+        array = jnp.zeros((*shape, batch), dtype)
+        arrays[name] = lax.optimization_barrier(array)
+    return arrays
 
 
-def _starts(place, axes: int) -> tuple:
-    """A start for every axis; those of a place that is an argument all have one type, which JAX
-    asks for.
-    """
-    starts = (*place, *(0,) * (axes - len(place)))
-    if all(isinstance(start, int) for start in starts):
+def stack(values: Sequence[Value], axis: int) -> Value:
+    """Arrays side by side, by NumPy where it can."""
+    if not any(isinstance(value, jax.Array) for value in values):
+        return np.stack(values, axis)
+    # In groups, and then the groups: the number of operands stays small.
+    parts = []
+    for start in range(0, len(values), MOST_OPERANDS):
+        some = values[start : start + MOST_OPERANDS]
+        parts.append(jnp.stack(some, axis))
+    return jnp.concatenate(parts, axis)
+
+
+def _traced(tree: Any) -> bool:
+    """Whether this runs inside a user's program."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def _starts(place: Place, axes: int) -> Place:
+    """A start for every axis; those that are arguments all have one type, as JAX demands."""
+    starts = place + (0,) * (axes - len(place))
+    # Starts that are fixed stay so, and make a plain slice.
+    if _constant(starts):
         return starts
     return tuple(jnp.asarray(start, jnp.int32) for start in starts)
 
 
-def write(arrays: dict[str, Any], writes: Sequence[Write]) -> dict[str, Any]:
-    """The arrays with values written into them; those that nothing is written to are the same
-    objects.
-    """
-    touched = {write.array: arrays[write.array] for write in writes}
-    forms, places, values = _split(writes)
-    inside = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((touched, values)))
-    return arrays | (_write if inside else _write_program)(touched, forms, places, values)
+def _constant(starts: Place) -> bool:
+    """Whether a window lies at a fixed place, as in a user's program."""
+    return all(isinstance(start, int) for start in starts)
 
 
-def fresh(sizes: tuple, batch: int, writes: Sequence[Write]) -> dict[str, Any]:
-    """Arrays of zeros, `sizes` by name, shape and dtype, with values written into them."""
-    forms, places, values = _split(writes)
-    inside = any(isinstance(value, Tracer) for value in values)
-    return (_fresh if inside else _fresh_program)(sizes, batch, forms, places, values)
+def _read(
+    array: Array,
+    place: Place,
+    form: Form,
+) -> Shaped[Array, "batch *shape"]:
+    return form.read(array, place)
 
 
-def zeros(sizes: tuple, batch: int) -> dict[str, Any]:
-    """Arrays of zeros, batch last."""
-    # Behind the barrier XLA takes them for data: as constants, it would work out what becomes of
-    # them, cell by cell, while it compiles a program in which a state is made and run.
-    return {
-        name: lax.optimization_barrier(jnp.zeros((*shape, batch), dtype))
-        for name, shape, dtype in sizes
-    }
-
-
-def _split(writes: Sequence[Write]):
-    """What a program is compiled for, and what it takes."""
-    return (
-        tuple((write.array, write.form) for write in writes),
-        tuple(write.places for write in writes),
-        tuple(write.values for write in writes),
-    )
-
-
-def _write(arrays: dict[str, Any], forms: tuple, places: tuple, values: tuple) -> dict[str, Any]:
+def _write(
+    arrays: dict[str, Array],
+    writes: Sequence[Write],
+) -> dict[str, Array]:
     arrays = dict(arrays)
-    for (name, form), place, value in zip(forms, places, values, strict=True):
-        put = _put if isinstance(place, tuple) else _put_all
-        arrays[name] = put(arrays[name], place, value, form)
+    for write in writes:
+        array = arrays[write.array]
+        arrays[write.array] = write.form.write(array, write.place, write.value)
     return arrays
 
 
-def _put_all(array, places, values, form: Form):
-    places, values, count = jnp.asarray(places), jnp.asarray(values), len(places)
-
-    def put_one(i, array):
-        return _put(array, tuple(places[i]), values[i], form)
-
-    return lax.fori_loop(0, count, put_one, array)
-
-
-def _put(array, place, value, form: Form):
-    value = jnp.expand_dims(jnp.moveaxis(value, 0, -1), form.dropped)
-    if any(step > 1 for step in form.steps):
-        taken = tuple(slice(None, None, step) for step in form.steps)
-        value = _window(array, place, form.sizes).at[taken].set(value)
-    return lax.dynamic_update_slice(array, value, _starts(place, array.ndim))
+def _fresh(
+    sizes: Sizes,
+    batch: int,
+    writes: Sequence[Write],
+) -> dict[str, Array]:
+    return _write(zeros(sizes, batch), writes)
 
 
-def _fresh(sizes: tuple, batch: int, forms: tuple, places: tuple, values: tuple) -> dict[str, Any]:
-    return _write(zeros(sizes, batch), forms, places, values)
-
-
-_write_program = jax.jit(_write, static_argnames="forms")
-_fresh_program = jax.jit(_fresh, static_argnames=("sizes", "batch", "forms"))
+_read_program = jax.jit(_read, static_argnames="form")
+_write_program = jax.jit(_write)
+_fresh_program = jax.jit(_fresh, static_argnames=("sizes", "batch"))
 zeros_program = jax.jit(zeros, static_argnames=("sizes", "batch"))
-
-
-def stack(values: Sequence[Any], axis: int) -> Any:
-    """Arrays side by side; by NumPy where it can, for XLA takes quadratic time for an operation of
-    many operands.
-    """
-    if not any(isinstance(value, jax.Array) for value in values):
-        return np.stack(values, axis)
-    some = 64
-    parts = [jnp.stack(values[i : i + some], axis) for i in range(0, len(values), some)]
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)

@@ -16,8 +16,8 @@ from darnax.states.arrays import Arrays, checked_arrays
 from darnax.states.buffers import Buffers, ByName, Checked
 from darnax.states.graphs_tuple import from_jraph, kind_graph, to_jraph
 from darnax.states.state import State, check_width
-from darnax.topologies.columns import parse_number
 from darnax.topologies.names import Name
+from darnax.topologies.tables import parse_number
 from darnax.topologies.topology import Topology
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from jaxtyping import Array
 from darnax import _text, checks
 from darnax._lazy import Lazy
 from darnax.states.values import cast, checked
-from darnax.topologies.columns import Columns
 from darnax.topologies.layout import ArraySpec, Layout
+from darnax.topologies.tables import Columns
 from darnax.topologies.topology import Topology
 
 if TYPE_CHECKING:

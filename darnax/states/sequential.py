@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from darnax import _text, checks
 from darnax.states.buffers import Buffers, ByName, Checked
 from darnax.states.state import State, check_width
-from darnax.topologies.columns import Shape, parse_dtype
 from darnax.topologies.names import Finder, Name, positions
 from darnax.topologies.sequential import parse_sizes
+from darnax.topologies.tables import Shape, parse_dtype
 from darnax.topologies.topology import UnknownNode
 
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from darnax.topologies.columns import stable_order
 from darnax.topologies.layout import ArraySpec, Layout
-from darnax.topologies.views import Index
+from darnax.topologies.tables import stable_order
+from darnax.topologies.views import Index, is_regular
 
 
 class ParameterSlice(NamedTuple):
@@ -125,7 +125,8 @@ def _group(layout: Layout, edges: np.ndarray) -> EdgeGroup:
 def _static_index(layout: Layout, nodes: np.ndarray, step: int | None = None) -> Index | None:
     """The addresses of nodes as one slice, of this step if one is given, or as one view."""
     if layout.arrays[layout.node_array[nodes[0]]].shared:
-        return layout.columns.views[int(nodes[0])] if len(nodes) == 1 else None
+        view = layout.columns.views[int(nodes[0])]
+        return view if len(nodes) == 1 and is_regular(view) else None
     rows = layout.first_row[nodes]
     gaps = np.diff(rows)
     found = int(gaps[0]) if len(gaps) else 1

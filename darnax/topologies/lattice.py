@@ -8,8 +8,8 @@ import numpy as np
 
 from darnax import _text, checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import MOST_CELLS, Shape, parse_shape
 from darnax.topologies.random import annotated
+from darnax.topologies.tables import MOST_CELLS, Shape, parse_shape
 
 if TYPE_CHECKING:
     import networkx as nx

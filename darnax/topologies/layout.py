@@ -1,29 +1,70 @@
-"""Where each node lives: rows of stacked arrays, views of shared ones.
+"""Where each node lives: arrays, rows, views and blocks.
 
-Every array is a sequence of *rows*. In a stacked array a row is one node, `(n, *shape)`; in a
-declared shared array, `(*shape)`, a row is one cell. A node's *address* is the array of its rows: a
-single number in the first case, an array of the node's own shape in the second. Whatever is done
-with rows serves both.
+The state of a network is a few global arrays. **A node is an address in one of them**, so that all
+edges of a kind run as one operation on whole arrays, however many nodes there are.
+
+    stacked array (3, 2, B)            shared array (6, B)
+
+    row 0  a  [ . . . . . ]            row 0  [ . . . . . ] ┐
+              [ . . . . . ]            row 1  [ . . . . . ] │ left
+    row 1  b  [ . . . . . ]            row 2  [ . . . . . ] ┘ ┐
+              [ . . . . . ]            row 3  [ . . . . . ]   │ right
+    row 2  c  [ . . . . . ]            row 4  [ . . . . . ]   ┘
+              [ . . . . . ]            row 5  [ . . . . . ]
+                 batch                           batch
+
+- **Rows.** An array is a sequence of rows. In a *stacked* array, `(n, *shape, B)`, a row is a node:
+  all nodes of one kind, shape and dtype that were given no array. In a *shared* array,
+  `(*shape, B)`, which the user declares, a row is a cell, and nodes are *views*: any cells of it.
+  The address of a node is one row, or an array of rows in the shape of the view. Code that moves
+  rows serves both.
+- **The batch stands last.** A message-passing step gathers the rows of neighbours, and a row is
+  then a contiguous piece of memory with all samples side by side. With the batch first every
+  gather picks single numbers: measured, 2 to 20 times as slow, and transposing in every step costs
+  four times as much.
+- **Views may overlap.** A cell is one unit, whoever looks at it. Messages to all views that cover
+  it are added on its row, and it is updated once.
+- **Blocks.** Views that overlap, even through others, are one block ("left" and "right" above). A
+  schedule never splits a block: a cell cannot move with one of its nodes and wait with another.
+
+The order of rows is the library's own. Users see names.
 """
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Array, Shaped
 
-from darnax.topologies.columns import Columns, NodeClass, stable_order
-from darnax.topologies.views import Index
+from darnax.topologies.tables import Columns, NodeClass, stable_order
+from darnax.topologies.views import ViewIndex, first_cell, index_cells, index_to_json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
-    """Where a node lives: `state.arrays[view.array][view.index]` is its value, batch last."""
+    """Where a node lives: `state.arrays[view.array][view.index]` is its value, batch last.
+
+    **Fields:**
+
+    - `index`: ints and slices, or where the view was given by lists or masks one integer array an
+      axis.
+    - `shape`: of the node, without the batch.
+    """
 
     array: str
-    index: Index
+    index: ViewIndex
     shape: tuple[int, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, View) and self._content() == other._content()
+
+    def _content(self) -> tuple[object, ...]:
+        return self.array, self.shape, index_to_json(self.index)
+
+    def __hash__(self) -> int:
+        return hash((self.array, self.shape))
 
 
 @dataclass(frozen=True)
@@ -69,37 +110,46 @@ class Layout:
 
     **Fields:**
 
-    - `arrays`: the declared ones first, then the stacked ones in the order in which they are first
-      needed.
-    - `class_array`: the array of every node class.
-    - `first_row`: of every node, its row or the first of its cells.
+    - `arrays`: the declared ones first, then the stacked ones in the order of first use.
+    - `members`: the nodes of every array, sorted.
+    - `class_array`: the array of every node class, as a position in `arrays`.
+    - `first_row`: of every node its row, or the first cell of a view in the view's own order.
     """
 
     def __init__(self, columns: Columns):
         self.columns = columns
-        classes, used = columns.node_classes, set(columns.arrays)
-        dtypes = {cls.array: cls.dtype for cls in classes}
-        self.arrays = [
-            ArraySpec(name, shape, (), dtypes.get(name, "float32"), True)
-            for name, shape in columns.arrays.items()
-        ]
-        declared = {name: i for i, name in enumerate(columns.arrays)}
-        self.class_array = np.zeros(len(classes), np.int32)
+        self.arrays = _shared_arrays(columns)
+        self.members = [np.zeros(0, np.int64) for _ in self.arrays]
+        self.class_array = np.zeros(len(columns.node_classes), np.int32)
         self.first_row = np.zeros(len(columns.names), np.int32)
-        self.members: list[np.ndarray] = [np.zeros(0, np.int64)] * len(declared)
-        starts = np.cumsum(np.bincount(columns.node_class))[:-1]
-        for i, nodes in enumerate(np.split(stable_order(columns.node_class), starts)):
-            cls = classes[i]
-            if cls.array is not None:
-                self.class_array[i] = at = declared[cls.array]
-                self.members[at] = np.union1d(self.members[at], nodes)
-                self.first_row[nodes] = [self._first_cell(node) for node in nodes.tolist()]
-                continue
-            self.class_array[i] = len(self.arrays)
-            name = _free_name(cls, used)
-            self.arrays.append(ArraySpec(name, (len(nodes),), cls.shape, cls.dtype, False))
-            self.members.append(nodes)
-            self.first_row[nodes] = np.arange(len(nodes))
+        position = {spec.name: i for i, spec in enumerate(self.arrays)}
+        nodes_by_class = _split(np.arange(len(columns.names)), columns.node_class)
+        for i, nodes in enumerate(nodes_by_class):
+            node_class = columns.node_classes[i]
+            if node_class.array is None:
+                # All nodes of a class are rows of one array, whatever their number: this is why
+                # the time to compile does not grow with it.
+                array = len(self.arrays)
+                name = _free_name(node_class, position)
+                position[name] = array
+                self.arrays.append(
+                    ArraySpec(
+                        name=name,
+                        lead=(len(nodes),),
+                        item=node_class.shape,
+                        dtype=node_class.dtype,
+                        shared=False,
+                    )
+                )
+                self.members.append(nodes)
+                self.first_row[nodes] = np.arange(len(nodes))
+            else:
+                array = position[node_class.array]
+                shape = self.arrays[array].lead
+                self.members[array] = np.union1d(self.members[array], nodes)
+                for node in nodes.tolist():
+                    self.first_row[node] = first_cell(columns.views[node], shape)
+            self.class_array[i] = array
 
     @cached_property
     def node_array(self) -> np.ndarray:
@@ -109,134 +159,148 @@ class Layout:
     @cached_property
     def sizes(self) -> tuple[tuple[str, tuple[int, ...], str], ...]:
         """Name, shape and dtype of every array."""
-        return tuple((spec.name, spec.shape, spec.dtype) for spec in self.arrays)
+        sizes = [(spec.name, spec.shape, spec.dtype) for spec in self.arrays]
+        return tuple(sizes)
 
     @cached_property
     def dtypes(self) -> tuple[str, ...]:
         """The dtypes that arrays have, each once."""
         return tuple(dict.fromkeys(spec.dtype for spec in self.arrays))
 
-    def _first_cell(self, node: int) -> int:
-        """The first cell of a view, without a look at the others: there may be millions."""
-        cls = self.columns.node_classes[self.columns.node_class[node]]
-        starts = [
-            part if isinstance(part, int) else part.start for part in self.columns.views[node]
-        ]
-        return (
-            int(np.ravel_multi_index(starts, self.columns.arrays[str(cls.array)])) if starts else 0
-        )
+    def _array_of(self, node: int | np.integer) -> ArraySpec:
+        return self.arrays[self.node_array[node]]
 
     def cells(self, node: int | np.integer) -> np.ndarray:
         """The cells of a view, in its shape, as rows of its shared array."""
-        cls = self.columns.node_classes[self.columns.node_class[node]]
-        shape, rows = self.columns.arrays[str(cls.array)], np.zeros((), np.int32)
-        for axis, part in enumerate(self.columns.views[int(node)]):
-            along = (
-                part
-                if isinstance(part, int)
-                else np.arange(part.start, part.stop, part.step, dtype=np.int32)
-            )
-            rows = (rows if isinstance(part, int) else rows[..., None]) + along * math.prod(
-                shape[axis + 1 :]
-            )
-        return np.asarray(rows, np.int32)
+        index = self.columns.views[int(node)]
+        return index_cells(index, self._array_of(node).lead)
 
     def address(self, nodes: np.ndarray) -> np.ndarray:
         """The addresses `(len(nodes), *lead)` of nodes that agree in array and shape."""
-        if len(nodes) and self.arrays[self.node_array[nodes[0]]].shared:
+        # Stacked rows are known without a loop; views are few.
+        if len(nodes) and self._array_of(nodes[0]).shared:
             return np.stack([self.cells(node) for node in nodes])
         return self.first_row[nodes]
+
+    def _rows_by_node(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that nodes of one array cover, and which of the nodes covers each of them."""
+        if not len(nodes) or not self._array_of(nodes[0]).shared:
+            return self.first_row[nodes], np.arange(len(nodes))
+        cells = [self.cells(node).ravel() for node in nodes]
+        counts = [len(own) for own in cells]
+        return np.concatenate(cells), np.repeat(np.arange(len(nodes)), counts)
 
     def rows_of(self, nodes: np.ndarray) -> dict[int, np.ndarray]:
         """For every array that any of the nodes lives in, the rows they cover, sorted."""
         nodes = np.asarray(nodes, np.int64)
         result = {}
-        for at in np.unique(self.node_array[nodes]).tolist():
-            here = nodes[self.node_array[nodes] == at]
-            parts = (
-                [self.cells(node).ravel() for node in here]
-                if self.arrays[at].shared
-                else [self.first_row[here]]
-            )
-            result[at] = np.unique(np.concatenate(parts))
+        for array in np.unique(self.node_array[nodes]).tolist():
+            here = nodes[self.node_array[nodes] == array]
+            rows, _ = self._rows_by_node(here)
+            result[array] = np.unique(rows)
         return result
 
     def covering(self, rows: dict[int, np.ndarray]) -> np.ndarray:
         """Which nodes, of all, cover any of some rows of some arrays."""
         result = np.zeros(len(self.columns.names), bool)
-        for at, some in rows.items():
-            spec, members = self.arrays[at], self.members[at]
-            wanted = np.zeros(spec.rows, bool)
+        for array, some in rows.items():
+            wanted = np.zeros(self.arrays[array].rows, bool)
             wanted[some] = True
-            if spec.shared:
-                result[members] = [wanted[self.cells(node)].any() for node in members.tolist()]
-            else:
-                result[members] = wanted[self.first_row[members]]
+            members = self.members[array]
+            covered, owner = self._rows_by_node(members)
+            result[members[owner[wanted[covered]]]] = True
         return result
 
     @cached_property
     def blocks(self) -> list[np.ndarray]:
-        """For every array the block of each row: views that overlap, even through others, are one
-        block.
+        """For every array the block of each row, numbered by first row; -1 where no node is.
 
-        Blocks are numbered by their first row; -1 marks cells that no node covers. In a stacked
-        array every row is a block of its own.
+        In a stacked array every row is a block of its own.
         """
         result = []
         for spec, members in zip(self.arrays, self.members, strict=True):
-            if not spec.shared or not len(members):
-                result.append(np.arange(spec.rows) if not spec.shared else np.full(spec.rows, -1))
-                continue
-            cells = [self.cells(node).ravel() for node in members]
-            owner = np.repeat(np.arange(len(members)), [len(part) for part in cells])
-            result.append(_connected(np.concatenate(cells), owner, spec.rows, len(members)))
+            if spec.shared:
+                rows, owner = self._rows_by_node(members)
+                result.append(_connected(rows, owner, spec.rows))
+            else:
+                result.append(np.arange(spec.rows))
         return result
 
     @cached_property
     def overlaps(self) -> list[np.ndarray]:
         """The nodes of every block that has more than one."""
         result = []
-        for at, (spec, members) in enumerate(zip(self.arrays, self.members, strict=True)):
-            if spec.shared and len(members):
-                block = self.blocks[at][self.first_row[members]]
-                parts = np.split(members[stable_order(block)], np.cumsum(np.bincount(block))[:-1])
-                result += [part for part in parts if len(part) > 1]
+        for array, spec in enumerate(self.arrays):
+            if spec.shared:
+                members = self.members[array]
+                block = self.blocks[array][self.first_row[members]]
+                result += [nodes for nodes in _split(members, block) if len(nodes) > 1]
         return result
 
     def clashing(self, nodes: np.ndarray) -> list[int]:
         """Those of the nodes that share a cell with another of them."""
         result = []
-        for at, spec in enumerate(self.arrays):
-            here = nodes[self.node_array[nodes] == at] if spec.shared else nodes[:0]
+        for array, spec in enumerate(self.arrays):
+            if not spec.shared:
+                continue
+            here = nodes[self.node_array[nodes] == array]
+            # One node alone cannot clash, and its cells may be billions.
             if len(here) > 1:
-                cells = [self.cells(node).ravel() for node in here.tolist()]
-                users = np.bincount(np.concatenate(cells))
-                result += [
-                    node
-                    for node, part in zip(here.tolist(), cells, strict=True)
-                    if users[part].max() > 1
-                ]
+                rows, owner = self._rows_by_node(here)
+                users = np.bincount(rows)
+                clash = np.unique(owner[users[rows] > 1])
+                result += here[clash].tolist()
         return result
 
 
-def _free_name(cls: NodeClass, used: set[str]) -> str:
-    name = f"{cls.kind}{cls.shape}" + ("" if cls.dtype == "float32" else cls.dtype)
+def _shared_arrays(columns: Columns) -> list[ArraySpec]:
+    dtypes = {node_class.array: node_class.dtype for node_class in columns.node_classes}
+    specs = []
+    for name, shape in columns.arrays.items():
+        dtype = dtypes.get(name, "float32")
+        specs.append(ArraySpec(name, lead=shape, item=(), dtype=dtype, shared=True))
+    return specs
+
+
+def _split(
+    nodes: np.ndarray,
+    label: np.ndarray,
+) -> list[np.ndarray]:
+    """The nodes of every label 0, 1, ..., in their order."""
+    ends = np.cumsum(np.bincount(label))
+    return np.split(nodes[stable_order(label)], ends[:-1])
+
+
+def _free_name(node_class: NodeClass, used: Container[str]) -> str:
+    name = f"{node_class.kind}{node_class.shape}"
+    if node_class.dtype != "float32":
+        name += node_class.dtype
+    # Users may have declared an array of this name.
     while name in used:
         name += "'"
-    used.add(name)
     return name
 
 
-def _connected(rows: np.ndarray, nodes: np.ndarray, n_rows: int, n_nodes: int) -> np.ndarray:
+def _connected(
+    rows: np.ndarray,
+    views: np.ndarray,
+    size: int,
+) -> np.ndarray:
+    """The block of each of `size` rows; view `views[i]` covers row `rows[i]`."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    links = coo_matrix(
-        (np.ones(len(rows), np.int8), (rows, n_rows + nodes)), shape=(n_rows + n_nodes,) * 2
-    )
-    label = connected_components(links, directed=False)[1][:n_rows]
+    blocks = np.full(size, -1)
+    if not len(rows):
+        return blocks
+    # A graph with a vertex a row and one a view, and a link from each view to each of its rows:
+    # its connected components are the blocks.
+    ends = rows, size + views
+    vertices = size + int(views.max()) + 1
+    links = coo_matrix((np.ones(len(rows), np.int8), ends), shape=(vertices, vertices))
+    component = connected_components(links, directed=False)[1]
     covered = np.unique(rows)
-    _, first, inverse = np.unique(label[covered], return_index=True, return_inverse=True)
-    result = np.full(n_rows, -1)
-    result[covered] = np.argsort(np.argsort(first))[inverse]
-    return result
+    _, first, inverse = np.unique(component[covered], return_index=True, return_inverse=True)
+    number = np.argsort(np.argsort(first))  # components by their first row
+    blocks[covered] = number[inverse]
+    return blocks

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from darnax import checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import Shape, parse_number, parse_shape
+from darnax.topologies.tables import Shape, parse_number, parse_shape
 
 if TYPE_CHECKING:
     import networkx as nx

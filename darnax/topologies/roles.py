@@ -1,16 +1,17 @@
 """Roles of nodes: which are inputs, outputs or held.
 
 They are marked on the nodes themselves, by the attribute `role`. What networkx keeps for a node
-follows it through every function, through `relabel_nodes`, `compose` and `subgraph`; names kept on
+follows it through every function, through `relabel_nodes`, `compose` and `subgraph`. Names kept on
 `graph.graph` would stay behind, and silently mean other nodes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence, Set
+from typing import TYPE_CHECKING
 
 from darnax import checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import Problems
+from darnax.topologies.names import Finder, Name, Names
+from darnax.topologies.tables import Columns, Problems, Roles, find_roles
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -21,55 +22,81 @@ ROLES = {"input": "inputs", "output": "outputs", "held": "held"}
 """Every role, and the argument of `Topology` that names the nodes which have it."""
 
 
-def read_roles(graph: "nx.Graph") -> dict[str, list[Any]]:
-    """The nodes of every role: by the place that their mark gives them (0 by default), then by the
-    order of drawing.
-    """
-    found: dict[str, list[tuple[int, Any]]] = {role: [] for role in ROLES}
+@checks.by_hand
+def read_roles(
+    graph: "nx.Graph",
+    named: Mapping[str, Names | None],
+    find: Finder,
+) -> Roles:
+    """The nodes of every role: those that an argument names, or else those that are marked."""
+    nodes = dict(named)
+    for role, marked in _marked(graph).items():
+        argument = ROLES[role]
+        # Names that were given replace the marks, and may be none at all: [] is not None.
+        if nodes[argument] is None:
+            _check_names_on_graph(role, marked, graph)
+            nodes[argument] = marked
+    return find_roles(find, **nodes)
+
+
+def _marked(graph: "nx.Graph") -> dict[str, list[Name]]:
+    """The marked nodes by role: in the order of their places (0 by default), then as drawn."""
+    found: dict[str, list[tuple[int, Name]]] = {role: [] for role in ROLES}
     problems = Problems("node")
     for node, role in graph.nodes(data="role"):
+        if role is None:
+            continue
         try:
-            marks = {} if role is None else _parsed(role)
+            for mark, place in _parsed(role).items():
+                found[mark].append((place, node))
         except ValueError as error:
             problems.add(str(error), node)
-            continue
-        for mark, place in marks.items():
-            found[mark].append((place, node))
     problems.check()
-    return {
-        role: [node for _, node in sorted(pairs, key=lambda pair: pair[0])]
-        for role, pairs in found.items()
-    }
+    nodes = {}
+    for role, pairs in found.items():
+        # The sort is stable: nodes of one place stay as they were drawn.
+        pairs.sort(key=lambda pair: pair[0])
+        nodes[role] = [node for _, node in pairs]
+    return nodes
 
 
-def _parsed(role: Any) -> dict[str, int]:
+def _parsed(role: object) -> dict[str, int]:
     """Roles, and the place that each gives the node among those that have it."""
-    if isinstance(role, str):
-        parts = [part.strip() for part in role.split(",")]
-    elif isinstance(role, (Mapping, Sequence, Set)):
-        parts = list(role)
+    if isinstance(role, Mapping):
+        places = list(role.items())
     else:
-        parts = [role]
-    places = [role[part] for part in parts] if isinstance(role, Mapping) else [0] * len(parts)
-    good = all(isinstance(part, str) and part in ROLES for part in parts)
-    if not good or not all(type(place) is int for place in places):
-        raise ValueError(
-            "`role` is 'input', 'output' or 'held', or several such as 'input, output', but got "
-            f"{checks.came(role)}; write one of these, or leave it out"
-        )
-    return dict(zip(parts, places, strict=True))
+        places = [(part, 0) for part in _parts(role)]
+    parsed: dict[str, int] = {}
+    for part, place in places:
+        if not isinstance(part, str) or part not in ROLES or type(place) is not int:
+            raise ValueError(
+                "`role` is 'input', 'output' or 'held', or several such as 'input, output', but "
+                f"got {checks.came(role)}; write one of these, or leave it out"
+            )
+        parsed[part] = place
+    return parsed
 
 
-def check_names(argument: str, marked: Sequence[Any], graph: "nx.Graph"):
-    """Refuse names on `graph.graph` unless they are those of the marked nodes: they may be names of
-    long ago.
-    """
+def _parts(role: object) -> list[object]:
+    if isinstance(role, str):
+        return [part.strip() for part in role.split(",")]
+    if isinstance(role, (Sequence, Set)):
+        return list(role)
+    return [role]
+
+
+def _check_names_on_graph(role: str, marked: Sequence[Name], graph: "nx.Graph"):
+    """Refuse names on `graph.graph` unless they are those of the marked nodes: they may be old."""
+    argument = ROLES[role]
     named = graph.graph.get(argument)
-    if named is None or (isinstance(named, (list, tuple)) and list(named) == list(marked)):
+    if named is None:
         return
-    role = next(role for role, name in ROLES.items() if name == argument)
-    lists = isinstance(named, list) and any(isinstance(name, list) for name in named)
-    hint = " A list is no name: JSON turns tuples into lists." if lists else ""
+    listed = isinstance(named, (list, tuple))
+    if listed and list(named) == list(marked):
+        return
+    hint = ""
+    if listed and any(isinstance(name, list) for name in named):
+        hint = " A list is no name: JSON turns tuples into lists."
     raise ValueError(
         f"`graph.graph[{argument!r}]` is {checks.came(named)}, but names that are kept on a graph "
         "do not follow nodes that are renamed; mark the nodes, as in graph.nodes[name]['role'] = "
@@ -77,13 +104,20 @@ def check_names(argument: str, marked: Sequence[Any], graph: "nx.Graph"):
     )
 
 
-def marks(inputs: Sequence[int], outputs: Sequence[int], held: Iterable[int]) -> dict[int, Any]:
-    """The attribute `role` by position of node; the inverse of `read_roles`."""
-    found: dict[int, dict[str, int]] = {}
-    for role, nodes in zip(ROLES, (inputs, outputs, sorted({*held} - {*inputs})), strict=True):
-        drawn = list(nodes) == sorted(nodes)
-        for place, at in enumerate(nodes):
-            found.setdefault(at, {})[role] = 0 if drawn else place
-    return {
-        at: places if any(places.values()) else ", ".join(places) for at, places in found.items()
+def role_places(columns: Columns) -> dict[int, dict[str, int]]:
+    """The roles of every node that has any, and its place in each: 0 where nodes are as drawn.
+
+    Inputs are held, which goes without saying.
+    """
+    nodes_of = {
+        "input": columns.inputs,
+        "output": columns.outputs,
+        "held": sorted(set(columns.held) - set(columns.inputs)),
     }
+    found: dict[int, dict[str, int]] = {}
+    for role, nodes in nodes_of.items():
+        # A place is written only where it says more than the drawing, so that drawings stay plain.
+        drawn = list(nodes) == sorted(nodes)
+        for place, node in enumerate(nodes):
+            found.setdefault(node, {})[role] = 0 if drawn else place
+    return found

@@ -7,8 +7,8 @@ import numpy as np
 
 from darnax import _text, checks
 from darnax._lazy import Lazy
-from darnax.topologies.columns import Problems, Shape, parse_shape
 from darnax.topologies.names import Finder
+from darnax.topologies.tables import Problems, Shape, parse_shape
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from darnax import _text
 from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.layout import Layout
 from darnax.topologies.names import some
-
-ROLES = ("", "input", "output", "input, output", "held", "", "output, held", "")
+from darnax.topologies.roles import role_places
 
 
 def summary(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
-    """The nodes of every sort, who overlaps whom on shared arrays, and the edge groups."""
+    """The nodes, who overlaps whom on shared arrays, and the edge groups."""
     tables = [_nodes(layout), _overlaps(layout), _edges(groups)]
     return "\n\n".join(table for table in tables if table)
 
@@ -21,30 +18,30 @@ def summary(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
 def _nodes(layout: Layout) -> str:
     """One row for all nodes that agree in kind, shape, dtype, array and role."""
     columns = layout.columns
-    role = np.zeros(len(columns.names), np.int64)
-    role[list(columns.inputs)] += 1
-    role[list(columns.outputs)] += 2
-    role[list({*columns.held} - {*columns.inputs})] += 4
-    sort = columns.node_class * len(ROLES) + role
-    labels, first = np.unique(sort, return_index=True)
+    roles = role_places(columns)
+    # A dictionary keeps the order of first use, so that rows stand as their nodes were drawn.
+    alike: dict[tuple[int, str], list[int]] = {}
+    for node, node_class in enumerate(columns.node_class.tolist()):
+        label = node_class, ", ".join(roles.get(node, ()))
+        alike.setdefault(label, []).append(node)
     rows = []
-    for label in labels[np.argsort(first)].tolist():
-        members = np.flatnonzero(sort == label)
-        at, role = divmod(label, len(ROLES))
-        kind, shape, dtype, _ = columns.node_classes[at]
-        array = layout.arrays[layout.class_array[at]].name
-        rows.append(
-            (_listed(layout, members), len(members), kind, shape, dtype, array, ROLES[role])
-        )
-    return _text.table(("nodes", "count", "kind", "shape", "dtype", "array", "role"), rows)
+    for (i, role), nodes in alike.items():
+        kind, shape, dtype, _ = columns.node_classes[i]
+        array = layout.arrays[layout.class_array[i]].name
+        names = _listed(layout, nodes)
+        rows.append((names, len(nodes), kind, shape, dtype, array, role))
+    header = ("nodes", "count", "kind", "shape", "dtype", "array", "role")
+    return _text.table(header, rows)
 
 
 def _overlaps(layout: Layout) -> str:
-    rows = [
-        (layout.arrays[layout.node_array[block[0]]].name, len(block), _listed(layout, block))
-        for block in layout.overlaps
-    ]
-    return _text.table(("shared array", "views", "overlapping"), rows) if rows else ""
+    rows = []
+    for block in layout.overlaps:
+        array = layout.arrays[layout.node_array[block[0]]].name
+        names = _listed(layout, block.tolist())
+        rows.append((array, len(block), names))
+    header = ("shared array", "views", "overlapping")
+    return _text.table(header, rows) if rows else ""
 
 
 def _edges(groups: Sequence[EdgeGroup]) -> str:
@@ -58,7 +55,11 @@ def _edges(groups: Sequence[EdgeGroup]) -> str:
     return _text.table(header, rows) if rows else ""
 
 
-def _listed(layout: Layout, nodes: np.ndarray, limit: int = 5) -> str:
+def _listed(
+    layout: Layout,
+    nodes: list[int],
+    limit: int = 5,
+) -> str:
     """The first names and how many more there are."""
-    more = f" and {len(nodes) - limit} more" if len(nodes) > limit else ""
-    return some([layout.columns.names[i] for i in nodes[:limit].tolist()], limit) + more
+    names = [layout.columns.names[node] for node in nodes]
+    return some(names, limit)

@@ -1,52 +1,43 @@
 """The topology: who exists, where each node lives in which array, and who talks to whom."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import ref
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from darnax import _text, checks
 from darnax._lazy import Lazy
 from darnax.topologies import names as naming
 from darnax.topologies import serial
-from darnax.topologies.columns import Columns
-from darnax.topologies.drawing import read_graph
 from darnax.topologies.groups import EdgeGroup, ParameterBlock, edge_groups, parameter_blocks
 from darnax.topologies.layout import ArraySpec, Layout, View
-from darnax.topologies.names import Name
+from darnax.topologies.names import Finder, Name, Names
+from darnax.topologies.read_arrays import Kinds, read_edges, read_ends, read_nodes
+from darnax.topologies.read_columns import read_columns
+from darnax.topologies.read_networkx import read_graph
 from darnax.topologies.summary import summary
-from darnax.topologies.verify import verify
-from darnax.topologies.wiring import from_arrays
+from darnax.topologies.tables import Columns, NodeClass, Shape, assemble, find_roles
 
 if TYPE_CHECKING:
     import networkx as nx
 else:
     nx = Lazy("networkx")
 
-_alive: dict[bytes, dict[int, "ref[Topology]"]] = {}
-"""The topologies that are there, by digest; of equal ones any may go first."""
-
-
-def _remember(topology: "Topology"):
-    digest, which = topology.digest, id(topology)
-
-    def forget(_: Any):
-        same = _alive.get(digest, {})
-        same.pop(which, None)
-        if not same:
-            _alive.pop(digest, None)
-
-    _alive.setdefault(digest, {})[which] = ref(topology, forget)
+# Topologies that are equal hold one dictionary of all of them that are there, so any may go first.
+_Equals = WeakValueDictionary[int, "Topology"]
+_alive: "WeakValueDictionary[bytes, _Equals]" = WeakValueDictionary()
 
 
 def _living(digest: bytes) -> "Topology | None":
     """The latest topology of this digest, if one is there."""
-    found = (kept() for kept in reversed(list(_alive.get(digest, {}).values())))
-    return next((topology for topology in found if topology is not None), None)
+    equals = list(_alive.get(digest, {}).values())
+    return equals[-1] if equals else None
 
 
 class Topology:
@@ -61,10 +52,11 @@ class Topology:
     - `graph`: a `networkx.DiGraph` or `MultiDiGraph`; `u -> v` means that u sends to v, a self-loop
       is a recurrent coupling. Nodes carry `shape` (an int or a tuple; `()` is one scalar unit),
       `kind` (default `"node"`), `dtype` (default float32) and `role`: `"input"`, `"output"` or
-      `"held"`, or several of them (`"input, output"`); a node that lives in a shared array carries
-      `array` and `index` (ints and slices of positive step) instead of `shape`. Edges carry `kind`
-      (default `"edge"`), `tie` (all edges of this kind and tie use the same parameters) and any
-      numbers that couplings read; attributes that are not numbers are left out.
+      `"held"`, or several of them (`"input, output"`). A node that is a view of a shared array
+      carries `array` and `index` instead of `shape`: any cells of the array, each once, as NumPy
+      takes them (ints, slices of positive step, lists of ints, masks, `np.ix_`, and mixtures).
+      Edges carry `kind` (default `"edge"`), `tie` (all edges of this kind and tie use the same
+      parameters) and any numbers that couplings read; attributes that are not numbers are left out.
     - `inputs`, `outputs`: node names; by default the nodes with this `role`, in the order of
       drawing.
     - `held`: nodes that keep their state as inputs do, but that `init` leaves at zero, such as the
@@ -85,59 +77,69 @@ class Topology:
         ```
     """
 
+    @checks.by_hand
     def __init__(
         self,
-        graph: Any,
+        graph: "nx.Graph",
         *,
-        inputs: Any = None,
-        outputs: Any = None,
-        held: Any = None,
-        arrays: Any = None,
+        inputs: Names | None = None,
+        outputs: Names | None = None,
+        held: Names | None = None,
+        arrays: Mapping[str, Shape] | None = None,
     ):
-        self._compile(read_graph(graph, inputs, outputs, held, arrays))
+        self._compile(read_graph(graph, inputs=inputs, outputs=outputs, held=held, arrays=arrays))
 
     @classmethod
+    @checks.by_hand
     def from_edges(
         cls,
-        senders: Any,
-        receivers: Any,
+        senders: ArrayLike,
+        receivers: ArrayLike,
         *,
-        n: Any = None,
-        shape: Any = (),
-        kind: Any = "node",
-        dtype: Any = "float32",
-        edge_kind: Any = "edge",
-        tie: Any = None,
-        attributes: Any = None,
-        keys: Any = None,
-        inputs: Any = None,
-        outputs: Any = None,
-        held: Any = None,
+        n: int | None = None,
+        shape: Shape = (),
+        kind: Kinds = "node",
+        dtype: DTypeLike = "float32",
+        edge_kind: Kinds = "edge",
+        tie: str | None = None,
+        attributes: Mapping[str, ArrayLike] | None = None,
+        keys: Iterable[Name] | None = None,
+        inputs: Names | None = None,
+        outputs: Names | None = None,
+        held: Names | None = None,
     ) -> "Topology":
-        """Wiring that is already arrays: nodes `0 .. n - 1` of one shape, edges
-        `senders[i] -> receivers[i]`.
+        """Wiring that is already arrays: nodes `0 .. n - 1` of one shape, edges by their ends.
 
-        `kind` and `edge_kind` are one name or a column of names, `attributes` columns of numbers,
-        one an edge; `keys` tells parallel edges apart. Equal to the topology of the same networkx
-        graph, without drawing it.
+        Edge `i` goes from node `senders[i]` to node `receivers[i]`. The topology is equal to that
+        of the same networkx graph, without drawing it.
+
+        **Arguments:**
+
+        - `senders`, `receivers`: node numbers, one an edge.
+        - `n`: how many nodes there are; by default as many as the edges need.
+        - `shape`, `dtype`: of every node.
+        - `kind`, `edge_kind`: one name for all nodes or edges, or a column of names.
+        - `tie`: ties all edges of a kind.
+        - `attributes`: columns of numbers by name, one number an edge.
+        - `keys`: what tells parallel edges apart, one an edge.
+        - `inputs`, `outputs`, `held`: node numbers; none by default.
+
+        Raises `TypeError` or `ValueError` listing all that is wrong in an argument.
+
+        !!! example
+
+            ```python
+            ring = np.arange(1000)
+            topology = dx.Topology.from_edges(ring, (ring + 1) % 1000, inputs=[0])
+            ```
         """
-        return cls._of(
-            from_arrays(
-                senders,
-                receivers,
-                n=n,
-                shape=shape,
-                kind=kind,
-                dtype=dtype,
-                edge_kind=edge_kind,
-                tie=tie,
-                attributes=attributes,
-                keys=keys,
-                inputs=inputs,
-                outputs=outputs,
-                held=held,
-            )
+        senders, receivers, n = read_ends(senders, receivers, n)
+        nodes = read_nodes(n, shape, kind, dtype)
+        edges = read_edges(
+            senders, receivers, n, kind=edge_kind, tie=tie, attributes=attributes, keys=keys
         )
+        roles = find_roles(Finder(nodes.names), inputs, outputs, held)
+        return cls._of(assemble(nodes, edges, roles))
 
     @classmethod
     def _of(cls, columns: Columns) -> "Topology":
@@ -151,90 +153,90 @@ class Topology:
         return _living(serial.digest(columns)) or cls._of(columns)
 
     def _compile(self, columns: Columns):
-        self._columns = columns
-        self.memory: dict[Any, Any] = {}
-        self._layout = Layout(columns)
-        self._check_inputs()
-        self._digest = serial.digest(columns)
-        _remember(self)
-
-    def _check_inputs(self):
-        clash = self._layout.clashing(np.asarray(self._columns.inputs, np.int64))
+        # Read by the rest of the library: names and columns, arrays and addresses, what makes
+        # topologies equal, and results that others have worked out.
+        self.columns = columns
+        self.layout = Layout(columns)
+        self.digest = serial.digest(columns)
+        self.memory: dict[Callable[..., Any], Any] = {}
+        clash = self.layout.clashing(np.asarray(columns.inputs, np.int64))
         if clash:
-            who = _text.names(self.nodes[i] for i in clash)
             raise ValueError(
-                f"`inputs` {who} overlap on a shared array, so that one would overwrite another; "
-                "make one input of them, or give each an array of its own"
+                f"`inputs` {self.named(clash)} overlap on a shared array, so that one would "
+                "overwrite another; make one input of them, or give each an array of its own"
             )
+        self._equals: _Equals = _alive.setdefault(self.digest, WeakValueDictionary())
+        self._equals[id(self)] = self
 
     # what users read
 
     @property
     def nodes(self) -> Sequence[Name]:
         """All names, in the order of drawing."""
-        return self._columns.names
+        return self.columns.names
 
     @property
-    def edges(self) -> list[tuple]:
+    def edges(self) -> list[tuple[Name, ...]]:
         """All edges in networkx's order: `(u, v)`, or `(u, v, key)` where edges have keys."""
-        names, columns = self.nodes, self._columns
-        ends = [
-            (names[u], names[v])
-            for u, v in zip(columns.senders.tolist(), columns.receivers.tolist(), strict=True)
-        ]
-        return (
-            ends
-            if columns.keys is None
-            else [(*e, k) for e, k in zip(ends, columns.keys, strict=True)]
-        )
+        names = self.nodes
+        columns = self.columns
+        senders = [names[node] for node in columns.senders.tolist()]
+        receivers = [names[node] for node in columns.receivers.tolist()]
+        if columns.keys is None:
+            return list(zip(senders, receivers, strict=True))
+        return list(zip(senders, receivers, columns.keys, strict=True))
 
     @property
     def inputs(self) -> tuple[Name, ...]:
         """The nodes that `init` sets and that are held unless released."""
-        return tuple(self.nodes[i] for i in self._columns.inputs)
+        return tuple(self.nodes[i] for i in self.columns.inputs)
 
     @property
     def held(self) -> tuple[Name, ...]:
         """The nodes that keep their state unless released, inputs included."""
-        return tuple(self.nodes[i] for i in self._columns.held)
+        return tuple(self.nodes[i] for i in self.columns.held)
 
     @property
     def outputs(self) -> tuple[Name, ...]:
         """The nodes that `readout` reads."""
-        return tuple(self.nodes[i] for i in self._columns.outputs)
+        return tuple(self.nodes[i] for i in self.columns.outputs)
 
     @cached_property
     def arrays(self) -> Mapping[str, ArraySpec]:
         """The global arrays by name, in the order in which a state holds them."""
-        return MappingProxyType({spec.name: spec for spec in self._layout.arrays})
+        return MappingProxyType({spec.name: spec for spec in self.layout.arrays})
 
     @property
     def node_kinds(self) -> tuple[str, ...]:
         """All node kinds, those a builder knows but did not need included."""
-        return self._columns.node_kinds
+        return self.columns.node_kinds
 
     @property
     def edge_kinds(self) -> tuple[str, ...]:
         """All edge kinds, those a builder knows but did not need included."""
-        return self._columns.edge_kinds
+        return self.columns.edge_kinds
 
-    def shape(self, node: Any) -> tuple[int, ...]:
+    @checks.by_hand
+    def shape(self, node: Name) -> tuple[int, ...]:
         """The shape of a node, without the batch."""
         return self.node_class(self.index(node)).shape
 
-    def kind(self, node: Any) -> str:
+    @checks.by_hand
+    def kind(self, node: Name) -> str:
         """The kind of a node."""
         return self.node_class(self.index(node)).kind
 
-    def view(self, node: Any) -> View:
+    @checks.by_hand
+    def view(self, node: Name) -> View:
         """Where a node lives: an array, and an index into it."""
         return self.view_at(self.index(node))
 
-    def view_at(self, at: int) -> View:
+    def view_at(self, node: int) -> View:
         """Where the node at a position lives."""
-        spec = self.array_of(at)
-        index = self._columns.views[at] if spec.shared else (int(self._layout.first_row[at]),)
-        return View(spec.name, index, self.node_class(at).shape)
+        spec = self.array_of(node)
+        row = int(self.layout.first_row[node])
+        index = self.columns.views[node] if spec.shared else (row,)
+        return View(spec.name, index, self.node_class(node).shape)
 
     def __contains__(self, node: object) -> bool:
         return self._find(node) is not None
@@ -243,50 +245,48 @@ class Topology:
         return len(self.nodes)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Topology) and self._digest == other._digest)
+        return self is other or (isinstance(other, Topology) and self.digest == other.digest)
 
     def __hash__(self) -> int:
-        return hash(self._digest)
+        return hash(self.digest)
 
     def __repr__(self) -> str:
-        edges = len(self._columns.senders)
+        edges = len(self.columns.senders)
         return f"Topology({len(self.nodes)} nodes, {edges} edges, {len(self.arrays)} arrays)"
 
     # what the rest of the library reads
 
-    @property
-    def digest(self) -> bytes:
-        """Sixteen bytes that tell topologies apart, the same in every process."""
-        return self._digest
-
     @cached_property
-    def _find(self) -> naming.Finder:
-        return naming.Finder(self.nodes)
+    def _find(self) -> Finder:
+        return Finder(self.nodes)
 
-    def index(self, node: Any) -> int:
+    @checks.by_hand
+    def index(self, node: Name) -> int:
         """The position of a node; `UnknownNode`, a `KeyError`, says what there is if not this."""
-        at = self._find(node)
-        if at is None:
+        position = self._find(node)
+        if position is None:
             raise UnknownNode(
                 f"there is no node {checks.came(node)}; the nodes are "
                 f"{naming.some(self.nodes)}{self._if_array([node])}"
             )
-        return at
+        return position
 
-    def indices(self, argument: str, nodes: Any) -> tuple[int, ...]:
+    @checks.by_hand
+    def indices(
+        self,
+        argument: str,
+        nodes: Names,
+    ) -> tuple[int, ...]:
         """Positions of several nodes; the error names the argument and everything unknown in it."""
         try:
             return naming.positions(argument, nodes, self._find)
         except ValueError as error:
             raise ValueError(f"{error}{self._if_array(nodes)}") from None
 
-    def _if_array(self, nodes: Iterable[Any]) -> str:
+    def _if_array(self, nodes: Iterable[object]) -> str:
         """The advice for who gives names of arrays where nodes are wanted."""
-        strays = [
-            node
-            for node in nodes
-            if isinstance(node, str) and node in self.arrays and node not in self
-        ]
+        words = [node for node in nodes if isinstance(node, str)]
+        strays = [word for word in words if word in self.arrays and word not in self]
         if not strays:
             return ""
         return (
@@ -294,22 +294,23 @@ class Topology:
             "all of `.arrays`)"
         )
 
-    def node_class(self, at: int):
+    def node_class(self, node: int) -> NodeClass:
         """Kind, shape, dtype and shared array of the node at a position."""
-        return self._columns.node_classes[self._columns.node_class[at]]
+        return self.columns.node_classes[self.columns.node_class[node]]
 
-    def array_of(self, at: int) -> ArraySpec:
+    def array_of(self, node: int) -> ArraySpec:
         """The array that the node at a position lives in."""
-        return self._layout.arrays[self._layout.node_array[at]]
+        return self.layout.arrays[self.layout.node_array[node]]
 
     def named(self, nodes: Iterable[int]) -> str:
         """The names of nodes at some positions, in one line, for errors."""
-        return _text.names(self.nodes[at] for at in nodes)
+        return _text.names(self.nodes[node] for node in nodes)
 
-    def edge(self, at: int) -> tuple:
+    def edge(self, edge: int) -> tuple[Name, ...]:
         """The name of the edge at a position."""
-        ends = self.nodes[self._columns.senders[at]], self.nodes[self._columns.receivers[at]]
-        return ends if self._columns.keys is None else (*ends, self._columns.keys[at])
+        columns = self.columns
+        ends = self.nodes[columns.senders[edge]], self.nodes[columns.receivers[edge]]
+        return ends if columns.keys is None else (*ends, columns.keys[edge])
 
     def edge_position(self, key: tuple) -> int:
         """The position of the edge `(u, v)`, or `(u, v, key)` where edges are parallel."""
@@ -318,7 +319,7 @@ class Topology:
                 "`key`: an edge is network[u, v], or network[u, v, key] where edges are parallel, "
                 f"but got {checks.came(key)}; name both ends"
             )
-        columns = self._columns
+        columns = self.columns
         u, v = self.index(key[0]), self.index(key[1])
         between = np.flatnonzero((columns.senders == u) & (columns.receivers == v)).tolist()
         keys = {edge: 0 if columns.keys is None else columns.keys[edge] for edge in between}
@@ -335,20 +336,10 @@ class Topology:
             )
         return found[0]
 
-    @property
-    def layout(self) -> Layout:
-        """Arrays, addresses and blocks."""
-        return self._layout
-
-    @property
-    def columns(self) -> Columns:
-        """Names and integer columns."""
-        return self._columns
-
     @cached_property
     def groups(self) -> tuple[EdgeGroup, ...]:
         """The edges as groups that run as one operation each."""
-        return edge_groups(self._layout, self.edge_hashes)
+        return edge_groups(self.layout, self.edge_hashes)
 
     @cached_property
     def parameter_blocks(self) -> dict[str, tuple[ParameterBlock, ...]]:
@@ -367,30 +358,37 @@ class Topology:
     @cached_property
     def edge_hashes(self) -> np.ndarray:
         """A 64-bit number for every edge, which depends on its kind, ends and key alone."""
-        columns = self._columns
-        kind = naming.hashes([kind for kind, _ in columns.edge_classes])[columns.edge_class]
-        key = naming.hashes([0] if columns.keys is None else columns.keys)
-        ends = self.node_hashes[columns.senders], self.node_hashes[columns.receivers]
-        return naming.combine(kind, *ends, key)
+        columns = self.columns
+        # A tie is left out: tied edges share parameters, which are drawn by the tie.
+        kinds = naming.hashes([kind for kind, _ in columns.edge_classes])
+        keys = naming.hashes([0] if columns.keys is None else columns.keys)
+        return naming.combine(
+            kinds[columns.edge_class],
+            self.node_hashes[columns.senders],
+            self.node_hashes[columns.receivers],
+            keys,
+        )
 
     # to and from elsewhere
 
     def to_networkx(self) -> "nx.DiGraph":
         """A fresh annotated graph, which `Topology` turns back into an equal topology."""
-        return serial.to_networkx(self._columns)
+        return serial.to_networkx(self.columns)
 
     def to_json(self) -> str:
         """Everything as JSON text."""
-        return serial.to_json(self._columns)
+        return serial.to_json(self.columns)
 
     @classmethod
-    def from_json(cls, text: Any) -> "Topology":
+    @checks.by_hand
+    def from_json(cls, text: str) -> "Topology":
         """The topology that `to_json` wrote; the very object, if it is alive.
 
         Raises `ValueError` if the text is something else or was changed. Nothing in it is run.
         """
         return cls._loaded(serial.from_json(text))
 
+    # A topology never changes, so it is its own copy.
     def __copy__(self) -> "Topology":
         return self
 
@@ -398,11 +396,11 @@ class Topology:
         return self
 
     def __reduce__(self):
-        return _restore, self._columns.state()
+        return _restore, self.columns.state()
 
     def summary(self) -> str:
         """Nodes, arrays, overlaps and edge groups as a table."""
-        return f"{self!r}\n\n{summary(self._layout, self.groups)}"
+        return f"{self!r}\n\n{summary(self.layout, self.groups)}"
 
 
 class UnknownNode(KeyError, IndexError):
@@ -414,23 +412,15 @@ class UnknownNode(KeyError, IndexError):
 
 def _restore(*state: Any) -> Topology:
     try:
-        columns = Columns(*state)
-        verify(columns)
-        return Topology._loaded(columns)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        return Topology._loaded(read_columns(Columns(*state)))
+    except serial.MALFORMED as error:
         raise ValueError(
             f"what was pickled is no topology: {error}; build it anew from its graph"
         ) from None
 
 
-class _Kept(NamedTuple):
-    """What structures of pytrees keep of a topology."""
-
-    digest: bytes
-
-
-def _found(kept: _Kept, _: Any) -> Topology:
-    topology = _living(kept.digest)
+def _found(digest: bytes, _: Any) -> Topology:
+    topology = _living(digest)
     if topology is None:
         raise ValueError(
             "the `topology` of this tree is no longer there; keep it, or a state or network on "
@@ -442,4 +432,4 @@ def _found(kept: _Kept, _: Any) -> Topology:
 # States and networks hold their topology, the structures of their pytrees its digest alone: JAX
 # keeps a structure for every program that it ever compiled, and would keep all topologies with
 # them.
-jax.tree_util.register_pytree_node(Topology, lambda topology: ((), _Kept(topology.digest)), _found)
+jax.tree_util.register_pytree_node(Topology, lambda topology: ((), topology.digest), _found)

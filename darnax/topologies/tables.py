@@ -1,0 +1,417 @@
+"""The tables of a topology: nodes and edges as columns, and what all readers of wiring share.
+
+Every way in ends here: networkx graphs (`read_networkx`), arrays of ends (`read_arrays`), and files
+(`read_columns`); the wiring inside a population (`wiring`) takes the same steps. A graph kept alive
+would cost more memory than everything else together, and its attribute dictionaries could be
+written to. The tables are a few read-only NumPy arrays.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from darnax import _text, checks
+from darnax.topologies.names import Finder, Name, Names, is_integer, positions
+from darnax.topologies.views import ViewIndex
+
+MOST_AXES = 60
+"""The most axes of a shape: NumPy has 64, of which a state adds some."""
+
+MOST_CELLS = np.iinfo(np.int32).max
+"""The most cells of a shape: positions are 32-bit numbers."""
+
+T = TypeVar("T", bound=Hashable)
+
+Shape = int | Sequence[int]
+"""A shape as users give it: 64 is (64,), and () is one scalar unit."""
+
+Column = tuple[np.ndarray, np.ndarray | None]
+"""Numbers on edges, and on which edges they are given (None: on all)."""
+
+EdgeClass = tuple[str, str | None]
+"""What edges that are alike have in common: a kind, and a tie or None."""
+
+
+class NodeClass(NamedTuple):
+    """What nodes that are alike have in common.
+
+    **Fields:**
+
+    - `array`: the shared array that the nodes are views of, None for nodes with cells of their own.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    array: str | None
+
+
+class NodeTable(NamedTuple):
+    """The columns of nodes; see `Columns`."""
+
+    names: Sequence[Name]
+    node_classes: tuple[NodeClass, ...]
+    node_class: np.ndarray
+    views: dict[int, ViewIndex]
+    arrays: dict[str, tuple[int, ...]]
+
+
+class EdgeTable(NamedTuple):
+    """The columns of edges; see `Columns`."""
+
+    edge_classes: tuple[EdgeClass, ...]
+    edge_class: np.ndarray
+    senders: np.ndarray
+    receivers: np.ndarray
+    keys: tuple[Name, ...] | None
+    attributes: dict[str, Column]
+    left_out: dict[str, str]
+
+
+class Roles(NamedTuple):
+    """The nodes that have a role, as positions."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    held: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """All that a topology knows: one entry a node or an edge, in the order of drawing.
+
+    Nodes that are alike are many, so a node holds the position of its class, and the class what
+    they have in common; so do edges.
+
+    **Fields:**
+
+    - `names`: of the nodes; a `range` where they are the numbers 0 to n-1.
+    - `node_classes`, `node_class`: the classes, and of every node its own, `(n,)`.
+    - `views`: the index of every node that is a view of a shared array, by position of node.
+    - `arrays`: the shapes of the shared arrays by name.
+    - `edge_classes`, `edge_class`: kinds with ties, and of every edge its own, `(E,)`.
+    - `senders`, `receivers`: the ends of edges as positions of nodes, `(E,)`.
+    - `keys`: what tells parallel edges apart, None where no edge needs it.
+    - `attributes`: numbers on edges by name of attribute.
+    - `inputs`, `outputs`: positions of nodes, in the order in which they were named.
+    - `held`: the nodes that keep their state unless they are let go, inputs included, sorted.
+    - `node_kinds`, `edge_kinds`: all kinds that are known, whether or not any node or edge is of
+      them, sorted.
+    - `left_out`: an example of each edge attribute that holds no numbers. It serves errors alone,
+      and is no part of what makes topologies equal.
+    """
+
+    names: Sequence[Name]
+    node_classes: tuple[NodeClass, ...]
+    node_class: np.ndarray
+    views: dict[int, ViewIndex]
+    arrays: dict[str, tuple[int, ...]]
+    edge_classes: tuple[EdgeClass, ...]
+    edge_class: np.ndarray
+    senders: np.ndarray
+    receivers: np.ndarray
+    keys: tuple[Name, ...] | None
+    attributes: dict[str, Column]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    held: tuple[int, ...]
+    node_kinds: tuple[str, ...]
+    edge_kinds: tuple[str, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        # Topologies are compared by a digest worked out once, so nothing may change behind it.
+        arrays = self.long()
+        for index in self.views.values():
+            arrays += [part for part in index if isinstance(part, np.ndarray)]
+        for array in arrays:
+            array.flags.writeable = False
+
+    def long(self) -> list[np.ndarray]:
+        """The columns with one entry a node or an edge, in a fixed order."""
+        columns = [self.node_class, self.senders, self.receivers, self.edge_class]
+        for values, given in self.attributes.values():
+            columns.append(values)
+            if given is not None:
+                columns.append(given)
+        return columns
+
+    def state(self) -> tuple[Any, ...]:
+        """The fields in order, as `Columns(*state)` takes them."""
+        names = [field.name for field in fields(self) if field.name != "left_out"]
+        return tuple(getattr(self, name) for name in names)
+
+
+def assemble(
+    nodes: NodeTable,
+    edges: EdgeTable,
+    roles: Roles,
+    node_kinds: Iterable[str] = (),
+    edge_kinds: Iterable[str] = (),
+) -> Columns:
+    """The columns of a topology; inputs are held, and kinds in use are known."""
+    node_kinds = {*node_kinds, *(node_class.kind for node_class in nodes.node_classes)}
+    edge_kinds = {*edge_kinds, *(kind for kind, _ in edges.edge_classes)}
+    return Columns(
+        **nodes._asdict(),
+        **edges._asdict(),
+        inputs=roles.inputs,
+        outputs=roles.outputs,
+        held=tuple(sorted({*roles.held, *roles.inputs})),
+        node_kinds=tuple(sorted(node_kinds)),
+        edge_kinds=tuple(sorted(edge_kinds)),
+    )
+
+
+@checks.by_hand
+def find_roles(
+    find: Finder,
+    inputs: Names | None,
+    outputs: Names | None,
+    held: Names | None,
+) -> Roles:
+    """The positions of the nodes that three arguments name; None names none."""
+    return Roles(
+        inputs=_find_once("inputs", inputs, find),
+        outputs=_find_once("outputs", outputs, find),
+        held=_find_once("held", held, find),
+    )
+
+
+def _find_once(
+    argument: str,
+    nodes: Any,
+    find: Finder,
+) -> tuple[int, ...]:
+    found = positions(argument, () if nodes is None else nodes, find)
+    twice = [find.names[node] for node in repeated(found)]
+    if twice:
+        raise ValueError(f"`{argument}` names {_text.names(twice)} twice; name every node once")
+    return found
+
+
+class Problems:
+    """Collects what is wrong, so that one error lists every offender."""
+
+    def __init__(self, what: str):
+        self.what = what
+        self.found: dict[str, list[object]] = {}
+
+    def add(self, reason: str, name: object):
+        """Note that `name` suffers from `reason`."""
+        self.found.setdefault(reason, []).append(name)
+
+    def check(self):
+        """Raise `ValueError` if anything was noted."""
+        lines = []
+        for reason, names in self.found.items():
+            lines.append(f"{self.what} {_text.names(names)}: {reason}")
+        if lines:
+            raise ValueError("; ".join(lines))
+
+
+def table_of(
+    values: Iterable[T],
+    count: int,
+) -> tuple[tuple[T, ...], np.ndarray]:
+    """Different values in the order of first use, and of each of `count` values its position."""
+    table: dict[T, int] = {}
+    column = np.fromiter((table.setdefault(value, len(table)) for value in values), np.int32, count)
+    return tuple(table), column
+
+
+def by_first_use(
+    table: Sequence[T],
+    column: np.ndarray,
+) -> tuple[tuple[T, ...], np.ndarray]:
+    """What `table_of` gives for the values that a column of positions means, without a loop."""
+    # Entries of a table that are equal become one.
+    table, place = table_of(table, len(table))
+    column = place[column]
+    first = np.full(len(table), len(column))
+    # Where a position is set twice the last value counts: the first use, if columns run backwards.
+    first[column[::-1]] = np.arange(len(column))[::-1]
+    order = np.argsort(first)
+    used = order[first[order] < len(column)]
+    rank = np.argsort(order).astype(np.int32)
+    return tuple(table[i] for i in used), rank[column]
+
+
+def number_column(values: np.ndarray, given: np.ndarray) -> Column:
+    """A column of int64 or float64, and where it is given."""
+    # Two types are enough, and both are exact for what they hold: files and digests know no others.
+    large = values.dtype == np.uint64 and values.max(initial=0) >= 2**63
+    integers = values.dtype.kind in "biu" and not large
+    values = values.astype(np.int64 if integers else np.float64)
+    return values, None if given.all() else given
+
+
+def if_needed(keys: Sequence[Name] | None) -> tuple[Name, ...] | None:
+    """The keys of edges, or None if all are networkx's first key, 0."""
+    # So that a DiGraph and a MultiDiGraph without parallel edges give equal topologies.
+    if keys is None or all(key == 0 for key in keys):
+        return None
+    return tuple(keys)
+
+
+def edge_table(
+    ends: tuple[np.ndarray, np.ndarray],
+    n: int,
+    classes: Sequence[EdgeClass],
+    edge_class: np.ndarray,
+    keys: Sequence[Name] | None,
+    attributes: Mapping[str, Column],
+) -> EdgeTable:
+    """Edges between n nodes in the one order in which a topology keeps them: that of networkx.
+
+    So wiring is the same topology, with the same digest, whether or not it was ever drawn. Raises
+    `ValueError` listing edges that are given more than once.
+    """
+    keys = if_needed(keys)
+    order = _networkx_order(ends, n, keys)
+    used, edge_class = by_first_use(classes, edge_class[order])
+    columns = {}
+    for name in sorted(attributes):
+        values, given = attributes[name]
+        if given is None:
+            given = np.ones(len(order), bool)
+        # An attribute that no edge has is none: a drawing would not show it.
+        if given.any():
+            columns[name] = number_column(values[order], given[order])
+    if keys is not None:
+        keys = tuple(keys[i] for i in order.tolist())
+    senders, receivers = ends
+    return EdgeTable(
+        edge_classes=used,
+        edge_class=edge_class,
+        senders=senders[order],
+        receivers=receivers[order],
+        keys=keys,
+        attributes=columns,
+        left_out={},
+    )
+
+
+def _networkx_order(
+    ends: tuple[np.ndarray, np.ndarray],
+    n: int,
+    keys: tuple[Name, ...] | None,
+) -> np.ndarray:
+    """Edges as a networkx graph of them would list them: by sender, parallel ones side by side."""
+    senders, receivers = ends
+    pair = senders.astype(np.int64) * n + receivers
+    if keys is None:
+        ordered = np.sort(pair)
+        again = ordered[1:] == ordered[:-1]
+        twice = [divmod(edge, n) for edge in ordered[1:][again].tolist()]
+        order = stable_order(senders)
+    else:
+        names = zip(senders.tolist(), receivers.tolist(), keys, strict=True)
+        twice = repeated(names)
+        # networkx keeps parallel edges where the first of them was drawn.
+        _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
+        order = np.lexsort((first[inverse], senders))
+    if twice:
+        raise ValueError(
+            f"edges {_text.names(dict.fromkeys(twice))} are given more than once, and only keys "
+            "tell parallel edges apart; give `keys` that differ"
+        )
+    return order
+
+
+def repeated(names: Iterable[T]) -> list[T]:
+    """The names that come more than once."""
+    counts = Counter(names)
+    return [name for name in counts if counts[name] > 1]
+
+
+def stable_order(values: np.ndarray) -> np.ndarray:
+    """`np.argsort(values, kind="stable")` of non-negative integers, in a fifth of the time."""
+    n = len(values)
+    most = np.iinfo(np.int64).max
+    if not n or int(values.max()) >= most // n:
+        return np.argsort(values, kind="stable")
+    # Value and position in one number: numbers are sorted faster than positions.
+    packed = values.astype(np.int64) * n + np.arange(n)
+    return np.sort(packed) % n
+
+
+@checks.by_hand
+def parse_shape(
+    shape: Shape,
+    argument: str = "shape",
+) -> tuple[int, ...]:
+    """A shape as a tuple; `ValueError` says what is wrong with it."""
+    if isinstance(shape, np.ndarray) and shape.ndim == 1:
+        shape = shape.tolist()
+    parts: Sequence[Any] = shape if isinstance(shape, (tuple, list)) else (shape,)
+    sizes = []
+    for part in parts:
+        if not is_integer(part):
+            raise ValueError(
+                f"`{argument}` is an int or a tuple of ints, such as (28, 28, 1), but got "
+                f"{checks.came(shape)}; give such, and write what a file has as text as numbers"
+            )
+        sizes.append(int(part))
+    if min(sizes, default=1) < 1:
+        raise ValueError(
+            f"every axis of `{argument}` is at least 1, but got {checks.came(shape)}; give larger "
+            "ones, or () for a single unit"
+        )
+    if len(sizes) > MOST_AXES or math.prod(sizes) > MOST_CELLS:
+        raise ValueError(
+            f"`{argument}` has at most {MOST_AXES} axes and {MOST_CELLS} cells, "
+            f"but got {checks.came(shape)}; give fewer"
+        )
+    return tuple(sizes)
+
+
+@checks.by_hand
+def parse_number(
+    argument: str,
+    value: int,
+    least: int = 1,
+) -> int:
+    """How many nodes, units or features; more than any array could hold are refused at once."""
+    result = checks.count(argument, value, least)
+    if result > MOST_CELLS:
+        checks.refuse(argument, f"at most {MOST_CELLS}", value, "give a smaller number", ValueError)
+    return result
+
+
+@checks.by_hand
+def parse_dtype(dtype: DTypeLike) -> str:
+    """A dtype by its name; `ValueError` says what is wrong with it."""
+    name = _dtype_name(dtype)
+    if name is None:
+        raise ValueError(
+            "`dtype` is a numeric type of JAX such as 'float32' or 'int8', but got "
+            f"{checks.came(dtype)}; give one"
+        )
+    return name
+
+
+def _dtype_name(dtype: Any) -> str | None:
+    # NumPy makes a dtype of None and of arrays, too.
+    if dtype is None or isinstance(dtype, (np.ndarray, jax.Array)):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy warns of names that it is about to forget
+            result = jnp.dtype(dtype)
+        jax.dtypes.canonicalize_dtype(result)  # refuses what JAX does not have
+    except (TypeError, ValueError, Warning):
+        return None
+    numeric = jnp.issubdtype(result, jnp.number) or result.kind == "b"
+    # A structured type and one of another byte order have the name of a type that they are not.
+    if numeric and jnp.dtype(result.name) == result:
+        return result.name
+    return None
