@@ -1,7 +1,7 @@
 """The network: couplings on edges, biases and activations on nodes, as one pytree."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -16,6 +16,7 @@ from darnax.couplings.adapt import as_coupling
 from darnax.couplings.coupling import Coupling, pick, trainable
 from darnax.network.activations import activations as checked_activations
 from darnax.network.active import Active, EdgeMasks, active_groups, edge_masks
+from darnax.network.as_jraph import as_jraph
 from darnax.network.bias import Biases, BiasFactory, total_bias
 from darnax.network.bias import biases as made_biases
 from darnax.network.message_passing import MessagePassing, Rows, fitted, message_passing
@@ -28,6 +29,9 @@ from darnax.static import sealed, unsealed
 from darnax.topologies.layout import ArraySpec
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
+
+if TYPE_CHECKING:
+    import jraph
 
 Factories = Mapping[str, Callable[..., Any]]
 """By edge kind, a factory `(sender_shape, receiver_shape, key) -> coupling`."""
@@ -200,6 +204,33 @@ class Network(eqx.Module):
             field = fields[topology.array_of(node).name][rows]
             result[topology.nodes[node]] = jnp.moveaxis(field, -1, 0)
         return result
+
+    @any_rank
+    @checks.by_hand
+    def as_jraph(
+        self, edge_kind: str, *, key: Key[Array, "..."] | None = None
+    ) -> "Callable[[jraph.GraphsTuple], jraph.GraphsTuple]":
+        """The message passing of one edge kind as a `jraph.GraphNetwork`.
+
+        It takes what `state.graphs_tuple(edge_kind)` gives. Its `edges` are the messages, in the
+        order of `topology.edges`, and its `nodes` the messages summed at their receivers, in the
+        form of the nodes that it was given. This is the definition of what passes compute; kernels
+        compute the same in other ways. Where views overlap, a cell gets the messages to all nodes
+        that cover it: there the sums of several nodes add up to the local field.
+
+        **Arguments:**
+
+        - `edge_kind`: a kind of edges; `ValueError` if no edge is of this kind.
+        - `key`: for couplings that ask for one, a key or one for each sample.
+
+        !!! example
+
+            ```python
+            graphs = network.as_jraph("recurrent")(state.graphs_tuple("recurrent"))
+            graphs.edges.shape  # (B, 100)
+            ```
+        """
+        return as_jraph(self, edge_kind, key)
 
     def _keys(self, state: GraphState, key: Any) -> Key[Array, " batch"] | None:
         random = random_couplings(self, range(len(self.message_passing)))

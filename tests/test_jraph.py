@@ -1,0 +1,124 @@
+"""jraph is the definition: what a network passes on is what a model of jraph computes."""
+
+import jax
+import jax.numpy as jnp
+import jraph
+import networkx as nx
+import numpy as np
+import pytest
+from helpers import CASES, random_state
+
+import darnax as dx
+
+KINDS = [(case, kind) for case in CASES for kind in CASES[case].network().couplings]
+
+
+def leaves(topology, features, nodes):
+    """The features of every node, from those of a graph."""
+    if not isinstance(features, dict):
+        return {node: features[i] for i, node in enumerate(nodes)}
+    found = {}
+    for i, node in enumerate(nodes):
+        array, shape = topology.view(node).array, topology.shape(node)
+        name = array if array in features else f"{array}{shape}"
+        found[node] = features[name][i]
+    return found
+
+
+def nodes_of(topology, kind):
+    """The nodes of the graph of a kind, as `graphs_tuple` says: of all arrays and shapes at ends."""
+    edges = [
+        edge for edge, name in zip(topology.edges, kinds_of(topology), strict=True) if name == kind
+    ]
+    places = {(topology.view(v).array, topology.shape(v)) for edge in edges for v in edge[:2]}
+    return edges, [
+        v for v in topology.nodes if (topology.view(v).array, topology.shape(v)) in places
+    ]
+
+
+def kinds_of(topology):
+    return [topology.columns.edge_classes[i][0] for i in topology.columns.edge_class]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_local_field_is_what_jraph_computes(case):
+    """Sums of messages over all kinds, added up on the cells, and biases."""
+    network = CASES[case].network()
+    topology, batch = network.topology, 3
+    state = random_state(topology, batch)
+    field = {name: np.zeros(a.shape, np.float32) for name, a in state.arrays.items()}
+    for kind in network.couplings:
+        graphs = network.as_jraph(kind)(state.graphs_tuple(kind))
+        _, nodes = nodes_of(topology, kind)
+        for b in range(batch):
+            sample = jax.tree.map(lambda x, b=b, n=len(nodes): x[b * n : (b + 1) * n], graphs.nodes)
+            for node, value in leaves(topology, sample, nodes).items():
+                view = topology.view(node)
+                field[view.array][(*view.index, ..., b)] += np.asarray(value)
+    for by_array in network.biases.values():
+        for name, bias in by_array.items():
+            field[name] += np.asarray(bias)[..., None]
+    found = network.local_field(state)
+    for node, value in found.items():
+        view = topology.view(node)
+        expected = np.moveaxis(field[view.array][view.index], -1, 0)
+        np.testing.assert_allclose(np.asarray(value), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(("case", "kind"), KINDS)
+def test_messages_are_the_edges_of_the_model(case, kind):
+    network = CASES[case].network()
+    topology, batch = network.topology, 2
+    state = random_state(topology, batch)
+    graphs = network.as_jraph(kind)(state.graphs_tuple(kind))
+    edges, _ = nodes_of(topology, kind)
+    messages = network.messages(state)
+    for j, edge in enumerate(edges):
+        for b in range(batch):
+            i = b * len(edges) + j
+            own = jax.tree.map(lambda x, i=i: x[i : i + 1], graphs.edges)
+            (value,) = leaves(topology, own, [edge[1]]).values()
+            np.testing.assert_allclose(value, messages[edge][b], atol=2e-6)
+
+
+def test_kernels_compute_what_jraph_computes():
+    """On wirings that have kernels, where the small graphs of the table have none."""
+    lattice = dx.Topology(dx.topologies.lattice((20, 20), periodic=True))
+    dense = nx.gnp_random_graph(40, 0.3, seed=0, directed=True)
+    nx.set_node_attributes(dense, 4, "shape")
+    for topology, coupling in (lattice, dx.scale(0.5)), (dx.Topology(dense), dx.dense()):
+        (kind,) = topology.parameter_blocks
+        network = dx.Network(topology, {kind: coupling}, dx.tanh, key=jax.random.key(0))
+        assert network.message_passing[0].kernel is not None
+        state = random_state(topology, 2)
+        graphs = network.as_jraph(kind)(state.graphs_tuple(kind))
+        field = network.local_field(state)
+        found = jnp.stack([field[node] for node in topology.nodes], axis=1)
+        np.testing.assert_allclose(graphs.nodes.reshape(found.shape), found, atol=2e-5)
+
+
+def test_the_model_goes_through_jit_and_grad():
+    network = CASES["chain"].network()
+    state = random_state(network.topology, 2)
+
+    def total(network, state):
+        graphs = network.as_jraph("forward")(state.graphs_tuple("forward"))
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(graphs.nodes))
+
+    change = jax.jit(jax.grad(total, allow_int=True))(network, state)
+    assert any(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(change.couplings))
+
+
+def test_it_is_a_model_of_jraph():
+    network = CASES["scalars"].network()
+    state = random_state(network.topology, 2)
+    graphs = network.as_jraph("synapse")(state.graphs_tuple("synapse"))
+    assert isinstance(graphs, jraph.GraphsTuple)
+    moved = state.from_graphs_tuple("synapse", graphs)
+    assert moved.topology == state.topology
+
+
+def test_an_unknown_kind_is_named():
+    network = CASES["chain"].network()
+    with pytest.raises(ValueError, match="`edge_kind` 'sideways' has no edges"):
+        network.as_jraph("sideways")
