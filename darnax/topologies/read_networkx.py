@@ -204,7 +204,7 @@ def _read_index(
         ) from None
 
 
-def check_array_dtypes(nodes: NodeTable):
+def check_array_dtypes(nodes: NodeTable) -> None:
     """Refuse views of one array that differ in dtype: it has one for all of its cells."""
     # A class is enough to look at: all of its nodes have its array and its dtype.
     classes: dict[str, dict[str, int]] = {}
@@ -235,14 +235,14 @@ class DrawnEdges(NamedTuple):
 
     - `names`: of the nodes.
     - `senders`, `receivers`: positions of nodes, one an edge.
-    - `keys`: networkx's keys where edges may be parallel, else None.
+    - `keys`: networkx's keys, of any type, where edges may be parallel, else None.
     - `attributes`: what networkx keeps for each edge.
     """
 
     names: Sequence[Name]
     senders: np.ndarray
     receivers: np.ndarray
-    keys: tuple[Name, ...] | None
+    keys: list[Any] | None
     attributes: list[Attributes]
 
     def name(self, i: int) -> tuple[Name, ...]:
@@ -269,7 +269,7 @@ def drawn_edges(graph: "nx.Graph", names: Sequence[Name]) -> DrawnEdges:
         names,
         np.repeat(senders, counts),
         np.repeat(receivers, counts),
-        normalise(list(chain.from_iterable(found)), "edge keys"),
+        list(chain.from_iterable(found)),
         list(chain.from_iterable(parallel.values() for parallel in found)),
     )
 
@@ -280,13 +280,14 @@ def _read_edges(edges: DrawnEdges) -> EdgeTable:
     ties = _read_words("tie", None, edges, problems)
     problems.check()
     classes, edge_class = table_of(zip(kinds, ties, strict=True), len(kinds))
+    keys = None if edges.keys is None else normalise(edges.keys, "edge keys")
     attributes, left_out = _read_numbers(edges)
     return EdgeTable(
         classes,
         edge_class,
         edges.senders,
         edges.receivers,
-        if_needed(edges.keys),
+        if_needed(keys),
         attributes,
         left_out,
     )

@@ -205,11 +205,11 @@ class Problems:
         self.what = what
         self.found: dict[str, list[object]] = {}
 
-    def add(self, reason: str, name: object):
+    def add(self, reason: str, name: object) -> None:
         """Note that `name` suffers from `reason`."""
         self.found.setdefault(reason, []).append(name)
 
-    def check(self):
+    def check(self) -> None:
         """Raise `ValueError` if anything was noted."""
         lines = []
         for reason, names in self.found.items():
