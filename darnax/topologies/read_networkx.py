@@ -56,6 +56,7 @@ def read_graph(
     """The columns of an annotated graph; arguments go before what the graph has of its own."""
     advice = "draw one, or give wiring that is already arrays to Topology.from_edges"
     checks.instance("graph", graph, nx.Graph, "a networkx DiGraph or MultiDiGraph", advice)
+    # An undirected edge may mean one message or two: the user has to say which.
     if not graph.is_directed():
         raise ValueError(
             "`graph` is undirected, and u -> v means that u sends to v; "
@@ -171,6 +172,7 @@ def _read_shape(attributes: Attributes) -> tuple[int, ...]:
     if "index" in attributes:
         raise ValueError("`index` is given without `array`; name the shared array it indexes")
     if attributes.get("shape") is None:
+        # A slip of the pen is the likeliest reason.
         slips = [repr(name) for name in attributes if _text.meant(str(name), ["shape"])]
         hint = f" (is it {slips[0]}?)" if slips else ""
         raise ValueError(
@@ -264,6 +266,7 @@ def drawn_edges(graph: "nx.Graph", names: Sequence[Name]) -> DrawnEdges:
     found = list(chain.from_iterable(row.values() for row in rows))
     if not graph.is_multigraph():
         return DrawnEdges(names, senders, receivers, None, found)
+    # In a multigraph each of these is a dictionary of parallel edges by key.
     counts = [len(parallel) for parallel in found]
     return DrawnEdges(
         names,
@@ -368,6 +371,7 @@ def _read_numbers(edges: DrawnEdges) -> tuple[dict[str, Column], dict[str, str]]
             continue
         came = checks.came(edges.attributes[strange[0]][name])
         example = f"{came} on {_text.listing(map(edges.name, strange), 3)}"
+        # Words on all edges are the user's own. Words among numbers are a mistake.
         if len(strange) < given.sum():
             reason = f"a number on some edges, but {example}; make all of them numbers"
             problems.add(reason, name)
