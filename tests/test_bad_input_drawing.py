@@ -371,6 +371,20 @@ def test_is_refused(case):
         call()
 
 
+def test_vertices_and_keys_of_a_population_may_be_anything():
+    graph = nx.MultiGraph()
+    graph.add_nodes_from([frozenset("a"), 1.5])
+    graph.add_edge(frozenset("a"), 1.5, key=0.5, weight=2)
+    graph.add_edge(frozenset("a"), 1.5, key=("k", None))
+    graph.add_edge(1.5, 1.5)
+    wiring = read_wiring("graph", graph)
+    assert wiring.shape == (2, 2)
+    assert wiring.receivers.tolist() == [0, 0, 1, 1, 1]
+    assert wiring.senders.tolist() == [1, 1, 0, 0, 1]
+    assert wiring.weights is not None
+    assert wiring.weights.tolist() == [2, 1, 2, 1, 1]
+
+
 def test_nothing_was_changed_by_any_of_this():
     before = copy.deepcopy(STATE)
     assert dx.Topology(topologies.sequential([3, 4, 2])) == CHAIN

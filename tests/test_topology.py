@@ -1094,6 +1094,15 @@ def test_files_that_reach_outside_are_refused_before_memory_is_taken(key, value)
         Topology.from_json(with_digest_of_its_own(content))
 
 
+@pytest.mark.parametrize(("table", "column"), [("node_classes", 0), ("edge_classes", 3)])
+def test_a_class_that_stands_twice_in_a_file_is_refused(table, column):
+    content = json.loads(Topology.from_edges([0, 1], [1, 0]).to_json())
+    content[table] *= 2
+    content["columns"][column] = [0, 1]
+    with pytest.raises(ValueError, match="`text` was changed"):
+        Topology.from_json(with_digest_of_its_own(content))
+
+
 OLD = """
 {"format": "darnax topology 1", "names": ["a", ["b", 1], 7, 1180591620717411303424], "node_classes":
 [["node", [3, 2], "float32", "image"], ["node", [5], "float32", "image"], ["k", [3], "float32", null]],

@@ -233,6 +233,7 @@ def joined(
 
 def read(array: Array, index: ViewIndex) -> Shaped[Array, "batch *shape"]:
     """The view of an array `(..., B)`, batch first."""
+    # In a user's program the place is a constant, and a view a plain slice.
     place, form = place_and_form(index)
     program = _read if _traced(array) else _read_program
     return program(array, place, form)
@@ -243,6 +244,7 @@ def write(
     writes: Sequence[Write],
 ) -> dict[str, Array]:
     """The arrays with values written into them; untouched ones are the same objects."""
+    # Arrays that nothing is written to stay out of the program, which would copy them.
     touched = {write.array: arrays[write.array] for write in writes}
     program = _write if _traced((touched, writes)) else _write_program
     return arrays | program(touched, writes)

@@ -184,6 +184,7 @@ class Layout:
 
     def _rows_by_node(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows that nodes of one array cover, and which of the nodes covers each of them."""
+        # Each node of a stacked array covers one row, its own.
         if not len(nodes) or not self._array_of(nodes[0]).shared:
             return self.first_row[nodes], np.arange(len(nodes))
         cells = [self.cells(node).ravel() for node in nodes]
@@ -204,6 +205,7 @@ class Layout:
         """Which nodes, of all, cover any of some rows of some arrays."""
         result = np.zeros(len(self.columns.names), bool)
         for array, some in rows.items():
+            # A mask over rows, because looking up a million rows in it takes one pass.
             wanted = np.zeros(self.arrays[array].rows, bool)
             wanted[some] = True
             members = self.members[array]
@@ -301,6 +303,7 @@ def _connected(
     component = connected_components(links, directed=False)[1]
     covered = np.unique(rows)
     _, first, inverse = np.unique(component[covered], return_index=True, return_inverse=True)
-    number = np.argsort(np.argsort(first))  # components by their first row
+    # Numbers of SciPy's own would depend on its version: blocks are counted by their first row.
+    number = np.argsort(np.argsort(first))
     blocks[covered] = number[inverse]
     return blocks

@@ -44,6 +44,7 @@ def read_ends(
             f"`senders` has {len(senders)} entries and `receivers` {len(receivers)}; give one each "
             "an edge"
         )
+    # The ends themselves are checked last: an error about them names the nodes that there are.
     if n is None:
         n = 1 + int(max(senders.max(initial=-1), receivers.max(initial=-1)))
     if not is_integer(n) or n < 1:
@@ -139,6 +140,7 @@ def _read_kinds(
     count: int,
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """The different kinds, and of each of `count` nodes or edges the position of its own."""
+    # One kind for all, the common case, needs no look at each.
     if isinstance(kind, str):
         return (kind,), np.zeros(count, np.int32)
     given: Any = kind.tolist() if isinstance(kind, np.ndarray) else kind
@@ -169,6 +171,7 @@ def read_numbers(
     for name, values in checks.mapping("attributes", attributes, holds).items():
         column = _as_column(f"`attributes` {name!r}", values)
         columns[name] = column, None
+        # In a drawing these two would be words, and no numbers.
         if not isinstance(name, str) or name in ("kind", "tie"):
             reason = (
                 "the name is a str, and not 'kind' or 'tie', which are arguments of their own; "

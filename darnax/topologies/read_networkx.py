@@ -56,6 +56,7 @@ def read_graph(
     """The columns of an annotated graph; arguments go before what the graph has of its own."""
     advice = "draw one, or give wiring that is already arrays to Topology.from_edges"
     checks.instance("graph", graph, nx.Graph, "a networkx DiGraph or MultiDiGraph", advice)
+    # An undirected edge may mean one message or two: the user has to say which.
     if not graph.is_directed():
         raise ValueError(
             "`graph` is undirected, and u -> v means that u sends to v; "
@@ -171,6 +172,7 @@ def _read_shape(attributes: Attributes) -> tuple[int, ...]:
     if "index" in attributes:
         raise ValueError("`index` is given without `array`; name the shared array it indexes")
     if attributes.get("shape") is None:
+        # A slip of the pen is the likeliest reason.
         slips = [repr(name) for name in attributes if _text.meant(str(name), ["shape"])]
         hint = f" (is it {slips[0]}?)" if slips else ""
         raise ValueError(
@@ -204,7 +206,7 @@ def _read_index(
         ) from None
 
 
-def check_array_dtypes(nodes: NodeTable):
+def check_array_dtypes(nodes: NodeTable) -> None:
     """Refuse views of one array that differ in dtype: it has one for all of its cells."""
     # A class is enough to look at: all of its nodes have its array and its dtype.
     classes: dict[str, dict[str, int]] = {}
@@ -235,14 +237,14 @@ class DrawnEdges(NamedTuple):
 
     - `names`: of the nodes.
     - `senders`, `receivers`: positions of nodes, one an edge.
-    - `keys`: networkx's keys where edges may be parallel, else None.
+    - `keys`: networkx's keys, of any type, where edges may be parallel, else None.
     - `attributes`: what networkx keeps for each edge.
     """
 
     names: Sequence[Name]
     senders: np.ndarray
     receivers: np.ndarray
-    keys: tuple[Name, ...] | None
+    keys: list[Any] | None
     attributes: list[Attributes]
 
     def name(self, i: int) -> tuple[Name, ...]:
@@ -264,12 +266,13 @@ def drawn_edges(graph: "nx.Graph", names: Sequence[Name]) -> DrawnEdges:
     found = list(chain.from_iterable(row.values() for row in rows))
     if not graph.is_multigraph():
         return DrawnEdges(names, senders, receivers, None, found)
+    # In a multigraph each of these is a dictionary of parallel edges by key.
     counts = [len(parallel) for parallel in found]
     return DrawnEdges(
         names,
         np.repeat(senders, counts),
         np.repeat(receivers, counts),
-        normalise(list(chain.from_iterable(found)), "edge keys"),
+        list(chain.from_iterable(found)),
         list(chain.from_iterable(parallel.values() for parallel in found)),
     )
 
@@ -280,13 +283,14 @@ def _read_edges(edges: DrawnEdges) -> EdgeTable:
     ties = _read_words("tie", None, edges, problems)
     problems.check()
     classes, edge_class = table_of(zip(kinds, ties, strict=True), len(kinds))
+    keys = None if edges.keys is None else normalise(edges.keys, "edge keys")
     attributes, left_out = _read_numbers(edges)
     return EdgeTable(
         classes,
         edge_class,
         edges.senders,
         edges.receivers,
-        if_needed(edges.keys),
+        if_needed(keys),
         attributes,
         left_out,
     )
@@ -367,6 +371,7 @@ def _read_numbers(edges: DrawnEdges) -> tuple[dict[str, Column], dict[str, str]]
             continue
         came = checks.came(edges.attributes[strange[0]][name])
         example = f"{came} on {_text.listing(map(edges.name, strange), 3)}"
+        # Words on all edges are the user's own. Words among numbers are a mistake.
         if len(strange) < given.sum():
             reason = f"a number on some edges, but {example}; make all of them numbers"
             problems.add(reason, name)

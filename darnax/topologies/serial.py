@@ -41,6 +41,7 @@ def header(columns: Columns) -> dict[str, Any]:
     views = {}
     for node, index in sorted(columns.views.items()):
         views[str(node)] = index_to_json(index)
+    # Numbered nodes are written as their number.
     numbered = isinstance(columns.names, range)
     return {
         "format": FORMAT,

@@ -146,6 +146,7 @@ class Columns:
 
     def state(self) -> tuple[Any, ...]:
         """The fields in order, as `Columns(*state)` takes them."""
+        # What was left out serves errors of a network that is built; a file holds none.
         names = [field.name for field in fields(self) if field.name != "left_out"]
         return tuple(getattr(self, name) for name in names)
 
@@ -158,6 +159,8 @@ def assemble(
     edge_kinds: Iterable[str] = (),
 ) -> Columns:
     """The columns of a topology; inputs are held, and kinds in use are known."""
+    # A kind may be known and yet have no nodes or edges: a short chain is given factories for all
+    # kinds of a long one.
     node_kinds = {*node_kinds, *(node_class.kind for node_class in nodes.node_classes)}
     edge_kinds = {*edge_kinds, *(kind for kind, _ in edges.edge_classes)}
     return Columns(
@@ -192,6 +195,7 @@ def _find_once(
     find: Finder,
 ) -> tuple[int, ...]:
     found = positions(argument, () if nodes is None else nodes, find)
+    # A node that is an input twice would be given two values.
     twice = [find.names[node] for node in repeated(found)]
     if twice:
         raise ValueError(f"`{argument}` names {_text.names(twice)} twice; name every node once")
@@ -205,11 +209,11 @@ class Problems:
         self.what = what
         self.found: dict[str, list[object]] = {}
 
-    def add(self, reason: str, name: object):
+    def add(self, reason: str, name: object) -> None:
         """Note that `name` suffers from `reason`."""
         self.found.setdefault(reason, []).append(name)
 
-    def check(self):
+    def check(self) -> None:
         """Raise `ValueError` if anything was noted."""
         lines = []
         for reason, names in self.found.items():
@@ -350,6 +354,7 @@ def parse_shape(
     argument: str = "shape",
 ) -> tuple[int, ...]:
     """A shape as a tuple; `ValueError` says what is wrong with it."""
+    # The shape of another array is often at hand as an array itself.
     if isinstance(shape, np.ndarray) and shape.ndim == 1:
         shape = shape.tolist()
     parts: Sequence[Any] = shape if isinstance(shape, (tuple, list)) else (shape,)

@@ -133,6 +133,7 @@ class Topology:
             topology = dx.Topology.from_edges(ring, (ring + 1) % 1000, inputs=[0])
             ```
         """
+        # The same tables as of a drawing, by a look at columns and at no single edge.
         senders, receivers, n = read_ends(senders, receivers, n)
         nodes = read_nodes(n, shape, kind, dtype)
         edges = read_edges(
@@ -233,6 +234,7 @@ class Topology:
 
     def view_at(self, node: int) -> View:
         """Where the node at a position lives."""
+        # A stacked node is a row, and the index of a row is an int.
         spec = self.array_of(node)
         row = int(self.layout.first_row[node])
         index = self.columns.views[node] if spec.shared else (row,)
@@ -245,6 +247,7 @@ class Topology:
         return len(self.nodes)
 
     def __eq__(self, other: object) -> bool:
+        # States and networks are compared in every call: the digest makes that cheap.
         return self is other or (isinstance(other, Topology) and self.digest == other.digest)
 
     def __hash__(self) -> int:
@@ -404,7 +407,10 @@ class Topology:
 
 
 class UnknownNode(KeyError, IndexError):
-    """A name that is not in the topology."""
+    """A name that is not in the topology.
+
+    A state is read like a mapping, and one of a chain like a list: both kinds of errors fit.
+    """
 
     def __str__(self) -> str:
         return str(self.args[0])

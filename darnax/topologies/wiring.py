@@ -41,6 +41,7 @@ def read_wiring(argument: str, graph: "nx.Graph | sparray | spmatrix | BCOO") ->
     order; undirected edges go both ways; an edge without `weight` has weight 1 if another has one.
     Raises `TypeError` or `ValueError` naming the argument.
     """
+    # Both take long to import, and most networks have no sparse coupling.
     from jax.experimental.sparse import BCOO
     from scipy.sparse import coo_array, issparse
 
@@ -81,7 +82,8 @@ def _of_graph(graph: "nx.Graph") -> Wiring:
 def _of_bcoo(matrix: "BCOO") -> Wiring:
     shape = matrix.shape
     places = np.asarray(matrix.indices)
-    inside = (places < np.asarray(shape)).all(axis=1)  # JAX pads with places outside
+    # JAX pads a BCOO with entries that lie outside of the matrix.
+    inside = (places < np.asarray(shape)).all(axis=1)
     receivers, senders = places[inside].T
     return Wiring((shape[0], shape[1]), senders, receivers, np.asarray(matrix.data)[inside])
 
