@@ -64,10 +64,15 @@ def chain_by_hand(network, state):
     }
     hidden = len(network.topology) - 2
     forward, backward, loop = weights["forward"][0], weights["backward"][0], weights["recurrent"][0]
-    order = [network.topology.edge(int(e)) for e in network.topology.parameter_blocks["forward"][0].edges]
+    order = [
+        network.topology.edge(int(e)) for e in network.topology.parameter_blocks["forward"][0].edges
+    ]
     first, last = order.index((0, 1)), order.index((hidden, hidden + 1))
     inner = jnp.asarray([order.index((i, i + 1)) for i in range(1, hidden)], int)
-    order = [network.topology.edge(int(e)) for e in network.topology.parameter_blocks["backward"][0].edges]
+    order = [
+        network.topology.edge(int(e))
+        for e in network.topology.parameter_blocks["backward"][0].edges
+    ]
     top = order.index((hidden + 1, hidden))
     back = jnp.asarray([order.index((i + 1, i)) for i in range(1, hidden)], int)
     x = state.arrays["input(64,)"][0]

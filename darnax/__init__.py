@@ -1,9 +1,8 @@
-"""Recurrent networks with local learning: the state of the whole network as one immutable JAX
-pytree.
-"""
+"""Recurrent networks with local learning, their whole state in one immutable JAX pytree."""
 
 from darnax import learning as learning
 from darnax import topologies as topologies
+from darnax.activations import Activation as Activation
 from darnax.activations import elementwise as elementwise
 from darnax.activations import glauber as glauber
 from darnax.activations import identity as identity
@@ -12,6 +11,7 @@ from darnax.activations import relu as relu
 from darnax.activations import sign as sign
 from darnax.activations import softmax as softmax
 from darnax.activations import tanh as tanh
+from darnax.couplings import Coupling as Coupling
 from darnax.couplings import Fixed as Fixed
 from darnax.couplings import conv as conv
 from darnax.couplings import conv_transpose as conv_transpose
@@ -23,6 +23,7 @@ from darnax.couplings import relay as relay
 from darnax.couplings import scale as scale
 from darnax.couplings import sparse as sparse
 from darnax.couplings import upsample as upsample
+from darnax.dynamics import Schedule as Schedule
 from darnax.dynamics import Solution as Solution
 from darnax.dynamics import asynchronous as asynchronous
 from darnax.dynamics import coloured as coloured
@@ -61,3 +62,5 @@ from darnax.states import GraphState as GraphState
 from darnax.states import SequentialState as SequentialState
 from darnax.states import State as State
 from darnax.topologies import Topology as Topology
+
+__version__ = "0.1.0"

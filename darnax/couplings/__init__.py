@@ -4,6 +4,7 @@ from darnax.couplings.conv import Conv as Conv
 from darnax.couplings.conv import ConvTranspose as ConvTranspose
 from darnax.couplings.conv import conv as conv
 from darnax.couplings.conv import conv_transpose as conv_transpose
+from darnax.couplings.coupling import Coupling as Coupling
 from darnax.couplings.coupling import Edges as Edges
 from darnax.couplings.coupling import Fixed as Fixed
 from darnax.couplings.dense import Dense as Dense

@@ -82,7 +82,7 @@ def _by_leaf(graph: KindGraph, features: Any) -> dict[str, Array]:
     """The features of edges' ends by leaf."""
     if len(graph.leaves) > 1:
         return features
-    return {name: features for name in graph.leaves}
+    return dict.fromkeys(graph.leaves, features)
 
 
 def _leaf_of(graph: KindGraph, array: str, shape: tuple[int, ...]) -> str:
