@@ -51,7 +51,8 @@ def test_the_local_field_is_what_jraph_computes(case):
         graphs = network.as_jraph(kind)(state.graphs_tuple(kind))
         _, nodes = nodes_of(topology, kind)
         for b in range(batch):
-            sample = jax.tree.map(lambda x, b=b, n=len(nodes): x[b * n : (b + 1) * n], graphs.nodes)
+            own = slice(b * len(nodes), (b + 1) * len(nodes))
+            sample = jax.tree.map(lambda x, own=own: x[own], graphs.nodes)
             for node, value in leaves(topology, sample, nodes).items():
                 view = topology.view(node)
                 field[view.array][(*view.index, ..., b)] += np.asarray(value)

@@ -43,12 +43,16 @@ class Schedule(ABC):
     !!! example
 
         ```python
+        from dataclasses import dataclass
+
+
         @dataclass(frozen=True)
-        class InputsFirst(dx.Schedule):
+        class Backwards(dx.Schedule):
             def visits(self, topology, movable):
-                depth = nx.single_source_shortest_path_length(topology.to_networkx(), "image")
-                nodes = [i for i, node in enumerate(topology.nodes) if movable[i]]
-                return [[i] for i in sorted(nodes, key=lambda i: depth[topology.nodes[i]])]
+                return [[i] for i in reversed(range(len(topology))) if movable[i]]
+
+
+        state = dx.step(network, state, schedule=Backwards())
         ```
     """
 
