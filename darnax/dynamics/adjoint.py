@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -20,7 +20,9 @@ TOLERANCE, MOST = 1e-6, 100
 
 @dataclass(frozen=True)
 class Adjoint:
-    """A way to differentiate `relax`."""
+    """A way to differentiate `relax`; `remembers` says that all passes are made and remembered."""
+
+    remembers: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Implicit(Adjoint):
 @dataclass(frozen=True)
 class Unrolled(Adjoint):
     """See `unrolled`."""
+
+    remembers = True
 
 
 def implicit() -> Implicit:

@@ -134,7 +134,7 @@ class Problem(eqx.Module):
     def _ready(self, active: EdgeMasks) -> dict[int, Any]:
         changing = {i: active[i] for i in self.changing}
         # a sweep takes a few edges at a time, and kernels take all
-        return self.network.ready(changing, by_edge=isinstance(self.order, Sweep))
+        return self.network.ready(changing, by_edge=self.order.lists_edges)
 
     def _constant_fields(
         self, state: GraphState, rows: Rows, active: EdgeMasks

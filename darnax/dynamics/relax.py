@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from darnax import checks
 from darnax._arrays import any_rank
-from darnax.dynamics.adjoint import Adjoint, Unrolled, attach, implicit, without_gradient
+from darnax.dynamics.adjoint import Adjoint, attach, implicit, without_gradient
 from darnax.dynamics.loop import Progress, begin, iterate, unroll
 from darnax.dynamics.problem import Clamp, Constants, Drive, Kinds, Nodes, Problem, pose
 from darnax.dynamics.residual import Scales, is_back, residual_dtype, scales_of, within_one
@@ -101,7 +101,7 @@ def relax(
         )
     keys = sample_keys(key, state.batch_size, problem.random)
     # one program for all numbers of steps, unless all of them are to be remembered
-    most = max_steps if isinstance(adjoint, Unrolled) else jnp.asarray(max_steps, jnp.int32)
+    most = max_steps if adjoint.remembers else jnp.asarray(max_steps, jnp.int32)
     return _relax(problem, state, keys, jnp.asarray(tol, jnp.float32), most, adjoint)
 
 
@@ -122,7 +122,7 @@ def _relax(
     max_steps: Any,
     adjoint: Adjoint,
 ) -> Solution:
-    unrolled, given = isinstance(adjoint, Unrolled), (problem, state)
+    unrolled, given = adjoint.remembers, (problem, state)
     if not unrolled:
         problem, state = without_gradient(given)
     # a state made in the same program is full of constant zeros, which XLA would spend seconds on

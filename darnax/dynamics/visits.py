@@ -12,7 +12,7 @@ Two forms of visit serve all schedules, and one `update` serves both.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -191,6 +191,7 @@ def _loops(coupling: Any, tied: bool, entries: Entries) -> list[tuple[Array, Arr
 class InTurn(eqx.Module):
     """A pass of a few visits, each a part of the program."""
 
+    lists_edges: ClassVar[bool] = False
     visits: tuple[RangeVisit, ...]
 
     def run(self, update: Callable[..., Any], arrays: Rows, residual: Any) -> tuple[Rows, Any]:
@@ -245,6 +246,7 @@ class Sweep(eqx.Module):
     - `stepped`: arrays of which a visit updates all cells of its row, one after another.
     """
 
+    lists_edges: ClassVar[bool] = True
     topology: Topology
     rows: dict[str, Column]
     edges: dict[int, Column]

@@ -82,7 +82,8 @@ def _by_leaf(graph: KindGraph, features: Any) -> dict[str, Array]:
     """The features of edges' ends by leaf."""
     if len(graph.leaves) > 1:
         return features
-    return dict.fromkeys(graph.leaves, features)
+    (only,) = graph.leaves
+    return {only: features}
 
 
 def _leaf_of(graph: KindGraph, array: str, shape: tuple[int, ...]) -> str:
