@@ -9,7 +9,6 @@ library are written in the same way.
 """
 
 import abc
-import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -123,34 +122,20 @@ class Function(Activation):
 
     @property
     def needed(self) -> frozenset[str]:
-        return needs(unsealed(self.function))
+        return checks.asked_for(unsealed(self.function), ("key", "state"))
 
     @property
     def draws(self) -> Literal["node"] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return "node" if "key" in needs(unsealed(self.function)) else None
+        return "node" if "key" in self.needed else None
 
     @checks.by_hand
     def target(self, field: Units, state: Any, noise: Any) -> Units:
-        function, given = unsealed(self.function), {"state": state, "key": noise}
-        missing = [word for word in sorted(needs(function)) if given[word] is None]
+        given = {"state": state, "key": noise}
+        needed = sorted(self.needed)
+        missing = [word for word in needed if given[word] is None]
         if missing:
             raise TypeError(f"`{missing[0]}` is missing: {name(self)} asks for it; give it")
-        return function(field, **{word: given[word] for word in needs(function)})
-
-
-def needs(function: Callable[..., Any]) -> frozenset[str]:
-    """Which of `key` and `state` a function asks for: parameters of these names without a
-    default.
-    """
-    try:
-        parameters = inspect.signature(function).parameters
-    except ValueError:  # built-in functions show no signature
-        return frozenset()
-    return frozenset(
-        word
-        for word in ("key", "state")
-        if word in parameters and parameters[word].default is inspect.Parameter.empty
-    )
+        return unsealed(self.function)(field, **{word: given[word] for word in needed})
 
 
 def as_activation(function: Callable[..., Any]) -> Activation:

@@ -198,6 +198,16 @@ def called(argument: str, value: Any):
         )
 
 
+def asked_for(function: Callable[..., Any], words: Sequence[str]) -> frozenset[str]:
+    """The words that a function asks for: parameters of these names without a default."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # built-in functions show no signature
+        return frozenset()
+    empty = inspect.Parameter.empty
+    return frozenset(w for w in words if w in parameters and parameters[w].default is empty)
+
+
 def takes(argument: str, function: Any, count: int, call: str, known: Collection[str] = ()) -> None:
     """A function can be called with some arguments by position, and with those of known names."""
     if inspect.isclass(function):

@@ -13,7 +13,6 @@ To write one that runs faster than `vmap` of a single message, subclass `Couplin
 """
 
 import abc
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -23,6 +22,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, Shaped
 
+from darnax import checks
 from darnax._arrays import on_device
 from darnax.couplings.draws import Draws, words_of
 
@@ -89,15 +89,7 @@ class Plain(Coupling):
 def asks(coupling: Any) -> frozenset[str]:
     """Which of `receiver` and `key` a coupling asks for: arguments without a default."""
     function = coupling.function if isinstance(coupling, Plain) else coupling
-    try:
-        parameters = inspect.signature(function).parameters
-    except ValueError:  # built-in functions show no signature
-        return frozenset()
-    return frozenset(
-        name
-        for name in ("receiver", "key")
-        if name in parameters and parameters[name].default is inspect.Parameter.empty
-    )
+    return checks.asked_for(function, ("receiver", "key"))
 
 
 class Factory(abc.ABC):

@@ -45,20 +45,16 @@ def order_of(
     alone. `by_node` are the shared arrays on which the field of a whole node must be known to
     update one of its cells, `stepped` those whose nodes are visited once, their units swept inside.
     """
-    layout = topology.layout
-    moves = moving_rows(topology, *names)
-    index = {spec.name: i for i, spec in enumerate(layout.arrays)}
-    movable = layout.covering({index[a]: np.flatnonzero(mask) for a, mask in moves.items()})
-    visits = checked_visits(topology, schedule, movable)
+    layout, moves = topology.layout, moving_rows(topology, *names)
+    visits = _visits_that_move(topology, schedule, moves)
     if visits is None:
-        return InTurn((_range_visit(layout, moves, all_that_move=True),))
-    block = block_of(topology)
-    moving_blocks = np.unique(block[movable])
-    visits = [nodes[np.isin(block[nodes], moving_blocks)] for nodes in visits]
-    visits = [nodes for nodes in visits if len(nodes)]
-    in_turn = None if schedule.by_unit else _in_turn(layout, visits, moves)
-    if in_turn is not None or not visits:
-        return in_turn or InTurn(())
+        return everything(topology, names)
+    if not visits:
+        return InTurn(())
+    if not schedule.by_unit:
+        in_turn = _in_turn(layout, visits, moves)
+        if in_turn is not None:
+            return in_turn
     rows = _visited_rows(layout, visits)
     rows = {name: found for name, found in rows.items() if name in moves}
     repeats = None
@@ -73,6 +69,28 @@ def everything(topology: Topology, names: Names) -> InTurn:
     """A pass of one visit to all that can move."""
     moves = moving_rows(topology, *names)
     return InTurn((_range_visit(topology.layout, moves, all_that_move=True),))
+
+
+def _visits_that_move(
+    topology: Topology, schedule: Schedule, moves: Mapping[str, np.ndarray]
+) -> list[np.ndarray] | None:
+    """The visits of a schedule without nodes that cannot change; None for all at once.
+
+    Nodes that are held stay where they overlap one that can change: a block is never split.
+    """
+    layout = topology.layout
+    rows = {}
+    for i, spec in enumerate(layout.arrays):
+        if spec.name in moves:
+            rows[i] = np.flatnonzero(moves[spec.name])
+    movable = layout.covering(rows)
+    visits = checked_visits(topology, schedule, movable)
+    if visits is None:
+        return None
+    block = block_of(topology)
+    moving_blocks = np.unique(block[movable])
+    kept = [nodes[np.isin(block[nodes], moving_blocks)] for nodes in visits]
+    return [nodes for nodes in kept if len(nodes)]
 
 
 def _range_visit(
@@ -103,21 +121,21 @@ def _in_turn(
     """
     if not 0 < len(visits) <= MOST_IN_TURN:
         return None
-    rows = [layout.rows_of(nodes) for nodes in visits]
-    touched = sum(layout.arrays[i].rows for visit in rows for i in visit)
-    if touched > 2 * sum(len(found) for visit in rows for found in visit.values()):
-        return None
+    touched = used = 0
     result = []
-    for visit in rows:
+    for nodes in visits:
         masks = {}
-        for i, found in visit.items():
-            name = layout.arrays[i].name
-            mask = np.zeros(layout.arrays[i].rows, bool)
-            mask[found] = moves[name][found] if name in moves else False
+        for i, found in layout.rows_of(nodes).items():
+            spec = layout.arrays[i]
+            touched += spec.rows
+            used += len(found)
+            mask = np.zeros(spec.rows, bool)
+            if spec.name in moves:
+                mask[found] = moves[spec.name][found]
             if mask.any():
-                masks[name] = mask
+                masks[spec.name] = mask
         result.append(_range_visit(layout, masks))
-    return InTurn(tuple(result))
+    return None if touched > 2 * used else InTurn(tuple(result))
 
 
 class Visited(NamedTuple):

@@ -216,12 +216,10 @@ def _local_updates(
     lesson = _Lesson(network, masks, fields, target.rows(), by_kind, learning, samples)
     messages, signals = [], []
     for i in learning:
-        # a rule that changes what senders sent needs every edge by itself
-        explains = getattr(by_kind[groups[i].kind], "residual", False)
-        summed = network.message_passing[i].kernel is not None and active[i] is None
-        make = _summed_messages if summed and not explains else _messages
+        summed = _is_summed(lesson, i)
+        make = _summed_messages if summed else _messages
         messages.append(make(lesson, i, arrays, keys))
-        signals.append(_signal(lesson, i, summed=make is _summed_messages))
+        signals.append(_signal(lesson, i, summed))
 
     def sent(params: Network) -> list[Array]:
         whole = eqx.combine(params, rest)
@@ -244,6 +242,14 @@ def _local_updates(
             if leaf is not None:
                 biases[kind][array] = divided(_bias_signal(lesson, kind, array), 1)
     return eqx.tree_at(lambda tree: tree.biases, updates, biases, is_leaf=lambda leaf: leaf is None)
+
+
+def _is_summed(lesson: _Lesson, i: int) -> bool:
+    """Whether a group's messages are made by its kernel, which sums them."""
+    if lesson.network.message_passing[i].kernel is None or lesson.active[i] is not None:
+        return False
+    # a rule that changes what senders sent needs every edge by itself
+    return not getattr(lesson.rules[lesson.network.topology.groups[i].kind], "residual", False)
 
 
 def _divisor(value: Any) -> Any:
