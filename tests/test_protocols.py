@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, random_state
+from helpers import CASES, compilations, random_state
 
 import darnax as dx
 
@@ -270,3 +270,12 @@ def test_a_schedule_that_cannot_be_hashed_is_refused():
     network = CASES["chain"].network()
     with pytest.raises(TypeError, match="`schedule` is equal by content and hashable"):
         dx.step(network, random_state(network.topology, 1), schedule=Loose())
+
+
+@pytest.mark.parametrize("call", [dx.step, dx.relax])
+def test_other_nodes_of_a_kind_share_the_program(call):
+    """Who is held and who is silent are data, so that a study of lesions compiles once."""
+    network = ring(lambda sender, receiver, key: Doubled(jnp.ones(sender)), n=6)
+    state = random_state(network.topology, 2)
+    call(network, state, clamp=[1], silence=[2])
+    assert compilations(lambda: call(network, state, clamp=[3], silence=[4])) == 0

@@ -65,6 +65,7 @@ def order_of(
     return _sweep(topology, rows, repeats, edges, stepped)
 
 
+@remembered
 def everything(topology: Topology, names: Names) -> InTurn:
     """A pass of one visit to all that can move."""
     moves = moving_rows(topology, *names)

@@ -61,7 +61,7 @@ class Problem(eqx.Module):
     - `lasting`: those whose messages to such arrays stay the same.
     - `moves`: the arrays that can change, and how the rows that can differ from those of a call
       without arguments; None for all rows.
-    - `order`: the visits of a pass.
+    - `order`, `everything`: the visits of a pass, and one visit to all that can move.
     - `masks`, `drives`: their values, for the nodes `masked` and `driven`.
     """
 
@@ -72,16 +72,15 @@ class Problem(eqx.Module):
     lasting: tuple[int, ...] = eqx.field(static=True)
     moves: dict[str, Flips | None]
     order: InTurn | Sweep
+    everything: InTurn
     masks: tuple[Bool[Array, "..."], ...]
     masked: tuple[int, ...] = eqx.field(static=True)
     drives: tuple[Any, ...]
     driven: tuple[int, ...] = eqx.field(static=True)
-    names: Names = eqx.field(static=True)
 
     def at_once(self) -> "Problem":
         """The same problem with everything updated at once: its fixed points are the same."""
-        order = everything(self.network.topology, self.names)
-        return replace(self, order=order, schedule=Synchronous())
+        return replace(self, order=self.everything, schedule=Synchronous())
 
     @property
     def never_rests(self) -> str | None:
@@ -251,11 +250,11 @@ def pose(
         lasting=tuple(lasting),
         moves=moves,
         order=_order(network, schedule, names, changing, drives),
+        everything=everything(topology, names),
         masks=tuple(masks.values()),
         masked=tuple(masks),
         drives=tuple(drives.values()),
         driven=tuple(drives),
-        names=names,
     )
 
 

@@ -30,21 +30,20 @@ def sweepable(network: Network) -> frozenset[str]:
     Their nodes have several units, which answer one by one and send to each other by matrices or
     weights; and no message to them depends on their own state in any other way.
     """
+    groups = range(len(network.message_passing))
+    refused = {_receiver(network, i) for i in groups if not _keeps_fields(network, i)}
     result = set()
     for array, units in network.units.items():
         spec = network.topology.arrays[array]
         activations = [network.activations[kind] for kind in units.kinds]
         one_by_one = all(fn.elementwise and fn.draws != "node" for fn in activations)
-        if spec.shared or not spec.item or not one_by_one:
-            continue
-        if all(_keeps_fields(network, i) for i in _groups_to(network, array)):
+        if not spec.shared and spec.item and one_by_one and array not in refused:
             result.add(array)
     return frozenset(result)
 
 
-def _groups_to(network: Network, array: str) -> list[int]:
-    groups = network.topology.groups
-    return [i for i, group in enumerate(groups) if group.receiver.name == array]
+def _receiver(network: Network, i: int) -> str:
+    return network.topology.groups[i].receiver.name
 
 
 def _keeps_fields(network: Network, i: int) -> bool:
@@ -52,7 +51,7 @@ def _keeps_fields(network: Network, i: int) -> bool:
     passing = network.message_passing[i]
     if passing.asks:
         return False
-    return not passing.group.self_loop or network.stacked_coupling(i).linear is not None
+    return not passing.group.self_loop or network.block_coupling(i).linear is not None
 
 
 def answer_one_by_one(

@@ -94,9 +94,7 @@ def _fields(
         array = passing.group.receiver.name
         if array in fields:
             ready, active = constants.ready[i], constants.active[i]
-            fields[array] = visit.add_messages(
-                fields[array], passing, i, ready, arrays, active, keys
-            )
+            fields[array] = visit.add_messages(fields[array], passing, ready, arrays, active, keys)
     return fields
 
 

@@ -10,6 +10,7 @@ Two forms of visit serve all schedules, and one `update` serves both.
   that compile time does not grow with the number of nodes.
 """
 
+import abc
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -93,18 +94,17 @@ class Visit(eqx.Module):
     rows: eqx.AbstractVar[dict[str, Any]]
     members: eqx.AbstractVar[dict[str, Bool[Array, " some"] | None]]
 
+    @abc.abstractmethod
     def add_messages(
         self,
         total: Float[Array, "some *item batch"],
         passing: MessagePassing,
-        position: int,
         ready: Any,
         arrays: Rows,
         active: Bool[Array, " edges"] | None,
         keys: Any,
     ) -> Float[Array, "some *item batch"]:
-        """A field of the visited rows, with the messages of the group at a position added."""
-        raise NotImplementedError
+        """A field of the visited rows, with the messages of a group added."""
 
     def answer(
         self,
@@ -130,7 +130,7 @@ class RangeVisit(Visit):
     rows: dict[str, Range]
     members: dict[str, Bool[Array, " some"] | None]
 
-    def add_messages(self, total, passing, position, ready, arrays, active, keys):
+    def add_messages(self, total, passing, ready, arrays, active, keys):
         rows = self.rows[passing.group.receiver.name]
         field = passing.field(ready, arrays, active, keys)
         return total + fitted(field, passing.start, rows.start, rows.stop)
@@ -152,8 +152,8 @@ class ListedVisit(Visit):
     cell: Int[Array, ""] | None
     stepped: frozenset[str] = eqx.field(static=True)
 
-    def add_messages(self, total, passing, position, ready, arrays, active, keys):
-        entries = self.entries.get(position)
+    def add_messages(self, total, passing, ready, arrays, active, keys):
+        entries = self.entries.get(passing.position)
         if entries is None:
             return total
         edges = entries.edges

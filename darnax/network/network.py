@@ -109,12 +109,14 @@ class Network(eqx.Module):
         self.activations = checked_activations(topology, activations)
         self.biases = made_biases(topology, biases, key)
         self.axes = _axes_of(self)
-        self.message_passing = tuple(message_passing(topology, i, self._stacked(i)) for i in groups)
+        self.message_passing = tuple(
+            message_passing(topology, i, self.block_coupling(i)) for i in groups
+        )
         self.units = {name: units_of(topology, name, self.activations) for name in topology.arrays}
 
     # what the rest of the library reads
 
-    def _stacked(self, i: int) -> Coupling:
+    def block_coupling(self, i: int) -> Coupling:
         """The coupling of the edges of group `i` and of all others in its parameter block."""
         group = self.topology.groups[i]
         module = self.couplings[group.kind][group.parameters.block]
@@ -127,7 +129,7 @@ class Network(eqx.Module):
         """The coupling of the edges of group `i`, stacked along a leading axis of edges."""
         group = self.topology.groups[i]
         _, start, stop, size = group.parameters
-        coupling = self._stacked(i)
+        coupling = self.block_coupling(i)
         if stop - start == size:
             return coupling
         return pick(coupling, group.tie is not None, slice(start, stop))
