@@ -1,6 +1,7 @@
 """One pass equals the plain loop of the helpers, whatever the network, the schedule and the
 arguments."""
 
+import jax
 import networkx as nx
 import numpy as np
 import pytest
@@ -137,3 +138,20 @@ def test_random_networks_equal_the_loop(seed, schedule):
     ours, visits, units = loop_order(network, schedule)
     after = dx.step(network, state, schedule=ours, **given_arguments)
     assert_state(after, Loop(network, state, **given_arguments).sweep(visits, units))
+
+
+@pytest.mark.parametrize("clamp", [(), (30, 32)], ids=["few hear", "few are free"])
+@pytest.mark.parametrize("schedule", ["synchronous", "node_by_node", "unit_by_unit", "groups"])
+def test_a_few_rows_of_a_large_array(schedule, clamp):
+    """Passes then work on a range of rows, and messages from and to all others are cut off."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(40), shape=2)
+    graph.add_edges_from([(0, 30), (39, 31), (30, 31), (31, 33), (33, 32), (32, 30), (31, 31)])
+    if clamp:
+        graph.add_edges_from((i, i + 1) for i in range(29))
+        clamp = (*clamp, *range(30))
+    network = dx.Network(dx.Topology(graph), {"edge": dx.dense()}, dx.sign, key=jax.random.key(0))
+    state = random_state(network.topology, 3)
+    order, visits, units = loop_order(network, schedule)
+    loop = Loop(network, state, clamp=clamp).sweep(visits, units)
+    assert_state(dx.step(network, state, schedule=order, clamp=clamp), loop)

@@ -62,7 +62,9 @@ class Coupling(eqx.Module):
 
     def matrix(self) -> Array:
         """The matrix of the message, `(receiver units, sender units)`."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} is `linear`, and lacks `matrix`; write it"
+        )
 
     def offset(self) -> Array | None:
         """The part of the message that does not depend on the sender, `(receiver units,)`."""
@@ -70,7 +72,9 @@ class Coupling(eqx.Module):
 
     def unit_weights(self) -> Array:
         """The factor of every unit, in the shape of the sender."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} is `linear`, and lacks `unit_weights`; write it"
+        )
 
     def describe(self) -> tuple[str, str] | None:
         """How `batched` works and why, for the summary of a network; None for plain `vmap`."""

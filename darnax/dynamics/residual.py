@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from darnax._lazy import Lazy
 from darnax.dynamics.problem import Problem
+from darnax.dynamics.visits import Range
 from darnax.network.message_passing import Rows
 
 if TYPE_CHECKING:
@@ -90,10 +91,9 @@ def shows(problem: Problem, array: str) -> bool:
     go but a part of the way, a random schedule moves but some cells, and integers cannot show a
     NaN.
     """
-    network = problem.network
-    immediate = all(network.activations[kind].immediate for kind in network.units[array].kinds)
-    floating = jnp.issubdtype(jnp.dtype(network.topology.arrays[array].dtype), jnp.floating)
-    return immediate and bool(floating) and problem.schedule.share is None
+    dtype = jnp.dtype(problem.network.topology.arrays[array].dtype)
+    floating = bool(jnp.issubdtype(dtype, jnp.floating))
+    return _immediate(problem, array) and floating and problem.schedule.share is None
 
 
 def change_to_target(
@@ -106,15 +106,6 @@ def change_to_target(
     return change if free is None else jnp.where(free, change, 0)
 
 
-class _All(NamedTuple):
-    """All rows of an array, or the first of them."""
-
-    first: int | None = None
-
-    def take(self, rows: Array) -> Array:
-        return rows[: self.first]
-
-
 def distance(
     problem: Problem, scales: Scales, a: Rows, b: Rows, look: bool = False
 ) -> Float[Array, " batch"]:
@@ -122,7 +113,7 @@ def distance(
     result = None
     for array, rows in a.items():
         spec = problem.network.topology.arrays[array]
-        some = _All(1 + LOOK // math.prod(spec.item)) if look else _All()
+        some = Range(0, 1 + LOOK // math.prod(spec.item) if look else spec.rows)
         one, other = (some.take(x).astype(spec.field_dtype) for x in (rows, b[array]))
         largest = scales.relative(array, some, jnp.abs(one - other))
         result = largest if result is None else jnp.maximum(result, largest)
@@ -170,7 +161,7 @@ def is_back(
         for array, rows in floats.items():
             spec = problem.network.topology.arrays[array]
             values = jnp.abs(rows).astype(spec.field_dtype)
-            size = jnp.maximum(size, scales.relative(array, _All(), values))
+            size = jnp.maximum(size, scales.relative(array, Range(0, spec.rows), values))
         reached = min(SUSTAINED * rounding, MOST_SUSTAINED) * size
         return hint & near(size, look=False) & (length > reached)
 
@@ -179,5 +170,6 @@ def is_back(
 
 
 def _immediate(problem: Problem, array: str) -> bool:
+    """Whether all units of an array reach their target within a pass."""
     kinds = problem.network.units[array].kinds
     return all(problem.network.activations[kind].immediate for kind in kinds)

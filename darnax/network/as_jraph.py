@@ -49,18 +49,16 @@ def _messages(
     each edge, which is zero where the edge ends in another.
     """
     senders, receivers = (_by_leaf(graph, features) for features in (senders, receivers))
-    topology = network.topology
     count = len(graph.senders)
     batch = len(next(iter(senders.values()))) // count
     found = {}
     for name, leaf in graph.leaves.items():
         found[name] = jnp.zeros((batch, count, *leaf.shape), leaf.array.field_dtype)
-    in_order = np.sort(np.concatenate([block.edges for block in topology.parameter_blocks[kind]]))
     for i, passing in enumerate(network.message_passing):
         group = passing.group
         if group.kind != kind:
             continue
-        places = np.searchsorted(in_order, group.edges)
+        places = np.searchsorted(graph.edges, group.edges)
         sender = _leaf_of(graph, group.sender.name, group.sender_shape)
         receiver = _leaf_of(graph, group.receiver.name, group.receiver_shape)
         asked: dict[str, Array] = {}

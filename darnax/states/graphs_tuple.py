@@ -58,12 +58,14 @@ class KindGraph(NamedTuple):
 
     **Fields:**
 
+    - `edges`: positions among the edges of the topology, `(E,)`, in order.
     - `nodes`: positions among the nodes of the topology, `(N,)`.
     - `leaves`: the leaves of the features by name.
     - `senders`, `receivers`: positions in `nodes`, `(E,)`, in the order of the topology's edges.
     - `numbers`: the numbers drawn on edges by name, `(E,)`, where every edge has one.
     """
 
+    edges: np.ndarray
     nodes: np.ndarray
     leaves: dict[str, Leaf]
     senders: np.ndarray
@@ -86,6 +88,7 @@ def kind_graph(topology: Topology, edge_kind: str) -> KindGraph:
     wide = any(leaf.array.dtype == "float64" for leaf in leaves.values())
     numbers = _numbers(columns, edges, "float64" if wide else "float32")
     return KindGraph(
+        edges=edges,
         nodes=nodes,
         leaves=leaves,
         senders=np.searchsorted(nodes, senders).astype(np.int32),
