@@ -19,8 +19,7 @@ def on_device(values: Any, dtype: Any = None) -> Shaped[Array, "..."]:
 
 
 def any_rank(function: F) -> F:
-    """A decorator: inside, axes may be broadcast silently even where the user has told JAX to
-    refuse that.
+    """A decorator: inside, axes are broadcast even where the user has told JAX to refuse that.
 
     Masks of samples meet arrays whose last axis is the batch in every line of a pass.
     """

@@ -9,9 +9,7 @@ from typing import Any
 
 
 class Lazy:
-    """A module by its name; its attributes are those of the module, which is imported for the first
-    of them.
-    """
+    """A module by its name, imported when the first of its attributes is asked for."""
 
     def __init__(self, name: str):
         self._name = name

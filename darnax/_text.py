@@ -31,8 +31,9 @@ def _array(value: Any) -> str:
 
 
 def meant(word: str, known: Iterable[str]) -> str | None:
-    """The known word that this is a slip of: another case, two letters exchanged, one too many or
-    too few.
+    """The known word that a word is a slip of; None for none.
+
+    Slips are another case, letters exchanged, and a letter too many or too few.
     """
     for right in known:
         lower = word.lower()

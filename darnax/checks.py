@@ -50,9 +50,7 @@ def came(value: Any) -> str:
 def refuse(
     argument: str, holds: str, value: Any, advice: str, error: type[Exception] = TypeError
 ) -> NoReturn:
-    """Raise the error in the form that all have: the argument, what holds, what came, what to
-    do.
-    """
+    """Raise the error in its common form: the argument, what holds, what came, what to do."""
     raise error(f"`{argument}` is {holds}, but got {came(value)}; {advice}")
 
 
@@ -168,9 +166,7 @@ def per_axis(argument: str, value: Any, axes: int, each: str = "") -> tuple[int,
 def instance(
     argument: str, value: Any, kind: type[T] | tuple[type, ...], holds: str, advice: str
 ) -> T:
-    """An object of a class, or of one of several; a factory of ours that was not called is told
-    so.
-    """
+    """An object of a class, or of one of several."""
     if not isinstance(value, kind):
         called(argument, value)
         refuse(argument, holds, value, advice)
@@ -186,9 +182,7 @@ def function(argument: str, value: Any, holds: str, advice: str) -> Callable[...
 
 
 def called(argument: str, value: Any):
-    """Refuse a public function of ours where what it makes is wanted: `dx.dense` for
-    `dx.dense()`.
-    """
+    """Refuse a public function of ours in place of its result: `dx.dense` for `dx.dense()`."""
     ours = inspect.isfunction(value) and (value.__module__ or "").partition(".")[0] == "darnax"
     if ours and value.__qualname__ == value.__name__ and not value.__name__.startswith("_"):
         name = f"dx.{value.__name__}"
@@ -225,9 +219,7 @@ def takes(argument: str, function: Any, count: int, call: str, known: Collection
 
 
 def several(argument: str, value: Any, holds: str) -> tuple:
-    """A tuple of several things, so that equal arguments made anew are equal; a bare str is
-    refused.
-    """
+    """Several things as a tuple, which is equal to another with equal entries; no bare str."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         given = f"[{came(value)}]" if value is not None else "() for none"
         refuse(argument, holds, value, f"write {given}")
@@ -289,9 +281,7 @@ def by_hand(function: F) -> F:
 
 
 def slips(**meant: str) -> Callable[[F], F]:
-    """A decorator by which a function says what was meant by a word that is not one of its
-    arguments.
-    """
+    """A decorator that names the right argument for words which users are likely to write."""
 
     def with_hints(function: F) -> F:
         @functools.wraps(function)
@@ -315,9 +305,7 @@ def _public_name(value: Any) -> str:
 
 
 def entries(argument: str, value: Any, holds: str, advice: str) -> list[Any]:
-    """The entries of a list or of anything else that has an order, but not the letters of a
-    text.
-    """
+    """The entries of anything that has an order, but not the letters of a text."""
     try:
         if not isinstance(value, (str, bytes, set, frozenset)):
             return list(value)

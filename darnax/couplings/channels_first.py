@@ -39,9 +39,7 @@ class ChannelsFirst(Coupling):
 
 
 def is_plain_conv(coupling: Any) -> bool:
-    """Whether it is a convolution of Equinox that `dx.conv` could be: no groups, no dilation, zeros
-    at the border.
-    """
+    """Whether a layer is a convolution without groups or dilation, with zeros at the border."""
     if type(coupling) not in LAYERS:
         return False
     return (

@@ -86,9 +86,7 @@ def _shifted(coupling: Conv, x: Array) -> Array:
 
 @jax.custom_jvp
 def _with_derivatives(y: Array, coupling: Conv, x: Array) -> Array:
-    """`y`, with the derivatives of the library's convolution, which are faster than those of
-    shifted copies.
-    """
+    """`y`, with the derivatives of the library's convolution: those of shifted copies are slow."""
     return y
 
 
@@ -182,9 +180,7 @@ class ConvTranspose(Coupling):
         return jax.linear_transpose(forward, image)(x)[0]
 
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
-        """The messages of a batch, which stands last; many times faster than what the library makes
-        of it.
-        """
+        """The messages of a batch, which stands last; much faster than by the library."""
         kernel, (*space, _) = self.weight.shape[: len(self.stride)], self.receiver_shape
         pads = self.padding
         if isinstance(pads, str):
@@ -233,8 +229,7 @@ def conv_transpose(
     padding: str | int | Sequence[tuple[int, int]] = "SAME",
     gain: float | int = 1.0,
 ) -> Factory:
-    """The way back of `conv` with the same arguments: from its receiver, through transposed
-    weights, to its sender.
+    """The transpose of a `conv` with the same arguments, from its receiver to its sender.
 
     Every unit of the sender adds its window to the receiver's image. The weights start as
     `N(0, gain² / (kernel units * sender channels / stride units))`, the mean number of terms in a
@@ -294,9 +289,7 @@ class ConvTransposeFactory(Factory):
 
 
 def _geometry(kernel: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
-    """Kernel, stride and padding as plain data, checked as far as the axes of space need not be
-    known.
-    """
+    """Kernel, stride and padding, checked as far as the number of axes need not be known."""
     sizes = checks.sizes("kernel", kernel), checks.sizes("stride", stride)
     holds = "'SAME', 'VALID', a number of cells, or a pair (before, after) for each axis"
     if isinstance(padding, str):

@@ -97,8 +97,7 @@ def asks(coupling: Any) -> frozenset[str]:
 
 
 class Factory(abc.ABC):
-    """A factory of ours: plain data, equal by content, that makes the couplings of many edges at
-    once.
+    """A factory of ours: plain data, equal by content, which makes many couplings at once.
 
     Called like a factory of a user it makes a single one.
     """
@@ -129,8 +128,7 @@ class Factory(abc.ABC):
 
 
 class Fixed(eqx.Module):
-    """A number of a coupling that no rule trains: it can be swept and annealed, but optimisers
-    never see it.
+    """A number of a coupling that no rule trains; it can be swept and annealed.
 
     `own` marks one that every edge has for itself even where edges are tied, as `Edges.own` gives
     it.
@@ -146,9 +144,7 @@ def value(leaf: Any) -> Any:
 
 
 def trainable(tree: Any) -> Any:
-    """True on every leaf that rules may train: floating-point arrays that are not marked
-    `Fixed`.
-    """
+    """True on every leaf that rules may train: floating-point arrays not marked `Fixed`."""
 
     def of(leaf: Any) -> Any:
         if isinstance(leaf, Fixed):

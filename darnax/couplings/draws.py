@@ -1,5 +1,4 @@
-"""Initial weights: drawn for all edges of a sort at once, in NumPy, without a program for every
-shape.
+"""Initial weights, drawn for many edges at once in NumPy, without a program for every shape.
 
 JAX compiles its random numbers anew for every shape, half a second each; a network of many shapes
 would take minutes to build. Here the bits are Threefry's and the normal numbers come from a table
@@ -48,8 +47,9 @@ def threefry(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
 
 @functools.cache
 def _table() -> np.ndarray:
-    """Normal quantiles in steps of 2^-27, `(OCTAVES * STEPS + 1,)`: octave k holds tails from
-    2^-(k+2) to 2^-(k+1).
+    """Normal quantiles in steps of 2^-27, `(OCTAVES * STEPS + 1,)`.
+
+    Octave k holds tails from 2^-(k+2) to 2^-(k+1).
     """
     octave, step = np.divmod(np.arange(OCTAVES * STEPS + 1), STEPS)
     # within an octave the tail falls, so that the table as a whole rises
@@ -108,8 +108,9 @@ class Draws:
         return jnp if isinstance(self.words, Tracer) else np
 
     def normal(self, shape: Sequence[int], scale: float, stream: int = 0) -> Any:
-        """Normal numbers of standard deviation `scale`, `(*lead, *shape)`; streams are independent
-        of each other.
+        """Normal numbers of standard deviation `scale`, `(*lead, *shape)`.
+
+        Streams are independent of each other.
         """
         if self.words is None:
             raise TypeError(
@@ -189,9 +190,7 @@ def words_of(key: Any) -> Any:
 
 
 def derived(key: Any, names: np.ndarray) -> Any:
-    """Two random words for each pair of words in `names`, `(n, 2)`: those of a key that belongs to
-    the name.
-    """
+    """Two random words for each pair of words in `names`, `(n, 2)`, from a key."""
     words = words_of(key)
     xp = jnp if isinstance(words, Tracer) else np
     with np.errstate(over="ignore"):

@@ -16,8 +16,9 @@ from darnax.static import Static, as_static
 
 
 class EdgeMLP(Coupling):
-    """The message `weight @ activation(sender_weight @ x + receiver_weight @ y + bias)`, both ends
-    flattened.
+    """A perceptron of both ends, flattened.
+
+    The message is `weight @ activation(sender_weight @ x + receiver_weight @ y + bias)`.
     """
 
     sender_weight: Float[Array, "*edges hidden sender"]
@@ -40,8 +41,7 @@ class EdgeMLP(Coupling):
 
 @checks.by_hand
 def edge_mlp(hidden: Any, activation: Any = jax.nn.relu, gain: float | int = 1.0) -> Factory:
-    """A perceptron with one hidden layer that hears both ends of an edge, as in message passing
-    networks.
+    """A perceptron with one hidden layer on both ends of an edge, as in message passing networks.
 
     The message is `V activation(W x + U y + b)`, with x the sender's state and y the receiver's.
     Weights start as `N(0, 1 / fan-in)`, those of V times `gain`; b starts as 0. Where edges are

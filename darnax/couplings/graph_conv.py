@@ -56,8 +56,7 @@ class GraphConv(Coupling):
 
 @checks.by_hand
 def graph_conv(net: Any, graph: Any) -> Factory:
-    """A jraph model over the vertices of a graph layer, between nodes of shape
-    `(vertices, *features)`.
+    """A jraph model over the vertices of a graph layer; nodes are `(vertices, *features)`.
 
     The model sees one sample: a `jraph.GraphsTuple` of one graph, whose `nodes` are the sender's
     rows and whose `edges` are the weights `(E, 1)`, None where the graph has none. What it makes of

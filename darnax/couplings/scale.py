@@ -29,8 +29,7 @@ class Scale(Coupling):
 
 @checks.by_hand
 def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = False) -> Factory:
-    """Elementwise coupling between nodes of one shape, `strength * x`; between scalar nodes an
-    ordinary weight.
+    """Elementwise coupling `strength * x`; between scalar nodes an ordinary weight.
 
     **Arguments:**
 

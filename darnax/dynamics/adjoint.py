@@ -38,8 +38,9 @@ class Unrolled(Adjoint):
 
 
 def implicit() -> Implicit:
-    """Derivatives of the fixed point itself, by the implicit function theorem; memory does not grow
-    with the passes.
+    """Derivatives of the fixed point itself, by the implicit function theorem.
+
+    Memory does not grow with the number of passes.
 
     At a fixed point `s = F(θ, s)` of the synchronous map the tangent is
     `ds = (1 - ∂F/∂s)⁻¹ ∂F/∂θ dθ`, and the cotangent `v` becomes `∂F/∂θᵀ (1 - ∂F/∂sᵀ)⁻¹ v` (Pineda,

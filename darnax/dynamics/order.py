@@ -1,6 +1,4 @@
-"""From a schedule to the visits of a pass, in NumPy and once for every call with equal
-arguments.
-"""
+"""From a schedule to the visits of a pass, in NumPy and once for all equal calls."""
 
 import math
 from collections.abc import Container, Mapping, Sequence

@@ -102,9 +102,7 @@ class Problem(eqx.Module):
     # what the passes of a call have in common
 
     def constants(self, state: GraphState) -> "Constants":
-        """Everything that does not change from pass to pass, from the state that a call starts
-        at.
-        """
+        """What does not change from pass to pass, from the state that a call starts at."""
         rows = state.rows()
         active = edge_masks(self.network.topology, self.active)
         held = {}

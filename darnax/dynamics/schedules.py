@@ -293,8 +293,7 @@ def _given_colours(
 
 
 def _two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
-    """A colour for each of `count` nodes such that no edge joins two of one; None if two are too
-    few.
+    """Two colours of `count` nodes such that no edge joins two of one; None if two are too few.
 
     The colour is the distance from the first node of the component, even or odd.
     """

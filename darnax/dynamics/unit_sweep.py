@@ -144,8 +144,9 @@ def sweep_units(
 
 
 def _block_size(units: int) -> int:
-    """The largest divisor up to `BLOCK`; where that is small, `BLOCK` itself, and units are
-    padded.
+    """The units of a block: the largest divisor up to `BLOCK`, if it is large enough.
+
+    Else units are padded to a multiple of `BLOCK`.
     """
     largest = max(size for size in range(1, BLOCK + 1) if units % size == 0)
     return largest if 4 * largest > BLOCK else min(BLOCK, units)

@@ -49,8 +49,9 @@ class Range(eqx.Module):
 
 
 class Listed(eqx.Module):
-    """Rows of an array by position. One that is out of range fills a visit up; it is not
-    written.
+    """Rows of an array by position.
+
+    A position that is out of range fills a visit up, and is not written.
     """
 
     positions: Int[Array, " some"]

@@ -148,9 +148,7 @@ def _hashable(leaves: list[Any], structure: Any) -> bool:
 
 
 def check_rules(network: Network, rules: Any) -> dict[str, Callable[..., Any]]:
-    """Rules by edge kind: all of the network, all of them functions, and all with something to
-    train.
-    """
+    """Rules by edge kind: functions, of kinds of the network that have something to train."""
     rules = known_rules(network.topology, as_rules(rules))
     empty = [
         kind
@@ -319,9 +317,7 @@ def _signal(lesson: _Lesson, i: int, summed: bool) -> Float[Array, "edges *recei
 
 
 def per_node(rule: Callable[..., Any], field: Array, state: Array, samples: Array | None) -> Array:
-    """The signals of many nodes `(nodes, *shape, B)`, each by itself; 0 for samples that do not
-    count.
-    """
+    """The signals of many nodes `(nodes, *shape, B)`; 0 for samples that do not count."""
     counts = jnp.ones(field.shape[-1], bool) if samples is None else samples
     averages = _averages(rule)
 

@@ -51,9 +51,7 @@ class BiasFactory(eqx.Module):
     def values(
         self, keys: Callable[[], Key[Array, " n"]], count: int, shape: tuple[int, ...], dtype: Any
     ) -> Any:
-        """The biases of several nodes or arrays, `(count, *shape)`; `keys` are made only to
-        draw.
-        """
+        """The biases of several nodes or arrays; `keys` are made only to draw."""
         if not callable(self.init):
             return np.full((count, *shape), self.init, dtype)
         return jax.vmap(lambda key: self._drawn(key, shape, dtype))(keys())

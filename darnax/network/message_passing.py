@@ -149,9 +149,7 @@ class MessagePassing(eqx.Module):
         messages: Float[Array, "edges *receiver batch"],
         active: Bool[Array, " edges"] | None = None,
     ) -> Float[Array, "rows *item batch"]:
-        """The messages summed on rows `start` to `stop`; those of edges that are not active count
-        0.
-        """
+        """The messages of active edges, summed on rows `start` to `stop`."""
         spec = self.group.receiver
         if active is not None:
             messages = jnp.where(outer(active, messages.ndim), messages, 0)
@@ -254,8 +252,9 @@ def outer(rows: Bool[Array, " rows"], ndim: int) -> Bool[Array, "..."]:
 def fitted(
     field: Float[Array, "rows *item batch"], start: int, new_start: int, new_stop: int
 ) -> Float[Array, "new_rows *item batch"]:
-    """A field of the rows from `start` on as one of rows `new_start` to `new_stop`: cut, or
-    zero.
+    """A field of the rows from `start` on as one of rows `new_start` to `new_stop`.
+
+    What lies outside is cut off, and what is new is zero.
     """
     before, after = start - new_start, new_stop - start - len(field)
     if before == after == 0:

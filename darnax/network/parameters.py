@@ -217,9 +217,7 @@ def _leaf_shapes(module: Any) -> list[Any]:
 
 
 def _takes_key(parameters: Mapping[str, inspect.Parameter]) -> bool:
-    """Whether a factory draws. Keys take long to compile, and a `key` with a default goes
-    without.
-    """
+    """Whether a factory draws: a `key` with a default is left out, as keys take long to compile."""
     positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     needed = 0
     for parameter in parameters.values():
