@@ -545,3 +545,12 @@ def test_samples_spread_over_devices_settle_as_they_do_alone(schedule):
         jax.tree.leaves(spread(state)), jax.tree.leaves(run(state)), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_units_that_rounding_holds_still_are_no_cycle():
+    """A unit so slow that float32 cannot move it is not at rest, and goes round in nothing."""
+    network = population(couplings_matrix(8, symmetric=True), dx.leaky(1e-9, dx.tanh))
+    solution = dx.relax(network, start(network, spins(8, 4)), max_steps=40)
+    assert not solution.settled.any()
+    assert (solution.residual > 0.1).all()
+    assert (solution.period == 0).all()
