@@ -323,31 +323,7 @@ class Loop:
     def visit(self, nodes, cells=None):
         """Update `nodes` together; `cells` limits it to some cells of the arrays."""
         old = {name: array.copy() for name, array in self.arrays.items()}
-        fields = {name: np.zeros(array.shape, np.float32) for name, array in old.items()}
-        heard = {name: np.zeros(array.shape, bool) for name, array in old.items()}
-        for edge in self.edges():
-            if edge[1] in nodes:
-                coupling = self.network[edge]
-                for b in range(self.batch):
-                    ends = [
-                        jnp.asarray(self.view(old, end, b))
-                        for end in edge[: 1 + ("receiver" in asks(coupling))]
-                    ]
-                    message = coupling(*ends)
-                    array, index = self.place(edge[1], b)
-                    fields[array][index] += np.asarray(message)
-                    heard[array][index] = True
-        for node in nodes:
-            if node in self.drive:
-                value = np.broadcast_to(
-                    np.asarray(self.drive[node]), (self.batch, *self.topology.shape(node))
-                )
-                array, index = self.place(node)
-                fields[array][index] += np.moveaxis(value, 0, -1)
-                heard[array][index] = True
-        for by_array in self.network.biases.values():
-            for name, bias in by_array.items():
-                fields[name] += np.asarray(bias)[..., None]
+        fields, heard = self.local_fields(nodes, old)
         for node in nodes:
             kind = self.topology.kind(node)
             if kind not in self.network.activations:
@@ -359,6 +335,34 @@ class Loop:
                     free = free & self.view(cells, node, b)
                 array, index = self.place(node, b)
                 self.arrays[array][index] = np.where(free, new, self.arrays[array][index])
+
+    def local_fields(self, nodes, old):
+        """The fields of all arrays from messages and drives to `nodes`, and the cells that get one."""
+        fields = {name: np.zeros(array.shape, np.float32) for name, array in old.items()}
+        heard = {name: np.zeros(array.shape, bool) for name, array in old.items()}
+        for edge in self.edges():
+            if edge[1] not in nodes:
+                continue
+            for b in range(self.batch):
+                array, index = self.place(edge[1], b)
+                fields[array][index] += self.message(edge, old, b)
+                heard[array][index] = True
+        for node in nodes:
+            if node in self.drive:
+                shape = (self.batch, *self.topology.shape(node))
+                array, index = self.place(node)
+                drive = np.broadcast_to(np.asarray(self.drive[node]), shape)
+                fields[array][index] += np.moveaxis(drive, 0, -1)
+                heard[array][index] = True
+        for by_array in self.network.biases.values():
+            for name, bias in by_array.items():
+                fields[name] += np.asarray(bias)[..., None]
+        return fields, heard
+
+    def message(self, edge, old, sample):
+        coupling = self.network[edge]
+        ends = edge[:2] if "receiver" in asks(coupling) else edge[:1]
+        return np.asarray(coupling(*[jnp.asarray(self.view(old, end, sample)) for end in ends]))
 
     def answer(self, kind, field, old):
         activation = self.network.activations[kind]

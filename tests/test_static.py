@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import multiprocessing
 import pickle
 
+import cloudpickle
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -91,6 +93,50 @@ def test_a_copy_compiles_nothing():
     ):
         run(other, state)
     assert len(traced) == 1
+
+
+def local_network():
+    """A network that plain pickle cannot copy: its functions have no name in a module."""
+    return network(
+        lambda sender, receiver: lambda x: 0.5 * x,
+        lambda field: jnp.clip(field, -1, 1),
+    )
+
+
+def test_cloudpickle_copies_functions_without_a_name():
+    made = local_network()
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(made)
+    state = dx.GraphState(made.topology).init(jnp.ones((2, 3)))
+    copied, copied_state = cloudpickle.loads(cloudpickle.dumps((made, state)))
+    assert copied_state.topology == made.topology
+    np.testing.assert_array_equal(
+        dx.relax(copied, copied_state).state[2], dx.relax(made, state).state[2]
+    )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_cloudpickle_keeps_what_pickle_keeps(name):
+    made = NETWORKS[name]()
+    copied = cloudpickle.loads(cloudpickle.dumps(made))
+    assert jax.tree.structure(copied) == jax.tree.structure(made)
+    assert all(map(np.array_equal, jax.tree.leaves(copied), jax.tree.leaves(made)))
+
+
+def relaxed_elsewhere(network, state):
+    return network, dx.relax(network, state)
+
+
+def test_a_spawned_process_relaxes_a_network_and_gives_it_back():
+    made = network(mlp, jnp.tanh)
+    state = dx.GraphState(made.topology).init(jnp.ones((2, 3)))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        returned, solution = pool.apply(relaxed_elsewhere, (made, state))
+    here = dx.relax(made, state)
+    assert jax.tree.structure((returned, solution)) == jax.tree.structure((made, here))
+    assert all(map(np.array_equal, jax.tree.leaves(returned), jax.tree.leaves(made)))
+    np.testing.assert_allclose(solution.state[2], here.state[2], atol=1e-6)
+    np.testing.assert_array_equal(solution.steps, here.steps)
 
 
 @pytest.mark.parametrize(
