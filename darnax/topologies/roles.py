@@ -88,7 +88,7 @@ def _parts(role: object) -> list[object]:
 
 
 def _check_names_on_graph(role: str, marked: Sequence[Name], graph: NxGraph):
-    """Refuse names on `graph.graph` that are not those of the marked nodes: they may be outdated."""
+    """Refuse names on `graph.graph` other than those of the marked nodes: they may be outdated."""
     argument = ROLES[role]
     named = graph.graph.get(argument)
     if named is None:

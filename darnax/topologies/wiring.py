@@ -71,10 +71,10 @@ def read_wiring(argument: str, graph: GraphOrMatrix) -> Wiring:
 def _of_graph(graph: NxGraph) -> Wiring:
     edges = drawn_edges(graph, list(graph))
     shape = len(graph), len(graph)
-    weights, given, strange = numbers_on(edges, "weight")
-    if strange:
+    weights, given, invalid = numbers_on(edges, "weight")
+    if invalid:
         raise ValueError(
-            f"`weight` is a number, but not on edges {_text.names(map(edges.name, strange))}; "
+            f"`weight` is a number, but not on edges {_text.names(map(edges.name, invalid))}; "
             "make it one"
         )
     if not given.any():
