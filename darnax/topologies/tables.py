@@ -188,6 +188,7 @@ def find_roles(
     )
 
 
+@checks.by_hand
 def _find_once(
     argument: str,
     nodes: Names | None,
