@@ -63,7 +63,11 @@ def meant(word: str, known: Iterable[str]) -> str | None:
     return None
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 40) -> str:
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    limit: int = 40,
+) -> str:
     """Columns aligned on spaces; past `limit` rows a count of the rest."""
     rows = list(rows)
     lines = [list(header)]

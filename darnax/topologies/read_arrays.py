@@ -65,6 +65,7 @@ def read_ends(
         for node in np.unique(outside).tolist():
             problems.add(reason, node)
     problems.check()
+    # Positions are below `n` now, and so fit into the 32 bits that columns have.
     return senders.astype(np.int32), receivers.astype(np.int32), int(n)
 
 

@@ -10,18 +10,14 @@ import numpy as np
 
 from darnax.topologies.names import Finder, node_names, normalise
 from darnax.topologies.read_arrays import read_numbers
-from darnax.topologies.read_networkx import (
-    Shapes,
-    check_array_dtypes,
-    read_array_shapes,
-    read_kinds,
-)
+from darnax.topologies.read_networkx import check_array_dtypes, read_array_shapes, read_kinds
 from darnax.topologies.tables import (
     Column,
     Columns,
     EdgeTable,
     NodeClass,
     NodeTable,
+    Shapes,
     assemble,
     by_first_use,
     edge_table,

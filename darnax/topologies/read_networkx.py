@@ -26,8 +26,9 @@ from darnax.topologies.tables import (
     NodeTable,
     Problems,
     Shape,
+    Shapes,
     assemble,
-    if_needed,
+    needed_keys,
     number_column,
     parse_dtype,
     parse_shape,
@@ -37,9 +38,6 @@ from darnax.topologies.views import ViewIndex, index_shape, resolve_index
 
 Attributes = dict[str, Any]
 """What networkx keeps for one node or edge: anything, under any name."""
-
-Shapes = dict[str, tuple[int, ...]]
-"""The shapes of shared arrays by name."""
 
 NODE_ATTRIBUTES = ("shape", "kind", "dtype", "role", "array", "index")
 """The attributes of nodes that are read; all others are the user's own."""
@@ -308,7 +306,7 @@ def _read_edges(edges: DrawnEdges) -> EdgeTable:
         edge_class,
         edges.senders,
         edges.receivers,
-        if_needed(keys),
+        needed_keys(keys),
         attributes,
         left_out,
     )

@@ -33,6 +33,9 @@ T = TypeVar("T", bound=Hashable)
 Shape = int | Sequence[int]
 """A shape as users give it: 64 is (64,), and () is one scalar unit."""
 
+Shapes = dict[str, tuple[int, ...]]
+"""The shapes of shared arrays by name."""
+
 Column = tuple[np.ndarray, np.ndarray | None]
 """One number an edge, and a mask of the edges that have one (None: all have)."""
 
@@ -61,7 +64,7 @@ class NodeTable(NamedTuple):
     node_classes: tuple[NodeClass, ...]
     node_class: np.ndarray
     views: dict[int, ViewIndex]
-    arrays: dict[str, tuple[int, ...]]
+    arrays: Shapes
 
 
 class EdgeTable(NamedTuple):
@@ -112,7 +115,7 @@ class Columns:
     node_classes: tuple[NodeClass, ...]
     node_class: np.ndarray
     views: dict[int, ViewIndex]
-    arrays: dict[str, tuple[int, ...]]
+    arrays: Shapes
     edge_classes: tuple[EdgeClass, ...]
     edge_class: np.ndarray
     senders: np.ndarray
@@ -269,7 +272,7 @@ def number_column(values: np.ndarray, given: np.ndarray) -> Column:
     return values, None if given.all() else given
 
 
-def if_needed(keys: Sequence[Name] | None) -> tuple[Name, ...] | None:
+def needed_keys(keys: Sequence[Name] | None) -> tuple[Name, ...] | None:
     """The keys of edges, or None if every edge has networkx's first key, 0."""
     # Without keys, a MultiDiGraph that has no parallel edges equals the DiGraph of its edges.
     if keys is None or all(key == 0 for key in keys):
@@ -290,7 +293,7 @@ def edge_table(
     The same wiring is then the same topology, with the same digest, whether or not it was drawn.
     Raises `ValueError` listing edges that are given more than once.
     """
-    keys = if_needed(keys)
+    keys = needed_keys(keys)
     order = _networkx_order(ends, n, keys)
     used, edge_class = by_first_use(classes, edge_class[order])
     columns: dict[str, Column] = {}
