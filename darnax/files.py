@@ -197,7 +197,7 @@ def read(path: object) -> Saved:
 
 
 def check_writable(argument: str, path: object):
-    """Raise `OSError` that names the path if a file cannot be saved there; leaves no file behind."""
+    """Raise `OSError` that names the path if a file cannot be saved there; leave nothing behind."""
     # A part is opened and removed, as by a save that fails: this tests links, modes and rights.
     with _part(argument, as_path(argument, path)):
         pass

@@ -146,9 +146,9 @@ def _read_nodes(
 
 
 def _as_written(attributes: Attributes) -> tuple[Any, ...] | None:
-    """The attributes of a node, such that nodes which have equal ones are of one class.
+    """The attributes that decide the class of a node, as they are written.
 
-    None for views, and for values of which equal ones may be of several classes.
+    None for views, and for values that can be equal without meaning the same, such as 1 and True.
     """
     if "array" in attributes or "index" in attributes:
         return None
@@ -293,7 +293,7 @@ def drawn_edges(graph: NxGraph, names: Sequence[Name]) -> DrawnEdges:
 
 
 def _read_edges(edges: DrawnEdges) -> EdgeTable:
-    """The table of all edges; networkx lists them in its order already."""
+    """The table of all edges; drawn edges have the order of a topology already."""
     problems = Problems("edge")
     kinds = _read_words("kind", "edge", edges, problems)
     ties = _read_words("tie", None, edges, problems)

@@ -265,7 +265,7 @@ def by_first_use(
 
 def number_column(values: np.ndarray, given: np.ndarray) -> Column:
     """A column of int64 or float64, and a mask of the edges that have a number."""
-    # Files and digests know these two types alone. Only integers from 2**63 on are rounded.
+    # Files and digests know these two types alone. Integers from 2**63 on are rounded.
     large = values.dtype == np.uint64 and values.max(initial=0) >= 2**63
     integers = values.dtype.kind in "biu" and not large
     values = values.astype(np.int64 if integers else np.float64)
@@ -403,7 +403,7 @@ def parse_number(
     least: int = 1,
 ) -> int:
     """A number of nodes, units or features; more than an array can hold are refused."""
-    # Refused before a builder draws them: memory would run out first.
+    # Builders draw node by node, and would fill the memory before an array is too large.
     result = checks.count(argument, value, least)
     if result > MOST_CELLS:
         checks.refuse(argument, f"at most {MOST_CELLS}", value, "give a smaller number", ValueError)

@@ -55,7 +55,7 @@ def read_wiring(argument: str, graph: GraphOrMatrix) -> Wiring:
         # A sparse array of SciPy may have one axis, and then is no wiring.
         entries = coo_array(graph)
         if entries.ndim == 2:
-            shape: Any = entries.shape  # None at first, in the eyes of a type checker
+            shape: Any = entries.shape  # to a type checker of SciPy's code it may be None
             wiring = Wiring(shape, entries.col, entries.row, entries.data)
             return _checked(argument, wiring)
     # A BCOO with dense axes has blocks for entries.
