@@ -18,7 +18,7 @@ def summary(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
 def _nodes(layout: Layout) -> str:
     """A row for all nodes that agree in kind, shape, dtype, array and role."""
     columns = layout.columns
-    # Roles are no part of a node class: inputs may be alike to nodes that are none.
+    # Roles are no part of a class: an input may be of the class of nodes that are none.
     roles = role_places(columns)
     # A dictionary keeps the order of first use: rows stand in the order of drawing.
     alike: dict[tuple[int, str], list[int]] = {}
