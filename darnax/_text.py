@@ -1,4 +1,4 @@
-"""Words for error messages and tables for summaries."""
+"""Words for error messages, and tables for summaries."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
@@ -7,27 +7,43 @@ from typing import Any
 
 
 def listing(items: Iterable[object], limit: int = 20) -> str:
-    """Offenders in one line: every one of them, up to `limit`, then a count."""
+    """Offenders in one line: all of them up to `limit`, then how many more there are."""
     items = list(items)
-    words = [str(item) if isinstance(item, str) else repr(item) for item in items[:limit]]
-    return ", ".join(words) + (f" and {len(items) - limit} more" if len(items) > limit else "")
+    words: list[str] = []
+    for item in items[:limit]:
+        # A str is a word already; `repr` would put quotes around it.
+        to_word = str if isinstance(item, str) else repr
+        words.append(to_word(item))
+    return _in_one_line(words, len(items))
 
 
 def names(items: Iterable[object]) -> str:
     """Names as Python would write them, in one line."""
-    return listing(repr(item) for item in items)
+    return listing(map(repr, items))
 
 
-def arrays(items: Mapping[Any, Any], limit: int = 12) -> str:
+def arrays(items: Mapping[Any, object], limit: int = 12) -> str:
     """Arrays by name in one line, as their types and shapes."""
-    words = [f"{name!r}: {_array(value)}" for name, value in islice(items.items(), limit)]
-    return ", ".join(words) + (f" and {len(items) - limit} more" if len(items) > limit else "")
+    words: list[str] = []
+    for name, value in islice(items.items(), limit):
+        words.append(f"{name!r}: {_array(value)}")
+    return _in_one_line(words, len(items))
 
 
-def _array(value: Any) -> str:
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"{value.dtype}{list(value.shape)}"
-    return type(value).__name__
+def _in_one_line(words: Sequence[str], count: int) -> str:
+    """The first words of `count`, and how many more there are."""
+    line = ", ".join(words)
+    more = count - len(words)
+    return f"{line} and {more} more" if more else line
+
+
+def _array(value: object) -> str:
+    dtype = getattr(value, "dtype", None)
+    shape = getattr(value, "shape", None)
+    # After `jax.tree.map` any object may stand where an array stood.
+    if dtype is None or shape is None:
+        return type(value).__name__
+    return f"{dtype}{list(shape)}"
 
 
 def meant(word: str, known: Iterable[str]) -> str | None:
@@ -35,25 +51,36 @@ def meant(word: str, known: Iterable[str]) -> str | None:
 
     Slips are another case, letters exchanged, and a letter too many or too few.
     """
+    lower = word.lower()
     for right in known:
-        lower = word.lower()
+        # Words of other first letters are no slips, or "lore" would be one of "role".
+        if word == right or lower[:1] != right[:1]:
+            continue
         exchanged = sorted(lower) == sorted(right)
-        close = SequenceMatcher(None, lower, right).ratio() > 0.85
-        if word != right and lower[:1] == right[:1] and (exchanged or close):
+        similar = SequenceMatcher(None, lower, right).ratio() > 0.85
+        if exchanged or similar:
             return right
     return None
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 40) -> str:
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    limit: int = 40,
+) -> str:
     """Columns aligned on spaces; past `limit` rows a count of the rest."""
     rows = list(rows)
-    cells = [list(header)] + [[str(cell) for cell in row] for row in rows[:limit]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    lines = [list(header)]
+    lines += [list(map(str, row)) for row in rows[:limit]]
+    # A column is as wide as its widest cell, among those that are shown.
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    text = [_aligned(cells, widths) for cells in lines]
     if len(rows) > limit:
-        lines.append(f"... and {len(rows) - limit} more")
-    return "\n".join(lines)
+        text.append(f"... and {len(rows) - limit} more")
+    return "\n".join(text)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = map(str.ljust, cells, widths)
+    return "  ".join(padded).rstrip()

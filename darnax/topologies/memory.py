@@ -1,4 +1,4 @@
-"""Results that follow from a topology, kept as long as the topology and no longer."""
+"""Results that depend on a topology alone, kept as long as the topology and no longer."""
 
 from collections.abc import Callable, Hashable
 from functools import lru_cache, update_wrapper
@@ -17,10 +17,10 @@ LIMIT = 256
 
 
 def remembered(function: Callable[..., T]) -> Callable[..., T]:
-    """A function `(topology, *arguments)` that works out every result once, the latest 256.
+    """A function `(topology, *arguments)` that keeps its latest `LIMIT` results on the topology.
 
-    Results lie on the topology itself: a cache in a module would hold every topology that was ever
-    used. Arguments are hashable and equal ones are the same; results must not be changed, nor hold
+    A cache in a module would keep every topology that was ever used alive. Arguments are hashable,
+    and equal arguments give the same object. A result must not be changed, and must not refer to
     the topology.
     """
 
@@ -28,9 +28,11 @@ def remembered(function: Callable[..., T]) -> Callable[..., T]:
     def look_up(topology: "Topology", *arguments: Hashable) -> T:
         results = topology.memory.get(function)
         if results is None:
-            # A plain reference would be a circle, which only the garbage collector frees.
+            # The topology holds the cache. A plain reference back to it would be a circle, which
+            # only the garbage collector frees.
             owner = ref(topology)
             results = lru_cache(LIMIT)(lambda *given: function(owner(), *given))
+            # Another thread may have been faster: both use the cache that came first.
             results = topology.memory.setdefault(function, results)
         return results(*arguments)
 

@@ -1,4 +1,8 @@
-"""Wiring that is already arrays as tables: what `Topology.from_edges` is given."""
+"""Arrays of ends, kinds and numbers, read into tables: the arguments of `Topology.from_edges`.
+
+The tables are equal to those of the same wiring drawn in networkx, but there is no graph in
+between: columns are checked and sorted as a whole, which takes a second for millions of edges.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -33,9 +37,9 @@ def read_ends(
     receivers: ArrayLike,
     n: int | None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """The ends of edges as positions of nodes, and how many nodes there are.
+    """The ends of edges as positions of nodes, and the number of nodes.
 
-    Without `n` the nodes are those that have edges, and all before the last of them.
+    Without `n` the last node is the last one that has an edge.
     """
     senders = _positions("senders", senders)
     receivers = _positions("receivers", receivers)
@@ -44,7 +48,6 @@ def read_ends(
             f"`senders` has {len(senders)} entries and `receivers` {len(receivers)}; give one each "
             "an edge"
         )
-    # The ends themselves are checked last: an error about them names the nodes that there are.
     if n is None:
         n = 1 + int(max(senders.max(initial=-1), receivers.max(initial=-1)))
     if not is_integer(n) or n < 1:
@@ -54,6 +57,7 @@ def read_ends(
         )
     if n > MOST_CELLS:
         raise ValueError(f"`n` is at most {MOST_CELLS}, but got {n}; give a smaller one")
+    # The ends themselves are checked last, since the nodes they may name depend on `n`.
     problems = Problems("nodes")
     for argument, column in (("senders", senders), ("receivers", receivers)):
         outside = column[(column < 0) | (column >= n)]
@@ -61,6 +65,7 @@ def read_ends(
         for node in np.unique(outside).tolist():
             problems.add(reason, node)
     problems.check()
+    # Positions are below `n` now, and so fit into the 32 bits that columns have.
     return senders.astype(np.int32), receivers.astype(np.int32), int(n)
 
 
@@ -75,6 +80,7 @@ def read_nodes(
     kinds, node_class = _read_kinds("kind", kind, n)
     shape = parse_shape(shape)
     dtype = parse_dtype(dtype)
+    # Nodes differ in kind alone, so that kinds and classes are the same table.
     classes = tuple(NodeClass(kind, shape, dtype, None) for kind in kinds)
     return NodeTable(range(n), classes, node_class, views={}, arrays={})
 
@@ -98,15 +104,19 @@ def read_edges(
             f"`tie` is a str or None, but got {came}; give one name, which ties all edges of a kind"
         )
     kinds, edge_class = _read_kinds("edge_kind", kind, count)
-    classes = [(kind, tie) for kind in kinds]
     columns = read_numbers(attributes, count)
-    names = None if keys is None else _read_keys(keys, count)
-    ends = senders, receivers
-    return edge_table(ends, n, classes, edge_class, names, columns)
+    return edge_table(
+        ends=(senders, receivers),
+        n=n,
+        classes=[(kind, tie) for kind in kinds],
+        edge_class=edge_class,
+        keys=None if keys is None else _read_keys(keys, count),
+        attributes=columns,
+    )
 
 
 def _as_column(argument: str, values: object) -> np.ndarray:
-    """Values as an array; one without the mask that would be lost, and without ragged rows."""
+    """Values as an array; ragged ones are refused, and masked ones, whose mask would be lost."""
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(
             f"{argument} is a column without a mask, but got a masked one; fill it or drop these "
@@ -119,18 +129,18 @@ def _as_column(argument: str, values: object) -> np.ndarray:
 
 
 def _positions(argument: str, given: object) -> np.ndarray:
+    """Node numbers of any integer type as int64; whether there are such nodes is not checked."""
     values = _as_column(f"`{argument}`", given)
-    # NumPy makes an array of floats of a list without entries.
+    # Of an empty list NumPy makes an array of floats.
     if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
         came = f"{values.dtype} of shape {values.shape}" if values.ndim else checks.came(given)
         raise ValueError(
             f"`{argument}` is a column of node numbers, but got {came}; give integers, one an edge"
         )
-    # Numbers that only uint64 can hold would become negative.
-    if values.size and int(values.max()) > np.iinfo(np.int64).max:
-        raise ValueError(
-            f"`{argument}` holds {values.max()}, which is no node; give smaller numbers"
-        )
+    # A number that only uint64 holds would become negative.
+    largest = values.max(initial=0)
+    if largest > np.iinfo(np.int64).max:
+        raise ValueError(f"`{argument}` holds {largest}, which is no node; give smaller numbers")
     return values.astype(np.int64)
 
 
@@ -139,12 +149,12 @@ def _read_kinds(
     kind: object,
     count: int,
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """The different kinds, and of each of `count` nodes or edges the position of its own."""
-    # One kind for all, the common case, needs no look at each.
+    """The table of kinds, and for each of `count` nodes or edges its position in the table."""
+    # One kind for all is the common case, and needs no loop.
     if isinstance(kind, str):
         return (kind,), np.zeros(count, np.int32)
     given: Any = kind.tolist() if isinstance(kind, np.ndarray) else kind
-    # A set has no order, and so no entry for any one edge.
+    # A set has no order, so nothing would tell which entry belongs to which edge.
     ordered = isinstance(given, Iterable) and not isinstance(given, (set, frozenset))
     kinds: list[Any] = list(given) if ordered else [given]
     wrong = [kind for kind in kinds if not isinstance(kind, str)]
@@ -162,7 +172,7 @@ def read_numbers(
     attributes: Mapping[str, ArrayLike] | None,
     count: int,
 ) -> dict[str, Column]:
-    """Columns of one number an edge by name; None is none."""
+    """Columns of one number an edge, by name; None stands for no column."""
     if attributes is None:
         return {}
     problems = Problems("`attributes`")
@@ -170,8 +180,8 @@ def read_numbers(
     holds = "names to columns of numbers"
     for name, values in checks.mapping("attributes", attributes, holds).items():
         column = _as_column(f"`attributes` {name!r}", values)
-        columns[name] = column, None
-        # In a drawing these two would be words, and no numbers.
+        columns[name] = (column, None)
+        # In a drawing these two attributes are words.
         if not isinstance(name, str) or name in ("kind", "tie"):
             reason = (
                 "the name is a str, and not 'kind' or 'tie', which are arguments of their own; "
@@ -187,6 +197,7 @@ def read_numbers(
 
 
 def _read_keys(keys: object, count: int) -> tuple[Name, ...]:
+    """The keys of parallel edges, one an edge; they follow the rules of names."""
     holds = f"a list of keys, one an edge, {count} in all"
     given = checks.entries("keys", keys, holds, "give such, str or int")
     if len(given) != count:

@@ -1,4 +1,4 @@
-"""A topology as tables that a person reads."""
+"""A topology as tables to read: its nodes, the views that overlap, and its edge groups."""
 
 from collections.abc import Sequence
 
@@ -10,56 +10,84 @@ from darnax.topologies.roles import role_places
 
 
 def summary(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
-    """The nodes, who overlaps whom on shared arrays, and the edge groups."""
+    """The tables of a topology; one without rows is left out."""
     tables = [_nodes(layout), _overlaps(layout), _edges(groups)]
     return "\n\n".join(table for table in tables if table)
 
 
 def _nodes(layout: Layout) -> str:
-    """One row for all nodes that agree in kind, shape, dtype, array and role."""
+    """A row for all nodes that agree in kind, shape, dtype, array and role."""
     columns = layout.columns
+    # Roles are no part of a class: an input may be of the class of nodes that are none.
     roles = role_places(columns)
-    # A dictionary keeps the order of first use, so that rows stand as their nodes were drawn.
+    # A dictionary keeps the order of first use: rows stand in the order of drawing.
     alike: dict[tuple[int, str], list[int]] = {}
     for node, node_class in enumerate(columns.node_class.tolist()):
-        label = node_class, ", ".join(roles.get(node, ()))
-        alike.setdefault(label, []).append(node)
-    rows = []
+        role = ", ".join(roles.get(node, ()))
+        alike.setdefault((node_class, role), []).append(node)
+    rows: list[dict[str, object]] = []
     for (i, role), nodes in alike.items():
-        kind, shape, dtype, _ = columns.node_classes[i]
-        array = layout.arrays[layout.class_array[i]].name
-        names = _listed(layout, nodes)
-        rows.append((names, len(nodes), kind, shape, dtype, array, role))
-    header = ("nodes", "count", "kind", "shape", "dtype", "array", "role")
-    return _text.table(header, rows)
+        node_class = columns.node_classes[i]
+        rows.append(
+            {
+                "nodes": _listed(layout, nodes),
+                "count": len(nodes),
+                "kind": node_class.kind,
+                "shape": node_class.shape,
+                "dtype": node_class.dtype,
+                "array": layout.arrays[layout.class_array[i]].name,
+                "role": role,
+            }
+        )
+    return _table(rows)
 
 
 def _overlaps(layout: Layout) -> str:
-    rows = []
+    """A row for every block of views that overlap, even through others."""
+    rows: list[dict[str, object]] = []
     for block in layout.overlaps:
-        array = layout.arrays[layout.node_array[block[0]]].name
-        names = _listed(layout, block.tolist())
-        rows.append((array, len(block), names))
-    header = ("shared array", "views", "overlapping")
-    return _text.table(header, rows) if rows else ""
+        # Views that overlap are views of one array: any of them tells which.
+        array = layout.node_array[block[0]]
+        rows.append(
+            {
+                "shared array": layout.arrays[array].name,
+                "views": len(block),
+                "overlapping": _listed(layout, block.tolist()),
+            }
+        )
+    return _table(rows)
 
 
 def _edges(groups: Sequence[EdgeGroup]) -> str:
-    rows = []
+    """A row for every edge group."""
+    rows: list[dict[str, object]] = []
     for group in groups:
-        shapes = f"{group.sender_shape} -> {group.receiver_shape}"
-        ends = group.sender.name, group.receiver.name
-        loops = "yes" if group.self_loop else ""
-        rows.append((group.kind, group.tie or "", len(group.edges), shapes, *ends, loops))
-    header = ("edges", "tie", "count", "shapes", "from", "to", "self-loops")
-    return _text.table(header, rows) if rows else ""
+        rows.append(
+            {
+                "edges": group.kind,
+                "tie": group.tie or "",
+                "count": len(group.edges),
+                "shapes": f"{group.sender_shape} -> {group.receiver_shape}",
+                "from": group.sender.name,
+                "to": group.receiver.name,
+                "self-loops": "yes" if group.self_loop else "",
+            }
+        )
+    return _table(rows)
+
+
+def _table(rows: Sequence[dict[str, object]]) -> str:
+    """A table of rows that have the same keys, which are its header; "" for no rows."""
+    if not rows:
+        return ""
+    return _text.table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _listed(
     layout: Layout,
-    nodes: list[int],
+    nodes: Sequence[int],
     limit: int = 5,
 ) -> str:
-    """The first names and how many more there are."""
+    """The first names, and how many more there are."""
     names = [layout.columns.names[node] for node in nodes]
     return some(names, limit)

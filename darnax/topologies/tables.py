@@ -1,9 +1,9 @@
-"""The tables of a topology: nodes and edges as columns, and what all readers of wiring share.
+"""The tables of a topology: nodes and edges as columns, and the steps that all readers share.
 
-Every way in ends here: networkx graphs (`read_networkx`), arrays of ends (`read_arrays`), and files
-(`read_columns`); the wiring inside a population (`wiring`) takes the same steps. A graph kept alive
-would cost more memory than everything else together, and its attribute dictionaries could be
-written to. The tables are a few read-only NumPy arrays.
+Every reader ends here: networkx graphs (`read_networkx`), arrays of ends (`read_arrays`) and files
+(`read_columns`); the wiring inside a population (`wiring`) uses the same steps. No graph is kept:
+it would take more memory than everything else together, and anyone could change its attribute
+dictionaries. The tables are a few read-only NumPy arrays.
 """
 
 import math
@@ -33,15 +33,18 @@ T = TypeVar("T", bound=Hashable)
 Shape = int | Sequence[int]
 """A shape as users give it: 64 is (64,), and () is one scalar unit."""
 
+Shapes = dict[str, tuple[int, ...]]
+"""The shapes of shared arrays by name."""
+
 Column = tuple[np.ndarray, np.ndarray | None]
-"""Numbers on edges, and on which edges they are given (None: on all)."""
+"""One number an edge, and a mask of the edges that have one (None: all have)."""
 
 EdgeClass = tuple[str, str | None]
-"""What edges that are alike have in common: a kind, and a tie or None."""
+"""The facts that edges of one class share: a kind, and a tie or None."""
 
 
 class NodeClass(NamedTuple):
-    """What nodes that are alike have in common.
+    """The facts that nodes of one class share.
 
     **Fields:**
 
@@ -61,7 +64,7 @@ class NodeTable(NamedTuple):
     node_classes: tuple[NodeClass, ...]
     node_class: np.ndarray
     views: dict[int, ViewIndex]
-    arrays: dict[str, tuple[int, ...]]
+    arrays: Shapes
 
 
 class EdgeTable(NamedTuple):
@@ -86,34 +89,33 @@ class Roles(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """All that a topology knows: one entry a node or an edge, in the order of drawing.
+    """All facts of a topology: one entry a node or an edge, in the order of drawing.
 
-    Nodes that are alike are many, so a node holds the position of its class, and the class what
-    they have in common; so do edges.
+    Many nodes are alike. A node therefore has one integer, the position of its class, and the class
+    has the facts that they share; so it is with edges.
 
     **Fields:**
 
     - `names`: of the nodes; a `range` where they are the numbers 0 to n-1.
-    - `node_classes`, `node_class`: the classes, and of every node its own, `(n,)`.
+    - `node_classes`, `node_class`: the classes, and the position of every node's class, `(n,)`.
     - `views`: the index of every node that is a view of a shared array, by position of node.
     - `arrays`: the shapes of the shared arrays by name.
-    - `edge_classes`, `edge_class`: kinds with ties, and of every edge its own, `(E,)`.
+    - `edge_classes`, `edge_class`: kinds with ties, and the position of every edge's class, `(E,)`.
     - `senders`, `receivers`: the ends of edges as positions of nodes, `(E,)`.
-    - `keys`: what tells parallel edges apart, None where no edge needs it.
+    - `keys`: one key an edge, which tells parallel edges apart, or None where no edge needs one.
     - `attributes`: numbers on edges by name of attribute.
     - `inputs`, `outputs`: positions of nodes, in the order in which they were named.
-    - `held`: the nodes that keep their state unless they are let go, inputs included, sorted.
-    - `node_kinds`, `edge_kinds`: all kinds that are known, whether or not any node or edge is of
-      them, sorted.
-    - `left_out`: an example of each edge attribute that holds no numbers. It serves errors alone,
-      and is no part of what makes topologies equal.
+    - `held`: the nodes that keep their state unless they are released, inputs included, sorted.
+    - `node_kinds`, `edge_kinds`: all known kinds, even those of no node or edge, sorted.
+    - `left_out`: an example of each edge attribute that holds no numbers. It serves errors alone:
+      two topologies that differ in it are equal.
     """
 
     names: Sequence[Name]
     node_classes: tuple[NodeClass, ...]
     node_class: np.ndarray
     views: dict[int, ViewIndex]
-    arrays: dict[str, tuple[int, ...]]
+    arrays: Shapes
     edge_classes: tuple[EdgeClass, ...]
     edge_class: np.ndarray
     senders: np.ndarray
@@ -128,15 +130,15 @@ class Columns:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        # Topologies are compared by a digest worked out once, so nothing may change behind it.
+        # Topologies are compared by a digest that is computed once: nothing may change after that.
         arrays = self.long()
         for index in self.views.values():
-            arrays += [part for part in index if isinstance(part, np.ndarray)]
+            arrays.extend(part for part in index if isinstance(part, np.ndarray))
         for array in arrays:
             array.flags.writeable = False
 
     def long(self) -> list[np.ndarray]:
-        """The columns with one entry a node or an edge, in a fixed order."""
+        """The columns with one entry a node or an edge, in the order of the digest and of files."""
         columns = [self.node_class, self.senders, self.receivers, self.edge_class]
         for values, given in self.attributes.values():
             columns.append(values)
@@ -146,7 +148,7 @@ class Columns:
 
     def state(self) -> tuple[Any, ...]:
         """The fields in order, as `Columns(*state)` takes them."""
-        # What was left out serves errors of a network that is built; a file holds none.
+        # A copy makes the same networks without `left_out`, which serves errors alone.
         names = [field.name for field in fields(self) if field.name != "left_out"]
         return tuple(getattr(self, name) for name in names)
 
@@ -158,9 +160,9 @@ def assemble(
     node_kinds: Iterable[str] = (),
     edge_kinds: Iterable[str] = (),
 ) -> Columns:
-    """The columns of a topology; inputs are held, and kinds in use are known."""
-    # A kind may be known and yet have no nodes or edges: a short chain is given factories for all
-    # kinds of a long one.
+    """The columns of a topology; inputs become held, and kinds in use become known."""
+    # A known kind may have no nodes or edges, so that a chain of one layer takes the factories that
+    # a long chain needs.
     node_kinds = {*node_kinds, *(node_class.kind for node_class in nodes.node_classes)}
     edge_kinds = {*edge_kinds, *(kind for kind, _ in edges.edge_classes)}
     return Columns(
@@ -181,7 +183,7 @@ def find_roles(
     outputs: Names | None,
     held: Names | None,
 ) -> Roles:
-    """The positions of the nodes that three arguments name; None names none."""
+    """The positions of the nodes that three arguments name; None stands for no node."""
     return Roles(
         inputs=_find_once("inputs", inputs, find),
         outputs=_find_once("outputs", outputs, find),
@@ -189,12 +191,15 @@ def find_roles(
     )
 
 
+@checks.by_hand
 def _find_once(
     argument: str,
-    nodes: Any,
+    nodes: Names | None,
     find: Finder,
 ) -> tuple[int, ...]:
-    found = positions(argument, () if nodes is None else nodes, find)
+    if nodes is None:
+        return ()
+    found = positions(argument, nodes, find)
     # A node that is an input twice would be given two values.
     twice = [find.names[node] for node in repeated(found)]
     if twice:
@@ -203,18 +208,19 @@ def _find_once(
 
 
 class Problems:
-    """Collects what is wrong, so that one error lists every offender."""
+    """A collection of faults, so that one error lists every offender."""
 
     def __init__(self, what: str):
         self.what = what
+        # By reason: a thousand nodes with the same fault make one sentence.
         self.found: dict[str, list[object]] = {}
 
     def add(self, reason: str, name: object) -> None:
-        """Note that `name` suffers from `reason`."""
+        """Note a fault of the node or edge `name`."""
         self.found.setdefault(reason, []).append(name)
 
     def check(self) -> None:
-        """Raise `ValueError` if anything was noted."""
+        """Raise `ValueError` if any fault was noted."""
         lines = []
         for reason, names in self.found.items():
             lines.append(f"{self.what} {_text.names(names)}: {reason}")
@@ -226,9 +232,13 @@ def table_of(
     values: Iterable[T],
     count: int,
 ) -> tuple[tuple[T, ...], np.ndarray]:
-    """Different values in the order of first use, and of each of `count` values its position."""
+    """The different values, and the position of each of `count` values among them.
+
+    The order is that of first use, so that equal topologies have equal tables.
+    """
     table: dict[T, int] = {}
-    column = np.fromiter((table.setdefault(value, len(table)) for value in values), np.int32, count)
+    found = (table.setdefault(value, len(table)) for value in values)
+    column = np.fromiter(found, np.int32, count)
     return tuple(table), column
 
 
@@ -236,12 +246,16 @@ def by_first_use(
     table: Sequence[T],
     column: np.ndarray,
 ) -> tuple[tuple[T, ...], np.ndarray]:
-    """What `table_of` gives for the values that a column of positions means, without a loop."""
-    # Entries of a table that are equal become one.
+    """The same table and column in the order of first use, without entries that are not used.
+
+    It is `table_of` for values that are a column of positions already, without a loop over them.
+    """
+    # Equal entries of the table become one.
     table, place = table_of(table, len(table))
     column = place[column]
+    # The first use of every entry, `len(column)` if there is none. NumPy keeps the last of several
+    # values for one position, and that is the first use if the column runs backwards.
     first = np.full(len(table), len(column))
-    # Where a position is set twice the last value counts: the first use, if columns run backwards.
     first[column[::-1]] = np.arange(len(column))[::-1]
     order = np.argsort(first)
     used = order[first[order] < len(column)]
@@ -250,17 +264,17 @@ def by_first_use(
 
 
 def number_column(values: np.ndarray, given: np.ndarray) -> Column:
-    """A column of int64 or float64, and where it is given."""
-    # Two types are enough, and both are exact for what they hold: files and digests know no others.
+    """A column of int64 or float64, and a mask of the edges that have a number."""
+    # Files and digests know these two types alone. Integers from 2**63 on are rounded.
     large = values.dtype == np.uint64 and values.max(initial=0) >= 2**63
     integers = values.dtype.kind in "biu" and not large
     values = values.astype(np.int64 if integers else np.float64)
     return values, None if given.all() else given
 
 
-def if_needed(keys: Sequence[Name] | None) -> tuple[Name, ...] | None:
-    """The keys of edges, or None if all are networkx's first key, 0."""
-    # So that a DiGraph and a MultiDiGraph without parallel edges give equal topologies.
+def needed_keys(keys: Sequence[Name] | None) -> tuple[Name, ...] | None:
+    """The keys of edges, or None if every edge has networkx's first key, 0."""
+    # Without keys, a MultiDiGraph that has no parallel edges equals the DiGraph of its edges.
     if keys is None or all(key == 0 for key in keys):
         return None
     return tuple(keys)
@@ -274,20 +288,20 @@ def edge_table(
     keys: Sequence[Name] | None,
     attributes: Mapping[str, Column],
 ) -> EdgeTable:
-    """Edges between n nodes in the one order in which a topology keeps them: that of networkx.
+    """The table of edges between n nodes, sorted as networkx would list them.
 
-    So wiring is the same topology, with the same digest, whether or not it was ever drawn. Raises
-    `ValueError` listing edges that are given more than once.
+    The same wiring is then the same topology, with the same digest, whether or not it was drawn.
+    Raises `ValueError` listing edges that are given more than once.
     """
-    keys = if_needed(keys)
+    keys = needed_keys(keys)
     order = _networkx_order(ends, n, keys)
     used, edge_class = by_first_use(classes, edge_class[order])
-    columns = {}
+    columns: dict[str, Column] = {}
     for name in sorted(attributes):
         values, given = attributes[name]
         if given is None:
             given = np.ones(len(order), bool)
-        # An attribute that no edge has is none: a drawing would not show it.
+        # A drawing has no attribute that is on no edge.
         if given.any():
             columns[name] = number_column(values[order], given[order])
     if keys is not None:
@@ -309,18 +323,20 @@ def _networkx_order(
     n: int,
     keys: tuple[Name, ...] | None,
 ) -> np.ndarray:
-    """Edges as a networkx graph of them would list them: by sender, parallel ones side by side."""
+    """Positions of edges as networkx would list them: by sender, parallel ones side by side."""
     senders, receivers = ends
+    # Both ends in one number, so that edges can be sorted and compared at once.
     pair = senders.astype(np.int64) * n + receivers
     if keys is None:
         ordered = np.sort(pair)
         again = ordered[1:] == ordered[:-1]
         twice = [divmod(edge, n) for edge in ordered[1:][again].tolist()]
+        # Edges of one sender stay in their order, as in a dictionary of receivers.
         order = stable_order(senders)
     else:
-        names = zip(senders.tolist(), receivers.tolist(), keys, strict=True)
-        twice = repeated(names)
-        # networkx keeps parallel edges where the first of them was drawn.
+        edges = zip(senders.tolist(), receivers.tolist(), keys, strict=True)
+        twice = repeated(edges)
+        # Parallel edges stand where the first of them was drawn.
         _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
         order = np.lexsort((first[inverse], senders))
     if twice:
@@ -331,19 +347,20 @@ def _networkx_order(
     return order
 
 
-def repeated(names: Iterable[T]) -> list[T]:
-    """The names that come more than once."""
-    counts = Counter(names)
-    return [name for name in counts if counts[name] > 1]
+def repeated(values: Iterable[T]) -> list[T]:
+    """The values that come more than once."""
+    counts = Counter(values)
+    return [value for value in counts if counts[value] > 1]
 
 
 def stable_order(values: np.ndarray) -> np.ndarray:
     """`np.argsort(values, kind="stable")` of non-negative integers, in a fifth of the time."""
     n = len(values)
     most = np.iinfo(np.int64).max
+    # The packed numbers below have to fit into 64 bits.
     if not n or int(values.max()) >= most // n:
         return np.argsort(values, kind="stable")
-    # Value and position in one number: numbers are sorted faster than positions.
+    # Value and position in one number. NumPy sorts numbers faster than it sorts positions by them.
     packed = values.astype(np.int64) * n + np.arange(n)
     return np.sort(packed) % n
 
@@ -354,11 +371,11 @@ def parse_shape(
     argument: str = "shape",
 ) -> tuple[int, ...]:
     """A shape as a tuple; `ValueError` says what is wrong with it."""
-    # The shape of another array is often at hand as an array itself.
+    # Shapes that were computed are often arrays themselves.
     if isinstance(shape, np.ndarray) and shape.ndim == 1:
         shape = shape.tolist()
-    parts: Sequence[Any] = shape if isinstance(shape, (tuple, list)) else (shape,)
-    sizes = []
+    parts: Sequence[object] = shape if isinstance(shape, (tuple, list)) else (shape,)
+    sizes: list[int] = []
     for part in parts:
         if not is_integer(part):
             raise ValueError(
@@ -385,7 +402,8 @@ def parse_number(
     value: int,
     least: int = 1,
 ) -> int:
-    """How many nodes, units or features; more than any array could hold are refused at once."""
+    """A number of nodes, units or features; more than an array can hold are refused."""
+    # Builders draw node by node, and would fill the memory before an array is too large.
     result = checks.count(argument, value, least)
     if result > MOST_CELLS:
         checks.refuse(argument, f"at most {MOST_CELLS}", value, "give a smaller number", ValueError)
@@ -394,7 +412,7 @@ def parse_number(
 
 @checks.by_hand
 def parse_dtype(dtype: DTypeLike) -> str:
-    """A dtype by its name; `ValueError` says what is wrong with it."""
+    """The name of a dtype; `ValueError` says what is wrong with it."""
     name = _dtype_name(dtype)
     if name is None:
         raise ValueError(
@@ -405,18 +423,21 @@ def parse_dtype(dtype: DTypeLike) -> str:
 
 
 def _dtype_name(dtype: Any) -> str | None:
-    # NumPy makes a dtype of None and of arrays, too.
+    """The name of a numeric dtype of JAX, None for anything else."""
+    # NumPy reads None as float64, and an array of JAX as the dtype that it has.
     if dtype is None or isinstance(dtype, (np.ndarray, jax.Array)):
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy warns of names that it is about to forget
+            # NumPy warns of names that a later version refuses.
+            warnings.simplefilter("error")
             result = jnp.dtype(dtype)
-        jax.dtypes.canonicalize_dtype(result)  # refuses what JAX does not have
+        # Raises for dtypes that JAX does not have.
+        jax.dtypes.canonicalize_dtype(result)
     except (TypeError, ValueError, Warning):
         return None
     numeric = jnp.issubdtype(result, jnp.number) or result.kind == "b"
-    # A structured type and one of another byte order have the name of a type that they are not.
+    # A dtype of another byte order has the name of the native one.
     if numeric and jnp.dtype(result.name) == result:
         return result.name
     return None

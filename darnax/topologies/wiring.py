@@ -1,20 +1,25 @@
 """The wiring inside a population: which unit sends to which, from a graph or a sparse matrix."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ForwardRef, NamedTuple, TypeAlias
 
 import numpy as np
 
 from darnax import _text, checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxGraph, nx
 from darnax.topologies.read_networkx import drawn_edges, numbers_on
 from darnax.topologies.tables import number_column
 
 if TYPE_CHECKING:
-    import networkx as nx
     from jax.experimental.sparse import BCOO
     from scipy.sparse import sparray, spmatrix
 else:
-    nx = Lazy("networkx")
+    # Named by text: both modules take long to import, and most networks have no sparse coupling.
+    BCOO = ForwardRef("BCOO", module="jax.experimental.sparse")
+    sparray = ForwardRef("sparray", module="scipy.sparse")
+    spmatrix = ForwardRef("spmatrix", module="scipy.sparse")
+
+GraphOrMatrix: TypeAlias = NxGraph | sparray | spmatrix | BCOO
+"""Who sends to whom: `u -> v` in a graph of networkx, or a `matrix[receiver, sender]`."""
 
 
 class Wiring(NamedTuple):
@@ -22,7 +27,7 @@ class Wiring(NamedTuple):
 
     **Fields:**
 
-    - `shape`: how many units receive and how many send.
+    - `shape`: the number of units that receive, and of those that send, as in a matrix.
     - `senders`, `receivers`: positions of units, one an edge, sorted by receiver.
     - `weights`: a number an edge, or None where the graph has none.
     """
@@ -34,25 +39,26 @@ class Wiring(NamedTuple):
 
 
 @checks.by_hand
-def read_wiring(argument: str, graph: "nx.Graph | sparray | spmatrix | BCOO") -> Wiring:
-    """A networkx graph, where `u -> v` says that u sends to v, or a `matrix[receiver, sender]`.
+def read_wiring(argument: str, graph: GraphOrMatrix) -> Wiring:
+    """The wiring in a graph or a sparse matrix, checked and sorted by receiver.
 
-    Matrices are those of scipy.sparse, or a BCOO. The vertices of a graph are counted in its own
-    order; undirected edges go both ways; an edge without `weight` has weight 1 if another has one.
-    Raises `TypeError` or `ValueError` naming the argument.
+    The vertices of a graph are counted in its own order; undirected edges go both ways; an edge
+    without `weight` has weight 1 if another has one. Raises `TypeError` or `ValueError` naming the
+    argument.
     """
-    # Both take long to import, and most networks have no sparse coupling.
     from jax.experimental.sparse import BCOO
     from scipy.sparse import coo_array, issparse
 
     if isinstance(graph, nx.Graph):
         return _checked(argument, _of_graph(graph))
     if issparse(graph):
+        # A sparse array of SciPy may have one axis, and then is no wiring.
         entries = coo_array(graph)
         if entries.ndim == 2:
-            shape: Any = entries.shape
+            shape: Any = entries.shape  # to a type checker of SciPy's code it may be None
             wiring = Wiring(shape, entries.col, entries.row, entries.data)
             return _checked(argument, wiring)
+    # A BCOO with dense axes has blocks for entries.
     if isinstance(graph, BCOO) and graph.ndim == graph.n_sparse == 2:
         return _checked(argument, _of_bcoo(graph))
     checks.refuse(
@@ -63,18 +69,18 @@ def read_wiring(argument: str, graph: "nx.Graph | sparray | spmatrix | BCOO") ->
     )
 
 
-def _of_graph(graph: "nx.Graph") -> Wiring:
+def _of_graph(graph: NxGraph) -> Wiring:
     edges = drawn_edges(graph, list(graph))
     shape = len(graph), len(graph)
-    weights, given, strange = numbers_on(edges, "weight")
-    if strange:
+    weights, given, invalid = numbers_on(edges, "weight")
+    if invalid:
         raise ValueError(
-            f"`weight` is a number, but not on edges {_text.names(map(edges.name, strange))}; "
+            f"`weight` is a number, but not on edges {_text.names(map(edges.name, invalid))}; "
             "make it one"
         )
     if not given.any():
         return Wiring(shape, edges.senders, edges.receivers, None)
-    # An edge without a weight among others that have one counts once, as in networkx.
+    # Among weighted edges one without a weight counts once, as in the functions of networkx.
     weights, _ = number_column(np.where(given, weights, 1), given)
     return Wiring(shape, edges.senders, edges.receivers, weights)
 
@@ -89,7 +95,7 @@ def _of_bcoo(matrix: "BCOO") -> Wiring:
 
 
 def _checked(argument: str, wiring: Wiring) -> Wiring:
-    """Wiring with units at both ends and finite weights, sorted by receiver."""
+    """The same wiring sorted by receiver; units at both ends and finite weights are required."""
     shape, senders, receivers, weights = wiring
     if 0 in shape:
         raise ValueError(
@@ -101,7 +107,7 @@ def _checked(argument: str, wiring: Wiring) -> Wiring:
             raise ValueError(
                 f"`{argument}` has weights that are not finite real numbers; make them so"
             )
-    # Weights stand in the order of receivers, in which sums run through memory once.
+    # Sums over the entries of one receiver then run through memory in order.
     order = np.lexsort((senders, receivers))
     return Wiring(
         shape=(int(shape[0]), int(shape[1])),
