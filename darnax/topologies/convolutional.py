@@ -2,19 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from darnax import checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxDiGraph, nx
 from darnax.topologies.tables import Shape, parse_number, parse_shape
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 Pads = Sequence[tuple[int, int]]
 """Cells before and after an image, along each axis of space."""
@@ -69,7 +64,7 @@ def convolutional(
     padding: Padding | list[Padding] = 0,
     backward: bool = False,
     tied: bool = True,
-) -> "nx.DiGraph":
+) -> NxDiGraph:
     """An image seen through overlapping windows, each of which sends to features of its own.
 
     The image is a shared array, with its padding around it. Node `"image"` is the interior, the
@@ -154,7 +149,7 @@ def _suffix(number: int) -> str:
 
 
 def _add_map(
-    graph: "nx.DiGraph", name: str, kind: str, shape: tuple[int, ...], pads: Pads, border: str
+    graph: NxDiGraph, name: str, kind: str, shape: tuple[int, ...], pads: Pads, border: str
 ):
     """A shared array of `shape` and padding: a view of the interior, and strips of border."""
     inside, sizes = [], []
@@ -174,7 +169,7 @@ def _add_map(
                 graph.add_node(node, array=name, index=index, kind=kind, role="held")
 
 
-def _add_edges(graph: "nx.DiGraph", stage: Stage, suffix: str, kinds: list[str], tied: bool):
+def _add_edges(graph: NxDiGraph, stage: Stage, suffix: str, kinds: list[str], tied: bool):
     """An edge of each kind between every window and its features."""
     for i in stage.positions():
         patch = ("patch" + suffix, *i)

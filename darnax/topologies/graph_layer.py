@@ -1,21 +1,16 @@
 """A graph as one layer of a network."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from darnax import _text, checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph, nx
 from darnax.topologies.tables import Shape, parse_shape
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 
 @checks.by_hand
 def graph_layer(
-    graph: "nx.Graph", features: Shape, whole: bool = False, tied: bool = True
-) -> "nx.DiGraph":
+    graph: NxGraph, features: Shape, whole: bool = False, tied: bool = True
+) -> NxDiGraph:
     """Any networkx graph as a layer, whose units are its vertices.
 
     In the fine grain every vertex is a node, under its own name, of kind `unit` and shape

@@ -2,19 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from darnax import _text, checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxDiGraph
 from darnax.topologies.random import annotated
 from darnax.topologies.tables import MOST_CELLS, Shape, parse_shape
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 
 @checks.by_hand
@@ -23,7 +18,7 @@ def lattice(
     periodic: bool | Sequence[bool] = True,
     neighbours: int | Sequence[int] | Sequence[Sequence[int]] = 1,
     size: Shape = (),
-) -> "nx.DiGraph":
+) -> NxDiGraph:
     """A grid of sites, each of which sends to its neighbours.
 
     Nodes are the positions `(i, j, ...)`, numbers on one axis, of kind `unit`; there are as many as

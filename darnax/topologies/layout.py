@@ -1,9 +1,9 @@
 """The layout: which rows of which global array each node owns.
 
 A state is a few global arrays, and **a node is an address in one of them**. The plain alternative,
-an array for every node, needs an operation for every edge: to compile a thousand of them took 1.4 s.
-With addresses all edges of one group are one gather, one batched coupling and one sum, which took
-0.3 s, and a program does not grow with the number of nodes.
+an array for every node, needs an operation for every edge, and a thousand edges took 1.4 s to
+compile. With addresses all edges of one group are one gather, one batched coupling and one sum,
+which took 0.3 s, and a program does not grow with the number of nodes.
 
     a, b, c: nodes of shape (2,)         left, right: views of an array "line" of 6 cells
 
@@ -40,7 +40,7 @@ one contiguous piece of memory, all samples side by side, and the gather copies 
 batch first it picks single numbers, which was measured to take 2 to 20 times as long. To transpose
 before and after every pass took 4 times as long.
 
-The order of rows is the library's own, so that groups and kernels may rely on it. Users see names.
+The order of rows is the library's to choose. Users see names.
 """
 
 import math

@@ -1,19 +1,12 @@
 """Topologies whose nodes are whole populations, dense inside."""
 
-from typing import TYPE_CHECKING
-
 from darnax import checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph, nx
 from darnax.topologies.tables import Shape, parse_number, parse_shape
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 
 @checks.by_hand
-def hopfield(n: Shape) -> "nx.DiGraph":
+def hopfield(n: Shape) -> NxDiGraph:
     """One population of units that all send to each other.
 
     The node is `"units"`, of shape `n` and kind `unit`, with one edge to itself, `recurrent`. There
@@ -39,7 +32,7 @@ def hopfield(n: Shape) -> "nx.DiGraph":
 
 
 @checks.by_hand
-def bipartite(visible: Shape, hidden: Shape) -> "nx.DiGraph":
+def bipartite(visible: Shape, hidden: Shape) -> NxDiGraph:
     """Two populations that send to each other and not to themselves.
 
     They are wired as a restricted Boltzmann machine. Nodes are `"visible"` and `"hidden"`, kinds of
@@ -73,7 +66,7 @@ def bipartite(visible: Shape, hidden: Shape) -> "nx.DiGraph":
 
 
 @checks.by_hand
-def modular(modules: "int | nx.Graph", units: Shape) -> "nx.DiGraph":
+def modular(modules: int | NxGraph, units: Shape) -> NxDiGraph:
     """Populations that are dense inside, with sparse links between them.
 
     Nodes are the modules, of kind `module`. Edges are `recurrent`, from every module to itself, and

@@ -1,19 +1,13 @@
 """Random graphs of units."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from darnax import checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph, nx
 from darnax.topologies.names import Name
 from darnax.topologies.tables import Shape, parse_number, parse_shape
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 
 @checks.by_hand
@@ -25,7 +19,7 @@ def random(
     symmetric: bool = False,
     size: Shape = (),
     seed: int | np.random.Generator = 0,
-) -> "nx.DiGraph":
+) -> NxDiGraph:
     """Units that receive from others chosen at random.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, none from a unit to itself.
@@ -96,7 +90,7 @@ def small_world(
     *,
     size: Shape = (),
     seed: int | np.random.Generator = 0,
-) -> "nx.DiGraph":
+) -> NxDiGraph:
     """A ring whose links are rewired at random.
 
     It is clustered like a lattice, and has short paths like a random graph. Nodes are the numbers 0
@@ -143,7 +137,7 @@ def scale_free(
     *,
     size: Shape = (),
     seed: int | np.random.Generator = 0,
-) -> "nx.DiGraph":
+) -> NxDiGraph:
     """A graph with hubs: new units link to those that have many links already.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, `2 links (n - links)` of
@@ -176,7 +170,7 @@ def scale_free(
 
 def annotated(
     units: Iterable[Name], edges: Iterable[tuple[Name, Name]], size: tuple[int, ...]
-) -> "nx.DiGraph":
+) -> NxDiGraph:
     """Units of one shape, and lateral edges between them."""
     graph = nx.DiGraph(node_kinds=("unit",), edge_kinds=("lateral",))
     graph.add_nodes_from(units, shape=size, kind="unit")
@@ -184,7 +178,7 @@ def annotated(
     return graph
 
 
-def _directed(graph: "nx.Graph") -> Iterator[tuple[Name, Name]]:
+def _directed(graph: NxGraph) -> Iterator[tuple[Name, Name]]:
     """The edges of a graph, undirected ones both ways."""
     both_ways = not graph.is_directed()
     for u, v in graph.edges:

@@ -1,19 +1,14 @@
 """A chain of layers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from darnax import _text, checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxDiGraph, nx
 from darnax.topologies.names import Finder
 from darnax.topologies.tables import Problems, Shape, parse_shape
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 
 @checks.by_hand
@@ -22,7 +17,7 @@ def sequential(
     recurrent: bool = True,
     backward: bool = True,
     skip: Sequence[tuple[int, int]] = (),
-) -> "nx.DiGraph":
+) -> NxDiGraph:
     """A chain of `L = len(sizes)` layers, drawn for `Topology`.
 
     Nodes are the numbers 0 to L-1: kind `input` first, `output` last, `hidden` between. Edges are

@@ -2,22 +2,17 @@
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from darnax import checks
-from darnax._lazy import Lazy
 from darnax.topologies import names as naming
+from darnax.topologies.lazy_networkx import NxDiGraph, nx
 from darnax.topologies.read_columns import read_columns
 from darnax.topologies.roles import role_places
 from darnax.topologies.tables import Column, Columns, NodeClass
 from darnax.topologies.views import ViewIndex, index_to_json
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 FORMAT = "darnax topology 1"
 
@@ -166,7 +161,7 @@ def _attributes(
     return attributes
 
 
-def to_networkx(columns: Columns) -> "nx.DiGraph":
+def to_networkx(columns: Columns) -> NxDiGraph:
     """A fresh annotated graph with everything that the columns know."""
     graph = nx.DiGraph() if columns.keys is None else nx.MultiDiGraph()
     graph.graph["arrays"] = dict(columns.arrays)
@@ -177,7 +172,7 @@ def to_networkx(columns: Columns) -> "nx.DiGraph":
     return graph
 
 
-def _draw_nodes(graph: "nx.DiGraph", columns: Columns):
+def _draw_nodes(graph: NxDiGraph, columns: Columns):
     roles = role_places(columns)
     for i, name in enumerate(columns.names):
         node_class = columns.node_classes[columns.node_class[i]]
@@ -194,7 +189,7 @@ def _draw_nodes(graph: "nx.DiGraph", columns: Columns):
         graph.add_node(name, **attributes)
 
 
-def _draw_edges(graph: "nx.DiGraph", columns: Columns):
+def _draw_edges(graph: NxDiGraph, columns: Columns):
     # All attributes of an edge before the edge: networkx takes edges many at a time.
     attributes: list[dict[str, Any]] = []
     for i in columns.edge_class.tolist():

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 import jax
@@ -12,22 +12,17 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from darnax import _text, checks
-from darnax._lazy import Lazy
 from darnax.topologies import names as naming
 from darnax.topologies import serial
 from darnax.topologies.groups import EdgeGroup, ParameterBlock, edge_groups, parameter_blocks
 from darnax.topologies.layout import ArraySpec, Layout, View
+from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph
 from darnax.topologies.names import Finder, Name, Names
 from darnax.topologies.read_arrays import Kinds, read_edges, read_ends, read_nodes
 from darnax.topologies.read_columns import read_columns
 from darnax.topologies.read_networkx import read_graph
 from darnax.topologies.summary import summary
 from darnax.topologies.tables import Columns, NodeClass, Shape, assemble, find_roles
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 # Topologies that are equal hold one dictionary of all of them that are there, so any may go first.
 _Equals = WeakValueDictionary[int, "Topology"]
@@ -80,7 +75,7 @@ class Topology:
     @checks.by_hand
     def __init__(
         self,
-        graph: "nx.Graph",
+        graph: NxGraph,
         *,
         inputs: Names | None = None,
         outputs: Names | None = None,
@@ -374,7 +369,7 @@ class Topology:
 
     # to and from elsewhere
 
-    def to_networkx(self) -> "nx.DiGraph":
+    def to_networkx(self) -> NxDiGraph:
         """A fresh annotated graph, which `Topology` turns back into an equal topology."""
         return serial.to_networkx(self.columns)
 
