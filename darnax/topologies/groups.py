@@ -102,8 +102,9 @@ def edge_groups(layout: Layout, hashes: np.ndarray) -> tuple[EdgeGroup, ...]:
     by_hash = np.argsort(hashes)
     order = by_hash[stable_order(key[by_hash])]
     starts = np.flatnonzero(np.diff(label[order])) + 1
-    parts = np.split(order, starts)
-    groups = [_group(layout, edges.astype(np.int32)) for edges in parts]
+    groups: list[EdgeGroup] = []
+    for edges in np.split(order, starts):
+        groups.append(_group(layout, edges.astype(np.int32)))
     # Labels count kinds and nodes as drawn: groups are sorted anew by names and shapes.
     return _with_parameters(sorted(groups, key=_order))
 
@@ -114,7 +115,8 @@ def _group_labels(layout: Layout) -> np.ndarray:
     # Nodes of two kinds may share an array and a shape: what counts is where they live.
     ends: dict[tuple[int, tuple[int, ...]], int] = {}
     end_of_class: list[int] = []
-    for array, node_class in zip(layout.class_array.tolist(), columns.node_classes, strict=True):
+    arrays = layout.class_array.tolist()
+    for array, node_class in zip(arrays, columns.node_classes, strict=True):
         end = array, node_class.shape
         end_of_class.append(ends.setdefault(end, len(ends)))
     end_of_node = np.asarray(end_of_class)[columns.node_class]
@@ -167,7 +169,9 @@ def _static_index(
     # A node that comes twice, or rows that run backwards, are no slice.
     if found < 1 or step not in (None, found) or (gaps != found).any():
         return None
-    return (slice(int(rows[0]), int(rows[-1]) + 1, found),)
+    start = int(rows[0])
+    stop = int(rows[-1]) + 1
+    return (slice(start, stop, found),)
 
 
 def _order(group: EdgeGroup) -> tuple[str | bool | tuple[int, ...], ...]:
@@ -212,7 +216,12 @@ def _with_parameters(groups: Sequence[EdgeGroup]) -> tuple[EdgeGroup, ...]:
         label = _block_label(group)
         start = filled[label]
         filled[label] += len(group.edges)
-        place = ParameterSlice(number[label], start, filled[label], sizes[label])
+        place = ParameterSlice(
+            block=number[label],
+            start=start,
+            stop=filled[label],
+            size=sizes[label],
+        )
         result.append(replace(group, parameters=place))
     return tuple(result)
 
@@ -221,10 +230,15 @@ def parameter_blocks(groups: Sequence[EdgeGroup]) -> dict[str, tuple[ParameterBl
     """The parameter blocks of every edge kind."""
     members: dict[tuple[str, int], list[int]] = {}
     for i, group in enumerate(groups):
-        members.setdefault((group.kind, group.parameters.block), []).append(i)
+        label = group.kind, group.parameters.block
+        members.setdefault(label, []).append(i)
     table: dict[str, list[ParameterBlock]] = {}
     for (kind, _), positions in members.items():
-        edges = np.concatenate([groups[i].edges for i in positions])
-        block = ParameterBlock(kind, groups[positions[0]].tie, tuple(positions), edges)
+        block = ParameterBlock(
+            kind=kind,
+            tie=groups[positions[0]].tie,
+            groups=tuple(positions),
+            edges=np.concatenate([groups[i].edges for i in positions]),
+        )
         table.setdefault(kind, []).append(block)
     return {kind: tuple(blocks) for kind, blocks in table.items()}

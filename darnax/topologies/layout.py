@@ -154,18 +154,18 @@ class Layout:
         self.class_array = np.zeros(len(columns.node_classes), np.int32)
         self.first_row = np.zeros(len(columns.names), np.int32)
         position = {spec.name: i for i, spec in enumerate(self.arrays)}
-        nodes_by_class = _split(np.arange(len(columns.names)), columns.node_class)
-        for i, nodes in enumerate(nodes_by_class):
+        all_nodes = np.arange(len(columns.names))
+        for i, nodes in enumerate(_split(all_nodes, columns.node_class)):
             node_class = columns.node_classes[i]
             if node_class.array is None:
                 # One array for a whole class of nodes: the time to compile does not grow with
                 # their number.
                 name = _free_name(node_class, position)
-                position[name] = self._add_stacked(name, node_class, nodes)
-                self.class_array[i] = position[name]
+                array = position[name] = self._add_stacked(name, node_class, nodes)
             else:
-                self.class_array[i] = position[node_class.array]
-                self._add_views(position[node_class.array], nodes)
+                array = position[node_class.array]
+                self._add_views(array, nodes)
+            self.class_array[i] = array
 
     def _add_stacked(
         self,
@@ -186,7 +186,7 @@ class Layout:
         self.first_row[nodes] = np.arange(len(nodes))
         return len(self.arrays) - 1
 
-    def _add_views(self, array: int, nodes: np.ndarray):
+    def _add_views(self, array: int, nodes: np.ndarray) -> None:
         """Add views to the members of their shared array, which may have views of other classes."""
         shape = self.arrays[array].lead
         self.members[array] = np.union1d(self.members[array], nodes)
@@ -236,7 +236,9 @@ class Layout:
             return self.first_row[nodes], np.arange(len(nodes))
         cells = [self.cells(node).ravel() for node in nodes]
         counts = [len(own) for own in cells]
-        return np.concatenate(cells), np.repeat(np.arange(len(nodes)), counts)
+        rows = np.concatenate(cells)
+        owner = np.repeat(np.arange(len(nodes)), counts)
+        return rows, owner
 
     def rows_of(self, nodes: np.ndarray) -> dict[int, np.ndarray]:
         """The rows that nodes cover, sorted, by the position of their array."""
@@ -259,7 +261,8 @@ class Layout:
             wanted[given] = True
             members = self.members[array]
             covered, owner = self._rows_by_node(members)
-            result[members[owner[wanted[covered]]]] = True
+            found = owner[wanted[covered]]
+            result[members[found]] = True
         return result
 
     # views that overlap
@@ -288,7 +291,9 @@ class Layout:
                 members = self.members[array]
                 # All cells of a view are in one block, so the first one tells which.
                 block = self.blocks[array][self.first_row[members]]
-                result += [nodes for nodes in _split(members, block) if len(nodes) > 1]
+                for nodes in _split(members, block):
+                    if len(nodes) > 1:
+                        result.append(nodes)
         return result
 
     def clashing(self, nodes: np.ndarray) -> list[int]:
@@ -315,11 +320,21 @@ def _shared_arrays(columns: Columns) -> list[ArraySpec]:
     for name, shape in columns.arrays.items():
         # An array without views has a place in the state all the same.
         dtype = dtypes.get(name, "float32")
-        specs.append(ArraySpec(name, lead=shape, item=(), dtype=dtype, shared=True))
+        spec = ArraySpec(
+            name=name,
+            lead=shape,
+            item=(),
+            dtype=dtype,
+            shared=True,
+        )
+        specs.append(spec)
     return specs
 
 
-def _split(nodes: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
+def _split(
+    nodes: np.ndarray,
+    label: np.ndarray,
+) -> list[np.ndarray]:
     """The nodes of every label 0, 1, ..., in their order."""
     ends = np.cumsum(np.bincount(label))
     return np.split(nodes[stable_order(label)], ends[:-1])
@@ -353,11 +368,16 @@ def _connected(
     # its connected components are the blocks.
     ends = rows, size + views
     vertices = size + int(views.max()) + 1
-    links = coo_matrix((np.ones(len(rows), np.int8), ends), shape=(vertices, vertices))
-    component = connected_components(links, directed=False)[1]
+    ones = np.ones(len(rows), np.int8)
+    links = coo_matrix((ones, ends), shape=(vertices, vertices))
+    _, component = connected_components(links, directed=False)
     # Rows that no view covers are components of their own, and no blocks.
     covered = np.unique(rows)
-    _, first, inverse = np.unique(component[covered], return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(
+        component[covered],
+        return_index=True,
+        return_inverse=True,
+    )
     # SciPy promises no order of its numbers: blocks are counted by their first row instead.
     number = np.argsort(np.argsort(first))
     blocks[covered] = number[inverse]

@@ -1,4 +1,7 @@
-"""Topologies whose nodes are whole populations, dense inside."""
+"""Topologies of a few nodes, each of which is a whole population.
+
+A population is one node: the couplings inside it, and between two, are matrix products.
+"""
 
 from darnax import checks
 from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph, nx
@@ -25,8 +28,12 @@ def hopfield(n: Shape) -> NxDiGraph:
         network = dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))
         ```
     """
-    graph = nx.DiGraph(node_kinds=("unit",), edge_kinds=("recurrent",))
-    graph.add_node("units", shape=parse_shape(n, "n"), kind="unit")
+    shape = parse_shape(n, "n")
+    graph = nx.DiGraph(
+        node_kinds=("unit",),
+        edge_kinds=("recurrent",),
+    )
+    graph.add_node("units", shape=shape, kind="unit")
     graph.add_edge("units", "units", kind="recurrent")
     return graph
 
@@ -57,9 +64,15 @@ def bipartite(visible: Shape, hidden: Shape) -> NxDiGraph:
         network = network.replace_val(("hidden", "visible"), backward)
         ```
     """
-    graph = nx.DiGraph(node_kinds=("visible", "hidden"), edge_kinds=("forward", "backward"))
-    graph.add_node("visible", shape=parse_shape(visible, "visible"), kind="visible")
-    graph.add_node("hidden", shape=parse_shape(hidden, "hidden"), kind="hidden")
+    visible = parse_shape(visible, "visible")
+    hidden = parse_shape(hidden, "hidden")
+    # Two edges and not one: a coupling has one direction, and each may learn by a rule of its own.
+    graph = nx.DiGraph(
+        node_kinds=("visible", "hidden"),
+        edge_kinds=("forward", "backward"),
+    )
+    graph.add_node("visible", shape=visible, kind="visible")
+    graph.add_node("hidden", shape=hidden, kind="hidden")
     graph.add_edge("visible", "hidden", kind="forward")
     graph.add_edge("hidden", "visible", kind="backward")
     return graph
@@ -98,9 +111,15 @@ def modular(modules: int | NxGraph, units: Shape) -> NxDiGraph:
         links = nx.path_graph(parse_number("modules", modules))
     if not len(links):
         raise ValueError("`modules` is a graph without vertices; give it at least one")
-    graph = nx.DiGraph(node_kinds=("module",), edge_kinds=("recurrent", "between"))
-    graph.add_nodes_from(links, shape=parse_shape(units, "units"), kind="module")
+    shape = parse_shape(units, "units")
+    # A chain of one module has no links, and yet its couplings may name both kinds.
+    graph = nx.DiGraph(
+        node_kinds=("module",),
+        edge_kinds=("recurrent", "between"),
+    )
+    graph.add_nodes_from(links, shape=shape, kind="module")
     graph.add_edges_from(links.to_directed().edges(), kind="between")
+    # The edge of a module to itself is recurrent, also where the graph had a link there.
     for module in links:
         graph.add_edge(module, module, kind="recurrent")
     return graph

@@ -113,12 +113,18 @@ def _columns(data: dict[str, Any]) -> Columns:
     node_class, senders, receivers, edge_class = map(_positions, long[:4])
     rest = {key: naming.from_json(data[key]) for key in data if key != "columns"}
     names = rest["names"]
+    views: dict[int, ViewIndex] = {}
+    for node, parts in rest["views"].items():
+        views[int(node)] = _index(parts)
+    arrays: dict[str, tuple[int, ...]] = {}
+    for name, shape in rest["arrays"].items():
+        arrays[name] = naming.from_json(shape)
     return Columns(
         names=names if isinstance(names, tuple) else range(names),
         node_classes=tuple(NodeClass(*given) for given in rest["node_classes"]),
         node_class=node_class,
-        views={int(node): _index(parts) for node, parts in rest["views"].items()},
-        arrays={name: naming.from_json(shape) for name, shape in rest["arrays"].items()},
+        views=views,
+        arrays=arrays,
         edge_classes=rest["edge_classes"],
         edge_class=edge_class,
         senders=senders,

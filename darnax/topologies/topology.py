@@ -87,7 +87,14 @@ class Topology:
         held: Names | None = None,
         arrays: Mapping[str, Shape] | None = None,
     ):
-        self._compile(read_graph(graph, inputs=inputs, outputs=outputs, held=held, arrays=arrays))
+        columns = read_graph(
+            graph,
+            inputs=inputs,
+            outputs=outputs,
+            held=held,
+            arrays=arrays,
+        )
+        self._compile(columns)
 
     @classmethod
     @checks.by_hand
@@ -137,7 +144,13 @@ class Topology:
         senders, receivers, n = read_ends(senders, receivers, n)
         nodes = read_nodes(n, shape, kind, dtype)
         edges = read_edges(
-            senders, receivers, n, kind=edge_kind, tie=tie, attributes=attributes, keys=keys
+            senders,
+            receivers,
+            n,
+            kind=edge_kind,
+            tie=tie,
+            attributes=attributes,
+            keys=keys,
         )
         roles = find_roles(Finder(nodes.names), inputs, outputs, held)
         return cls._new(assemble(nodes, edges, roles))
@@ -181,10 +194,9 @@ class Topology:
     @property
     def edges(self) -> list[tuple[Name, ...]]:
         """All edges in networkx's order: `(u, v)`, or `(u, v, key)` where edges have keys."""
-        names = self.nodes
         columns = self.columns
-        senders = [names[node] for node in columns.senders.tolist()]
-        receivers = [names[node] for node in columns.receivers.tolist()]
+        senders = self._names_at(columns.senders.tolist())
+        receivers = self._names_at(columns.receivers.tolist())
         if columns.keys is None:
             return list(zip(senders, receivers, strict=True))
         return list(zip(senders, receivers, columns.keys, strict=True))
@@ -192,17 +204,17 @@ class Topology:
     @property
     def inputs(self) -> tuple[Name, ...]:
         """The nodes that `init` sets and that are held unless released."""
-        return tuple(self.nodes[i] for i in self.columns.inputs)
+        return self._names_at(self.columns.inputs)
 
     @property
     def held(self) -> tuple[Name, ...]:
         """The nodes that keep their state unless released, inputs included."""
-        return tuple(self.nodes[i] for i in self.columns.held)
+        return self._names_at(self.columns.held)
 
     @property
     def outputs(self) -> tuple[Name, ...]:
         """The nodes that `readout` reads."""
-        return tuple(self.nodes[i] for i in self.columns.outputs)
+        return self._names_at(self.columns.outputs)
 
     @cached_property
     def arrays(self) -> Mapping[str, ArraySpec]:
@@ -276,7 +288,11 @@ class Topology:
         return position
 
     @checks.by_hand
-    def indices(self, argument: str, nodes: Names) -> tuple[int, ...]:
+    def indices(
+        self,
+        argument: str,
+        nodes: Names,
+    ) -> tuple[int, ...]:
         """Positions of several nodes; the error names the argument and everything unknown in it."""
         try:
             return naming.positions(argument, nodes, self._find)
@@ -302,14 +318,18 @@ class Topology:
         """The array that the node at a position lives in."""
         return self.layout.arrays[self.layout.node_array[node]]
 
+    def _names_at(self, nodes: Iterable[int]) -> tuple[Name, ...]:
+        names = self.nodes
+        return tuple(names[node] for node in nodes)
+
     def named(self, nodes: Iterable[int]) -> str:
         """The names of nodes at some positions, in one line, for errors."""
-        return _text.names(self.nodes[node] for node in nodes)
+        return _text.names(self._names_at(nodes))
 
     def edge(self, edge: int) -> tuple[Name, ...]:
         """The name of the edge at a position."""
         columns = self.columns
-        ends = self.nodes[columns.senders[edge]], self.nodes[columns.receivers[edge]]
+        ends = self._names_at((columns.senders[edge], columns.receivers[edge]))
         return ends if columns.keys is None else (*ends, columns.keys[edge])
 
     def _key(self, edge: int) -> Name:
@@ -324,10 +344,10 @@ class Topology:
                 "`key`: an edge is network[u, v], or network[u, v, key] where edges are parallel, "
                 f"but got {checks.came(key)}; name both ends"
             )
-        columns = self.columns
-        u, v = self.index(key[0]), self.index(key[1])
-        between = np.flatnonzero((columns.senders == u) & (columns.receivers == v))
-        keys = {edge: self._key(edge) for edge in between.tolist()}
+        u = self.index(key[0])
+        v = self.index(key[1])
+        joins = (self.columns.senders == u) & (self.columns.receivers == v)
+        keys = {edge: self._key(edge) for edge in np.flatnonzero(joins).tolist()}
         found = list(keys)
         if len(key) == 3:
             found = [edge for edge in keys if keys[edge] == key[2]]
