@@ -67,7 +67,7 @@ def graph_layer(
 
 
 def _as_one_node(vertices: int, shape: tuple[int, ...]) -> NxDiGraph:
-    """The coarse grain. The edges of the graph are left to the coupling."""
+    """The layer as one node; the edges of the graph are left to its coupling."""
     drawn = nx.DiGraph(
         node_kinds=("unit",),
         edge_kinds=("lateral",),
@@ -82,7 +82,7 @@ def _as_nodes(
     shape: tuple[int, ...],
     tied: bool,
 ) -> NxDiGraph:
-    """The fine grain."""
+    """The layer as one node a vertex, with every edge of the graph, undirected ones both ways."""
     multi = graph.is_multigraph()
     drawn = nx.MultiDiGraph() if multi else nx.DiGraph()
     drawn.graph.update(

@@ -166,8 +166,9 @@ def _static_index(
     rows = layout.first_row[nodes]
     gaps = np.diff(rows)
     found = int(gaps[0]) if len(gaps) else 1
-    # A node that comes twice, or rows that run backwards, are no slice.
-    if found < 1 or step not in (None, found) or (gaps != found).any():
+    uneven = (gaps != found).any()
+    # Rows that come twice, or run backwards, are no slice.
+    if uneven or found < 1 or step not in (None, found):
         return None
     start = int(rows[0])
     stop = int(rows[-1]) + 1

@@ -11,6 +11,8 @@ from darnax.topologies.names import Name, is_integer
 from darnax.topologies.random import lateral_graph
 from darnax.topologies.tables import MOST_CELLS, Shape, parse_shape
 
+BOOL = (bool, np.bool_)
+
 
 @checks.by_hand
 def lattice(
@@ -53,11 +55,11 @@ def lattice(
         raise ValueError("`shape` is () and has no axis; give at least one, as in (16, 16)")
     closed = _periodic(periodic, len(sizes))
     offsets = _offsets(neighbours, sizes)
-
     senders, receivers = _ends(sizes, closed, offsets)
-    sites = list(product(*map(range, sizes)))
-    # One axis has numbers as in networkx.cycle_graph, not tuples of one.
-    names = [site[0] for site in sites] if len(sizes) == 1 else sites
+    names: Sequence[Name] = list(product(*map(range, sizes)))
+    # Sites on one axis are numbers as in networkx.cycle_graph, not tuples of one.
+    if len(sizes) == 1:
+        names = range(sizes[0])
     edges: list[tuple[Name, Name]] = []
     for u, v in zip(senders.tolist(), receivers.tolist(), strict=True):
         edges.append((names[u], names[v]))
@@ -85,7 +87,9 @@ def _ends(
         if (target == sites).all():
             home.append(offset)
             continue
-        inside = ((target >= 0) & (target < extent)).all(axis=0)
+        # With open ends, steps off the lattice are no edges.
+        inside = (target >= 0) & (target < extent)
+        inside = inside.all(axis=0)
         senders.append(np.flatnonzero(inside))
         receivers.append(number[tuple(target[:, inside])])
     if home:
@@ -98,11 +102,11 @@ def _ends(
 
 def _periodic(periodic: object, axes: int) -> tuple[bool, ...]:
     """Whether the ends of each axis meet."""
-    if isinstance(periodic, (bool, np.bool_)):
+    if isinstance(periodic, BOOL):
         return (bool(periodic),) * axes
     holds = f"True or False, or a tuple of {axes} of them, one for each axis"
     answers = checks.entries("periodic", periodic, holds, "give such")
-    good = all(isinstance(answer, (bool, np.bool_)) for answer in answers)
+    good = all(isinstance(answer, BOOL) for answer in answers)
     if len(answers) != axes or not good:
         checks.refuse("periodic", holds, periodic, "give such", ValueError)
     return tuple(map(bool, answers))
@@ -117,7 +121,9 @@ def _offsets(neighbours: object, shape: tuple[int, ...]) -> list[tuple[int, ...]
         return _within(reach, axes)
     holds = f"a distance of at least 1, or a list of offsets of {axes} ints"
     advice = f"give offsets such as [{(1,) + (0,) * (axes - 1)}]"
-    listed = neighbours.tolist() if isinstance(neighbours, np.ndarray) else neighbours
+    listed = neighbours
+    if isinstance(neighbours, np.ndarray):
+        listed = neighbours.tolist()
     offsets: list[tuple[int, ...]] = []
     wrong: list[object] = []
     for given in checks.entries("neighbours", listed, holds, advice):
@@ -136,8 +142,12 @@ def _offsets(neighbours: object, shape: tuple[int, ...]) -> list[tuple[int, ...]
 
 def _within(reach: int, axes: int) -> list[tuple[int, ...]]:
     """All steps of length 1 to `reach`, where a length is counted along the axes."""
-    steps = product(range(-reach, reach + 1), repeat=axes)
-    return [step for step in steps if 0 < sum(map(abs, step)) <= reach]
+    offsets: list[tuple[int, ...]] = []
+    for step in product(range(-reach, reach + 1), repeat=axes):
+        length = sum(map(abs, step))
+        if 0 < length <= reach:
+            offsets.append(step)
+    return offsets
 
 
 def _is_step(part: object) -> bool:

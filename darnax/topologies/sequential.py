@@ -91,7 +91,7 @@ def _pairs(skip: object, layers: int) -> list[tuple[int, int]]:
         i = j = None
         if isinstance(pair, (tuple, list)) and len(pair) == 2:
             i, j = map(find, pair)
-        # Neighbours would have two edges between them, and a DiGraph holds one.
+        # Neighbours, and a layer with itself, may have an edge already, and a DiGraph holds one.
         if i is None or j is None or abs(i - j) < 2:
             wrong.append(pair)
         else:

@@ -144,8 +144,10 @@ def _positions(values: list[Any]) -> np.ndarray:
     # NumPy would wrap numbers that are too large, and cut off the fractions of floats.
     column = np.asarray(values)
     most = np.iinfo(np.int32).max
-    if column.size and (column.dtype.kind != "i" or column.min() < 0 or column.max() > most):
-        raise ValueError("its columns are not those of a topology")
+    if column.size:
+        integers = column.dtype.kind == "i"
+        if not integers or column.min() < 0 or column.max() > most:
+            raise ValueError("its columns are not those of a topology")
     return column.astype(np.int32)
 
 
@@ -161,7 +163,10 @@ def _index(parts: list[Any]) -> ViewIndex:
     return tuple(index)
 
 
-def _attributes(described: list[Any], long: list[Any]) -> dict[str, Column]:
+def _attributes(
+    described: list[Any],
+    long: list[Any],
+) -> dict[str, Column]:
     """The columns of numbers on edges, from their descriptions in the header."""
     columns = iter(long)
     attributes: dict[str, Column] = {}
@@ -201,7 +206,9 @@ def _draw_nodes(graph: NxDiGraph, columns: Columns) -> None:
         if i in roles:
             # Names of roles are enough where nodes have them in the order of drawing.
             places = roles[i]
-            attributes["role"] = places if any(places.values()) else ", ".join(places)
+            attributes["role"] = ", ".join(places)
+            if any(places.values()):
+                attributes["role"] = places
         graph.add_node(name, **attributes)
 
 

@@ -175,7 +175,8 @@ class Topology:
         self.digest = serial.digest(columns)
         self.memory: dict[Callable[..., Any], Callable[..., Any]] = {}
         # `init` writes all inputs at once, in no order.
-        clash = self.layout.clashing(np.asarray(columns.inputs, np.int64))
+        inputs = np.asarray(columns.inputs, np.int64)
+        clash = self.layout.clashing(inputs)
         if clash:
             raise ValueError(
                 f"`inputs` {self.named(clash)} overlap on a shared array, so that one would "
@@ -329,7 +330,7 @@ class Topology:
     def edge(self, edge: int) -> tuple[Name, ...]:
         """The name of the edge at a position."""
         columns = self.columns
-        ends = self._names_at((columns.senders[edge], columns.receivers[edge]))
+        ends = self.nodes[columns.senders[edge]], self.nodes[columns.receivers[edge]]
         return ends if columns.keys is None else (*ends, columns.keys[edge])
 
     def _key(self, edge: int) -> Name:
@@ -347,7 +348,8 @@ class Topology:
         u = self.index(key[0])
         v = self.index(key[1])
         joins = (self.columns.senders == u) & (self.columns.receivers == v)
-        keys = {edge: self._key(edge) for edge in np.flatnonzero(joins).tolist()}
+        between = np.flatnonzero(joins).tolist()
+        keys = {edge: self._key(edge) for edge in between}
         found = list(keys)
         if len(key) == 3:
             found = [edge for edge in keys if keys[edge] == key[2]]
