@@ -1,4 +1,8 @@
-"""Drawing and compiling the wiring of a network."""
+"""The wiring of a network: builders that draw it, and the topology that compiles a drawing.
+
+A drawing is a plain networkx graph with annotations, so that users can change it before it is
+compiled. `layout` explains where the nodes live, `groups` how the edges run.
+"""
 
 from darnax.topologies.convolutional import convolutional as convolutional
 from darnax.topologies.graph_layer import graph_layer as graph_layer

@@ -1,21 +1,23 @@
-"""A graph as one layer of a network."""
+"""A graph as one layer of a network, in two grains.
 
-from typing import TYPE_CHECKING, Any
+With a node for each vertex, edges can learn and carry attributes of their own. With one node for
+all, a coupling holds the graph, and the topology does not grow with it.
+"""
+
+from typing import Any
 
 from darnax import _text, checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph, nx
 from darnax.topologies.tables import Shape, parse_shape
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 
 @checks.by_hand
 def graph_layer(
-    graph: "nx.Graph", features: Shape, whole: bool = False, tied: bool = True
-) -> "nx.DiGraph":
+    graph: NxGraph,
+    features: Shape,
+    whole: bool = False,
+    tied: bool = True,
+) -> NxDiGraph:
     """Any networkx graph as a layer, whose units are its vertices.
 
     In the fine grain every vertex is a node, under its own name, of kind `unit` and shape
@@ -61,18 +63,39 @@ def graph_layer(
             f"vertices {_text.names(alone)} of `graph` have no edge; remove them, or give each an "
             "edge to itself"
         )
-    if whole:
-        drawn = nx.DiGraph(node_kinds=("unit",), edge_kinds=("lateral",))
-        drawn.add_node("layer", shape=(len(graph), *shape), kind="unit")
-        drawn.add_edge("layer", "layer", kind="lateral")
-        return drawn
-    drawn = nx.MultiDiGraph() if graph.is_multigraph() else nx.DiGraph()
-    drawn.graph.update(node_kinds=("unit",), edge_kinds=("lateral",))
+    return _as_one_node(len(graph), shape) if whole else _as_nodes(graph, shape, tied)
+
+
+def _as_one_node(vertices: int, shape: tuple[int, ...]) -> NxDiGraph:
+    """The layer as one node; the edges of the graph are left to its coupling."""
+    drawn = nx.DiGraph(
+        node_kinds=("unit",),
+        edge_kinds=("lateral",),
+    )
+    drawn.add_node("layer", shape=(vertices, *shape), kind="unit")
+    drawn.add_edge("layer", "layer", kind="lateral")
+    return drawn
+
+
+def _as_nodes(
+    graph: NxGraph,
+    shape: tuple[int, ...],
+    tied: bool,
+) -> NxDiGraph:
+    """The layer as one node a vertex, with every edge of the graph, undirected ones both ways."""
+    multi = graph.is_multigraph()
+    drawn = nx.MultiDiGraph() if multi else nx.DiGraph()
+    drawn.graph.update(
+        node_kinds=("unit",),
+        edge_kinds=("lateral",),
+    )
+    # The graph's own attributes stay, except for shape and kind.
     drawn.add_nodes_from(graph.nodes(data=True))
     drawn.add_nodes_from(graph, shape=shape, kind="unit")
     # A view of it, for a directed copy would take the memory of the graph once more.
     links: Any = graph.to_directed(as_view=True)
-    keys = {"keys": True} if graph.is_multigraph() else {}
+    keys = {"keys": True} if multi else {}
+    # Each edge is `(u, v, data)`, or `(u, v, key, data)` in a multigraph.
     for *edge, data in links.edges(data=True, **keys):
         attributes = {"weight": 1.0} | data | {"kind": "lateral"}
         if tied:

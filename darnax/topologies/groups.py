@@ -1,13 +1,16 @@
 """Edge groups: the edges that one gather, one call of the coupling and one sum can serve.
 
-Edges belong together if they agree in kind, tie, the arrays and shapes at both ends, and in being
-self-loops or not: then they differ in nothing but addresses and parameters, and run as one batched
-operation. A topology has few groups, however many edges it has.
+Edges are one group if they agree in kind, tie, the arrays and shapes at both ends, and in being
+self-loops or not. They then differ in nothing but addresses and parameters, and run as one batched
+operation. Self-loops stand apart because couplings may treat them otherwise, as `dx.dense` does
+with its `self_coupling`. A topology has few groups, whatever the number of its edges.
 
-Inside a group the edges are sorted by receiver and then by their hash. Messages to one receiver are
-therefore added in an order that does not depend on how the graph was drawn.
+Inside a group the edges are sorted by receiver, as the sums of kernels need it. Edges to one
+receiver are sorted by their hash: a floating-point sum depends on the order of its terms, and must
+not depend on the order in which the graph was drawn.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -20,9 +23,11 @@ from darnax.topologies.views import Index, is_regular
 
 
 class ParameterSlice(NamedTuple):
-    """Where the parameters of a group lie: rows `start` to `stop` of the `size` rows of a block.
+    """The place of a group in its parameter block: edges `start` to `stop` of `size`.
 
-    `block` counts the parameter blocks of the group's kind.
+    **Fields:**
+
+    - `block`: the position among the parameter blocks of the group's kind.
     """
 
     block: int
@@ -33,7 +38,7 @@ class ParameterSlice(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EdgeGroup:
-    """The edges of one group, sorted by receiver. NumPy alone; `Edges` of a network run it.
+    """The edges of one group, sorted by receiver. NumPy alone; `MessagePassing` runs it.
 
     **Fields:**
 
@@ -43,10 +48,10 @@ class EdgeGroup:
     - `edges`: positions among the edges of the topology, `(E,)`.
     - `senders`, `receivers`: addresses `(E, *lead)`: one row for a stacked node, and for a view one
       row a cell.
-    - `sender_index`, `receiver_index`: the same as one static index where it is regular, else None:
-      a slice of rows (of step 1 for receivers), or the view itself where one edge is the group.
-      XLA then reads a slice where it would gather.
-    - `parameters`: where in the leaves of its kind the group's parameters lie.
+    - `sender_index`, `receiver_index`: the same addresses as one static index, where they are
+      regular, else None. It is a slice of rows (of step 1 for receivers), or the view itself where
+      the group has one edge. XLA then reads a slice where it would gather.
+    - `parameters`: the place of the group's parameters in the leaves of its kind.
     """
 
     kind: str
@@ -68,8 +73,14 @@ class EdgeGroup:
 class ParameterBlock:
     """The edges whose parameters are one set of leaves, group after group.
 
-    Groups of one kind share a block if they share a tie, or else shapes and being self-loops. The
-    leaves have a leading axis of edges, or none where the edges are tied.
+    Groups of one kind share a block if they share a tie. Without one they share it if they agree in
+    shapes and in being self-loops. The leaves have a leading axis of edges, or none where the edges
+    are tied.
+
+    **Fields:**
+
+    - `groups`: positions among the groups of the topology.
+    - `edges`: positions among its edges.
     """
 
     kind: str
@@ -83,28 +94,48 @@ def edge_groups(layout: Layout, hashes: np.ndarray) -> tuple[EdgeGroup, ...]:
     columns = layout.columns
     if not len(columns.senders):
         return ()
-    # nodes of two kinds may share an array and a shape: what counts is where they live
-    ends: dict[tuple[int, tuple[int, ...]], int] = {}
-    end_of_class = []
-    for array, node_class in zip(layout.class_array.tolist(), columns.node_classes, strict=True):
-        end_of_class.append(ends.setdefault((array, node_class.shape), len(ends)))
-    end = np.asarray(end_of_class)[columns.node_class]
-    loop = columns.senders == columns.receivers
-    label = columns.edge_class.astype(np.int64) * len(ends) + end[columns.senders]
-    label = (label * len(ends) + end[columns.receivers]) * 2 + loop
-    by_hash = np.argsort(hashes)
+    # Edges are sorted by hash, then stably by group and receiver: edges to one receiver remain in
+    # the order of their hashes. Group and receiver are one number, so that one sort does for both.
+    label = _group_labels(layout)
     row = layout.first_row[columns.receivers]
-    order = by_hash[stable_order((label * (int(row.max()) + 1) + row)[by_hash])]
-    parts = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
-    groups = [_group(layout, edges.astype(np.int32)) for edges in parts]
+    key = label * (int(row.max()) + 1) + row
+    by_hash = np.argsort(hashes)
+    order = by_hash[stable_order(key[by_hash])]
+    starts = np.flatnonzero(np.diff(label[order])) + 1
+    groups: list[EdgeGroup] = []
+    for edges in np.split(order, starts):
+        groups.append(_group(layout, edges.astype(np.int32)))
+    # Labels count kinds and nodes as drawn: groups are sorted anew by names and shapes.
     return _with_parameters(sorted(groups, key=_order))
 
 
-def _group(layout: Layout, edges: np.ndarray) -> EdgeGroup:
+def _group_labels(layout: Layout) -> np.ndarray:
+    """A number for each edge, which is equal for the edges of one group."""
     columns = layout.columns
-    senders, receivers = columns.senders[edges], columns.receivers[edges]
+    # Nodes of two kinds may share an array and a shape: what counts is where they live.
+    ends: dict[tuple[int, tuple[int, ...]], int] = {}
+    end_of_class: list[int] = []
+    arrays = layout.class_array.tolist()
+    for array, node_class in zip(arrays, columns.node_classes, strict=True):
+        end = array, node_class.shape
+        end_of_class.append(ends.setdefault(end, len(ends)))
+    end_of_node = np.asarray(end_of_class)[columns.node_class]
+    # The parts of a label are the digits of one number.
+    label = columns.edge_class.astype(np.int64)
+    label = label * len(ends) + end_of_node[columns.senders]
+    label = label * len(ends) + end_of_node[columns.receivers]
+    return label * 2 + (columns.senders == columns.receivers)
+
+
+def _group(layout: Layout, edges: np.ndarray) -> EdgeGroup:
+    """The group of some edges, which hold the only parameters of their kind for the moment."""
+    columns = layout.columns
+    senders = columns.senders[edges]
+    receivers = columns.receivers[edges]
+    # The first edge tells what all have in common.
     kind, tie = columns.edge_classes[columns.edge_class[edges[0]]]
-    sender_class, receiver_class = (columns.node_class[nodes[0]] for nodes in (senders, receivers))
+    sender_class = columns.node_class[senders[0]]
+    receiver_class = columns.node_class[receivers[0]]
     return EdgeGroup(
         kind=kind,
         tie=tie,
@@ -117,12 +148,17 @@ def _group(layout: Layout, edges: np.ndarray) -> EdgeGroup:
         senders=layout.address(senders),
         receivers=layout.address(receivers),
         sender_index=_static_index(layout, senders),
+        # With rows in one piece, messages are the field of these rows, and nothing is scattered.
         receiver_index=_static_index(layout, receivers, step=1),
         parameters=ParameterSlice(0, 0, len(edges), len(edges)),
     )
 
 
-def _static_index(layout: Layout, nodes: np.ndarray, step: int | None = None) -> Index | None:
+def _static_index(
+    layout: Layout,
+    nodes: np.ndarray,
+    step: int | None = None,
+) -> Index | None:
     """The addresses of nodes as one slice, of this step if one is given, or as one view."""
     if layout.arrays[layout.node_array[nodes[0]]].shared:
         view = layout.columns.views[int(nodes[0])]
@@ -130,37 +166,64 @@ def _static_index(layout: Layout, nodes: np.ndarray, step: int | None = None) ->
     rows = layout.first_row[nodes]
     gaps = np.diff(rows)
     found = int(gaps[0]) if len(gaps) else 1
-    if found < 1 or step not in (None, found) or (gaps != found).any():
+    uneven = (gaps != found).any()
+    # Rows that come twice, or run backwards, are no slice.
+    if uneven or found < 1 or step not in (None, found):
         return None
-    return (slice(int(rows[0]), int(rows[-1]) + 1, found),)
+    start = int(rows[0])
+    stop = int(rows[-1]) + 1
+    return (slice(start, stop, found),)
 
 
-def _order(group: EdgeGroup) -> tuple:
+def _order(group: EdgeGroup) -> tuple[str | bool | tuple[int, ...], ...]:
+    """What groups are sorted by."""
     shapes = group.sender_shape, group.receiver_shape
     names = group.sender.name, group.receiver.name
     return group.kind, group.tie or "", *shapes, group.self_loop, *names
 
 
+class _BlockLabel(NamedTuple):
+    """What the groups of one parameter block have in common."""
+
+    kind: str
+    tie: str | None
+    ends: tuple[tuple[int, ...], tuple[int, ...], bool] | None
+
+
+def _block_label(group: EdgeGroup) -> _BlockLabel:
+    # Tied edges have one set of parameters wherever they are, and so one block.
+    if group.tie is not None:
+        return _BlockLabel(group.kind, group.tie, None)
+    # The leaves of other edges are stacked, so that their shapes agree; arrays may differ.
+    ends = group.sender_shape, group.receiver_shape, group.self_loop
+    return _BlockLabel(group.kind, None, ends)
+
+
 def _with_parameters(groups: Sequence[EdgeGroup]) -> tuple[EdgeGroup, ...]:
-    """The groups, each with the slice of its parameters."""
-    blocks: dict[tuple, int] = {}
-    sizes: dict[tuple, int] = {}
-    blocks_of_kind: dict[str, int] = {}
-    starts = []
+    """The groups, each with its place in a parameter block."""
+    sizes: Counter[_BlockLabel] = Counter()
     for group in groups:
-        label = group.kind, group.tie
-        if group.tie is None:
-            label = *label, group.sender_shape, group.receiver_shape, group.self_loop
-        if label not in blocks:
-            blocks[label] = blocks_of_kind.get(group.kind, 0)
-            blocks_of_kind[group.kind] = blocks[label] + 1
-        start = sizes.get(label, 0)
-        starts.append((label, start))
-        sizes[label] = start + len(group.edges)
-    result = []
-    for group, (label, start) in zip(groups, starts, strict=True):
-        where = ParameterSlice(blocks[label], start, start + len(group.edges), sizes[label])
-        result.append(replace(group, parameters=where))
+        sizes[_block_label(group)] += len(group.edges)
+    # Blocks of a kind are counted in the order of their first groups.
+    number: dict[_BlockLabel, int] = {}
+    blocks_of_kind: Counter[str] = Counter()
+    for label in sizes:
+        number[label] = blocks_of_kind[label.kind]
+        blocks_of_kind[label.kind] += 1
+    # The groups of a block lie one behind the other.
+    result: list[EdgeGroup] = []
+    filled: Counter[_BlockLabel] = Counter()
+    for group in groups:
+        label = _block_label(group)
+        start = filled[label]
+        filled[label] += len(group.edges)
+        place = ParameterSlice(
+            block=number[label],
+            start=start,
+            stop=filled[label],
+            size=sizes[label],
+        )
+        result.append(replace(group, parameters=place))
     return tuple(result)
 
 
@@ -168,10 +231,15 @@ def parameter_blocks(groups: Sequence[EdgeGroup]) -> dict[str, tuple[ParameterBl
     """The parameter blocks of every edge kind."""
     members: dict[tuple[str, int], list[int]] = {}
     for i, group in enumerate(groups):
-        members.setdefault((group.kind, group.parameters.block), []).append(i)
+        label = group.kind, group.parameters.block
+        members.setdefault(label, []).append(i)
     table: dict[str, list[ParameterBlock]] = {}
     for (kind, _), positions in members.items():
-        edges = np.concatenate([groups[i].edges for i in positions])
-        block = ParameterBlock(kind, groups[positions[0]].tie, tuple(positions), edges)
+        block = ParameterBlock(
+            kind=kind,
+            tie=groups[positions[0]].tie,
+            groups=tuple(positions),
+            edges=np.concatenate([groups[i].edges for i in positions]),
+        )
         table.setdefault(kind, []).append(block)
     return {kind: tuple(blocks) for kind, blocks in table.items()}

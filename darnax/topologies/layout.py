@@ -1,37 +1,50 @@
-"""Where each node lives: arrays, rows, views and blocks.
+"""The layout: which rows of which global array each node owns.
 
-The state of a network is a few global arrays. **A node is an address in one of them**, so that all
-edges of a kind run as one operation on whole arrays, however many nodes there are.
+A state is a few global arrays, and **a node is an address in one of them**. The plain alternative,
+an array for every node, needs an operation for every edge, and a thousand edges took 1.4 s to
+compile. With addresses all edges of one group are one gather, one batched coupling and one sum,
+which took 0.3 s, and a program does not grow with the number of nodes.
 
-    stacked array (3, 2, B)            shared array (6, B)
+    a, b, c: nodes of shape (2,)         left, right: views of an array "line" of 6 cells
 
-    row 0  a  [ . . . . . ]            row 0  [ . . . . . ] ┐
-              [ . . . . . ]            row 1  [ . . . . . ] │ left
-    row 1  b  [ . . . . . ]            row 2  [ . . . . . ] ┘ ┐
-              [ . . . . . ]            row 3  [ . . . . . ]   │ right
-    row 2  c  [ . . . . . ]            row 4  [ . . . . . ]   ┘
-              [ . . . . . ]            row 5  [ . . . . . ]
-                 batch                           batch
+    stacked array (3, 2, B)              shared array (6, B)                  block
 
-- **Rows.** An array is a sequence of rows. In a *stacked* array, `(n, *shape, B)`, a row is a node:
-  all nodes of one kind, shape and dtype that were given no array. In a *shared* array,
-  `(*shape, B)`, which the user declares, a row is a cell, and nodes are *views*: any cells of it.
-  The address of a node is one row, or an array of rows in the shape of the view. Code that moves
-  rows serves both.
-- **The batch stands last.** A message-passing step gathers the rows of neighbours, and a row is
-  then a contiguous piece of memory with all samples side by side. With the batch first every
-  gather picks single numbers: measured, 2 to 20 times as slow, and transposing in every step costs
-  four times as much.
-- **Views may overlap.** A cell is one unit, whoever looks at it. Messages to all views that cover
-  it are added on its row, and it is updated once.
-- **Blocks.** Views that overlap, even through others, are one block ("left" and "right" above). A
-  schedule never splits a block: a cell cannot move with one of its nodes and wait with another.
+    row 0   a   [ . . . . . ]            row 0   [ . . . . . ] ┐                0
+                [ . . . . . ]            row 1   [ . . . . . ] │ left           0
+    row 1   b   [ . . . . . ]            row 2   [ . . . . . ] ┘ ┐              0
+                [ . . . . . ]            row 3   [ . . . . . ]   │ right        0
+    row 2   c   [ . . . . . ]            row 4   [ . . . . . ]   ┘              0
+                [ . . . . . ]            row 5   [ . . . . . ]     no node     -1
+                 batch of 5                       batch of 5
 
-The order of rows is the library's own. Users see names.
+    addresses   a: 0   b: 1   c: 2       left: [0 1 2]   right: [2 3 4]
+
+    edges of one group, c -> a and a -> b:
+
+    array[[2, 0]]  --coupling-->  2 messages (2, B)  --added on-->  field[[0, 1]]
+
+- **Row.** An array is a sequence of rows. In a *stacked* array, `(n, *shape, B)`, a row is a node:
+  all nodes of one kind, shape and dtype that are no views. In a *shared* array, `(*shape, B)`,
+  which the user declares, a row is one cell.
+- **Address.** A stacked node has one row; a view has an array of rows in the shape of the view.
+  Code that gathers and adds up rows serves both.
+- **View.** A node on a shared array: any of its cells. Views may overlap, and a cell remains one
+  unit, whatever the number of views that cover it. Messages to any of them are added on its row,
+  and it is updated once.
+- **Block.** Views that overlap, directly or through others, are one block, as "left" and "right"
+  are. A schedule never splits a block: a cell cannot move with one of its nodes and wait with
+  another. In a stacked array every row is a block of its own.
+
+**The batch is the last axis.** A pass gathers the rows of neighbours. With the batch last a row is
+one contiguous piece of memory, all samples side by side, and the gather copies pieces. With the
+batch first it picks single numbers, which was measured to take 2 to 20 times as long. To transpose
+before and after every pass took 4 times as long.
+
+The order of rows is the library's to choose. Users see names.
 """
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,7 +61,8 @@ class View:
 
     **Fields:**
 
-    - `index`: ints and slices, or where the view was given by lists or masks one integer array an
+    - `array`: the name of a global array.
+    - `index`: ints and slices. For a view that was given by lists or masks, one integer array an
       axis.
     - `shape`: of the node, without the batch.
     """
@@ -57,26 +71,28 @@ class View:
     index: ViewIndex
     shape: tuple[int, ...]
 
+    # An index may hold arrays, whose `==` is no bool: its JSON form stands for it.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and self._content() == other._content()
 
     def _content(self) -> tuple[object, ...]:
         return self.array, self.shape, index_to_json(self.index)
 
+    # The index is left out: slices have no hash in Python 3.11, and equal views still hash alike.
     def __hash__(self) -> int:
         return hash((self.array, self.shape))
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One global array. `shape` is without the batch, which stands last in the state.
+    """One global array of a state, described without its batch.
 
     **Fields:**
 
     - `lead`: the axes that count rows: `(n,)` for `n` stacked nodes, the declared shape for a
       shared array.
     - `item`: the shape of one row: the nodes' shape in a stacked array, `()` in a shared one.
-    - `shared`: whether it was declared, so that nodes are views of it.
+    - `shared`: whether the user declared it, so that nodes are views of it.
     """
 
     name: str
@@ -92,12 +108,13 @@ class ArraySpec:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return math.prod(self.lead)
 
     @property
     def field_dtype(self) -> str:
-        """Messages and fields are float32 whatever the state is, and float64 where the state is."""
+        """The dtype of messages and fields: float64 for states of float64, else float32."""
+        # States may be spins in int8, and their weighted sums neither whole nor small.
         return "float64" if self.dtype == "float64" else "float32"
 
     def as_rows(self, array: Shaped[Array, "..."]) -> Shaped[Array, "rows ..."]:
@@ -106,14 +123,28 @@ class ArraySpec:
 
 
 class Layout:
-    """The arrays of a topology, and the address of every node.
+    """The global arrays of a topology, and the address of every node in them.
 
     **Fields:**
 
-    - `arrays`: the declared ones first, then the stacked ones in the order of first use.
-    - `members`: the nodes of every array, sorted.
-    - `class_array`: the array of every node class, as a position in `arrays`.
-    - `first_row`: of every node its row, or the first cell of a view in the view's own order.
+    - `arrays`: the shared ones as declared, then the stacked ones in the order of first use.
+    - `members`: for every array its nodes, sorted.
+    - `class_array`: for every node class its array, as a position in `arrays`.
+    - `first_row`: for every node its row; for a view the row of its first cell, in the view's own
+      order.
+
+    !!! example
+
+        ```python
+        graph = nx.DiGraph(arrays={"line": 6})
+        graph.add_nodes_from("abc", shape=2)
+        graph.add_node("left", array="line", index=slice(0, 3))
+        graph.add_node("right", array="line", index=slice(2, 5))
+        layout = dx.Topology(graph).layout
+        layout.address(np.asarray([0, 2]))  # [0, 2]
+        layout.address(np.asarray([3, 4]))  # [[0, 1, 2], [2, 3, 4]]
+        layout.blocks[0]  # [0, 0, 0, 0, 0, -1]
+        ```
     """
 
     def __init__(self, columns: Columns):
@@ -123,33 +154,44 @@ class Layout:
         self.class_array = np.zeros(len(columns.node_classes), np.int32)
         self.first_row = np.zeros(len(columns.names), np.int32)
         position = {spec.name: i for i, spec in enumerate(self.arrays)}
-        nodes_by_class = _split(np.arange(len(columns.names)), columns.node_class)
-        for i, nodes in enumerate(nodes_by_class):
+        all_nodes = np.arange(len(columns.names))
+        for i, nodes in enumerate(_split(all_nodes, columns.node_class)):
             node_class = columns.node_classes[i]
             if node_class.array is None:
-                # All nodes of a class are rows of one array, whatever their number: this is why
-                # the time to compile does not grow with it.
-                array = len(self.arrays)
+                # One array for a whole class of nodes: the time to compile does not grow with
+                # their number.
                 name = _free_name(node_class, position)
-                position[name] = array
-                self.arrays.append(
-                    ArraySpec(
-                        name=name,
-                        lead=(len(nodes),),
-                        item=node_class.shape,
-                        dtype=node_class.dtype,
-                        shared=False,
-                    )
-                )
-                self.members.append(nodes)
-                self.first_row[nodes] = np.arange(len(nodes))
+                array = position[name] = self._add_stacked(name, node_class, nodes)
             else:
                 array = position[node_class.array]
-                shape = self.arrays[array].lead
-                self.members[array] = np.union1d(self.members[array], nodes)
-                for node in nodes.tolist():
-                    self.first_row[node] = first_cell(columns.views[node], shape)
+                self._add_views(array, nodes)
             self.class_array[i] = array
+
+    def _add_stacked(
+        self,
+        name: str,
+        node_class: NodeClass,
+        nodes: np.ndarray,
+    ) -> int:
+        """Append a stacked array of these nodes; its position."""
+        spec = ArraySpec(
+            name=name,
+            lead=(len(nodes),),
+            item=node_class.shape,
+            dtype=node_class.dtype,
+            shared=False,
+        )
+        self.arrays.append(spec)
+        self.members.append(nodes)
+        self.first_row[nodes] = np.arange(len(nodes))
+        return len(self.arrays) - 1
+
+    def _add_views(self, array: int, nodes: np.ndarray) -> None:
+        """Add views to the members of their shared array, which may have views of other classes."""
+        shape = self.arrays[array].lead
+        self.members[array] = np.union1d(self.members[array], nodes)
+        for node in nodes.tolist():
+            self.first_row[node] = first_cell(self.columns.views[node], shape)
 
     @cached_property
     def node_array(self) -> np.ndarray:
@@ -159,16 +201,19 @@ class Layout:
     @cached_property
     def sizes(self) -> tuple[tuple[str, tuple[int, ...], str], ...]:
         """Name, shape and dtype of every array."""
+        # A tuple, since programs that make arrays of zeros are looked up by it.
         sizes = [(spec.name, spec.shape, spec.dtype) for spec in self.arrays]
         return tuple(sizes)
 
     @cached_property
     def dtypes(self) -> tuple[str, ...]:
-        """The dtypes that arrays have, each once."""
+        """The dtypes of the arrays, each once."""
         return tuple(dict.fromkeys(spec.dtype for spec in self.arrays))
 
     def _array_of(self, node: int | np.integer) -> ArraySpec:
         return self.arrays[self.node_array[node]]
+
+    # from nodes to rows
 
     def cells(self, node: int | np.integer) -> np.ndarray:
         """The cells of a view, in its shape, as rows of its shared array."""
@@ -177,49 +222,58 @@ class Layout:
 
     def address(self, nodes: np.ndarray) -> np.ndarray:
         """The addresses `(len(nodes), *lead)` of nodes that agree in array and shape."""
-        # Stacked rows are known without a loop; views are few.
+        # Views are few. Stacked nodes may be millions, and their rows are known without a loop.
         if len(nodes) and self._array_of(nodes[0]).shared:
             return np.stack([self.cells(node) for node in nodes])
         return self.first_row[nodes]
 
     def _rows_by_node(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows that nodes of one array cover, and which of the nodes covers each of them."""
-        # Each node of a stacked array covers one row, its own.
+        """All rows that nodes of one array cover, and for each the position in `nodes` of its node.
+
+        A row comes once for every view that covers it.
+        """
         if not len(nodes) or not self._array_of(nodes[0]).shared:
             return self.first_row[nodes], np.arange(len(nodes))
         cells = [self.cells(node).ravel() for node in nodes]
         counts = [len(own) for own in cells]
-        return np.concatenate(cells), np.repeat(np.arange(len(nodes)), counts)
+        rows = np.concatenate(cells)
+        owner = np.repeat(np.arange(len(nodes)), counts)
+        return rows, owner
 
     def rows_of(self, nodes: np.ndarray) -> dict[int, np.ndarray]:
-        """For every array that any of the nodes lives in, the rows they cover, sorted."""
+        """The rows that nodes cover, sorted, by the position of their array."""
         nodes = np.asarray(nodes, np.int64)
-        result = {}
+        result: dict[int, np.ndarray] = {}
         for array in np.unique(self.node_array[nodes]).tolist():
             here = nodes[self.node_array[nodes] == array]
             rows, _ = self._rows_by_node(here)
             result[array] = np.unique(rows)
         return result
 
-    def covering(self, rows: dict[int, np.ndarray]) -> np.ndarray:
-        """Which nodes, of all, cover any of some rows of some arrays."""
+    # from rows to nodes
+
+    def covering(self, rows: Mapping[int, np.ndarray]) -> np.ndarray:
+        """A mask over all nodes: those that cover any of the given rows."""
         result = np.zeros(len(self.columns.names), bool)
-        for array, some in rows.items():
+        for array, given in rows.items():
             # A mask over rows, because looking up a million rows in it takes one pass.
             wanted = np.zeros(self.arrays[array].rows, bool)
-            wanted[some] = True
+            wanted[given] = True
             members = self.members[array]
             covered, owner = self._rows_by_node(members)
-            result[members[owner[wanted[covered]]]] = True
+            found = owner[wanted[covered]]
+            result[members[found]] = True
         return result
+
+    # views that overlap
 
     @cached_property
     def blocks(self) -> list[np.ndarray]:
-        """For every array the block of each row, numbered by first row; -1 where no node is.
+        """For every array the block of each row; -1 for a row that belongs to no node.
 
-        In a stacked array every row is a block of its own.
+        Blocks are numbered in the order of their first rows.
         """
-        result = []
+        result: list[np.ndarray] = []
         for spec, members in zip(self.arrays, self.members, strict=True):
             if spec.shared:
                 rows, owner = self._rows_by_node(members)
@@ -231,23 +285,27 @@ class Layout:
     @cached_property
     def overlaps(self) -> list[np.ndarray]:
         """The nodes of every block that has more than one."""
-        result = []
+        result: list[np.ndarray] = []
         for array, spec in enumerate(self.arrays):
             if spec.shared:
                 members = self.members[array]
+                # All cells of a view are in one block, so the first one tells which.
                 block = self.blocks[array][self.first_row[members]]
-                result += [nodes for nodes in _split(members, block) if len(nodes) > 1]
+                for nodes in _split(members, block):
+                    if len(nodes) > 1:
+                        result.append(nodes)
         return result
 
     def clashing(self, nodes: np.ndarray) -> list[int]:
-        """Those of the nodes that share a cell with another of them."""
-        result = []
+        """Those of the given nodes that share a cell with another of them."""
+        result: list[int] = []
         for array, spec in enumerate(self.arrays):
             if not spec.shared:
                 continue
             here = nodes[self.node_array[nodes] == array]
-            # One node alone cannot clash, and its cells may be billions.
+            # A single node cannot clash, and to list the cells of a large view takes memory.
             if len(here) > 1:
+                # A view names each of its cells once: a row that comes twice has two owners.
                 rows, owner = self._rows_by_node(here)
                 users = np.bincount(rows)
                 clash = np.unique(owner[users[rows] > 1])
@@ -256,11 +314,20 @@ class Layout:
 
 
 def _shared_arrays(columns: Columns) -> list[ArraySpec]:
+    # Views of one array agree in dtype, which was checked when they were read.
     dtypes = {node_class.array: node_class.dtype for node_class in columns.node_classes}
-    specs = []
+    specs: list[ArraySpec] = []
     for name, shape in columns.arrays.items():
+        # An array without views has a place in the state all the same.
         dtype = dtypes.get(name, "float32")
-        specs.append(ArraySpec(name, lead=shape, item=(), dtype=dtype, shared=True))
+        spec = ArraySpec(
+            name=name,
+            lead=shape,
+            item=(),
+            dtype=dtype,
+            shared=True,
+        )
+        specs.append(spec)
     return specs
 
 
@@ -274,6 +341,7 @@ def _split(
 
 
 def _free_name(node_class: NodeClass, used: Container[str]) -> str:
+    """A name for a stacked array that no other array has."""
     name = f"{node_class.kind}{node_class.shape}"
     if node_class.dtype != "float32":
         name += node_class.dtype
@@ -289,6 +357,7 @@ def _connected(
     size: int,
 ) -> np.ndarray:
     """The block of each of `size` rows; view `views[i]` covers row `rows[i]`."""
+    # SciPy takes long to import, and topologies without views never need it.
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -299,11 +368,17 @@ def _connected(
     # its connected components are the blocks.
     ends = rows, size + views
     vertices = size + int(views.max()) + 1
-    links = coo_matrix((np.ones(len(rows), np.int8), ends), shape=(vertices, vertices))
-    component = connected_components(links, directed=False)[1]
+    ones = np.ones(len(rows), np.int8)
+    links = coo_matrix((ones, ends), shape=(vertices, vertices))
+    _, component = connected_components(links, directed=False)
+    # Rows that no view covers are components of their own, and no blocks.
     covered = np.unique(rows)
-    _, first, inverse = np.unique(component[covered], return_index=True, return_inverse=True)
-    # Numbers of SciPy's own would depend on its version: blocks are counted by their first row.
+    _, first, inverse = np.unique(
+        component[covered],
+        return_index=True,
+        return_inverse=True,
+    )
+    # SciPy promises no order of its numbers: blocks are counted by their first row instead.
     number = np.argsort(np.argsort(first))
     blocks[covered] = number[inverse]
     return blocks

@@ -1,19 +1,15 @@
-"""Topologies whose nodes are whole populations, dense inside."""
+"""Topologies of a few nodes, each of which is a whole population.
 
-from typing import TYPE_CHECKING
+A population is one node: the couplings inside it, and between two, are matrix products.
+"""
 
 from darnax import checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph, nx
 from darnax.topologies.tables import Shape, parse_number, parse_shape
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 
 @checks.by_hand
-def hopfield(n: Shape) -> "nx.DiGraph":
+def hopfield(n: Shape) -> NxDiGraph:
     """One population of units that all send to each other.
 
     The node is `"units"`, of shape `n` and kind `unit`, with one edge to itself, `recurrent`. There
@@ -32,14 +28,18 @@ def hopfield(n: Shape) -> "nx.DiGraph":
         network = dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))
         ```
     """
-    graph = nx.DiGraph(node_kinds=("unit",), edge_kinds=("recurrent",))
-    graph.add_node("units", shape=parse_shape(n, "n"), kind="unit")
+    shape = parse_shape(n, "n")
+    graph = nx.DiGraph(
+        node_kinds=("unit",),
+        edge_kinds=("recurrent",),
+    )
+    graph.add_node("units", shape=shape, kind="unit")
     graph.add_edge("units", "units", kind="recurrent")
     return graph
 
 
 @checks.by_hand
-def bipartite(visible: Shape, hidden: Shape) -> "nx.DiGraph":
+def bipartite(visible: Shape, hidden: Shape) -> NxDiGraph:
     """Two populations that send to each other and not to themselves.
 
     They are wired as a restricted Boltzmann machine. Nodes are `"visible"` and `"hidden"`, kinds of
@@ -64,16 +64,22 @@ def bipartite(visible: Shape, hidden: Shape) -> "nx.DiGraph":
         network = network.replace_val(("hidden", "visible"), backward)
         ```
     """
-    graph = nx.DiGraph(node_kinds=("visible", "hidden"), edge_kinds=("forward", "backward"))
-    graph.add_node("visible", shape=parse_shape(visible, "visible"), kind="visible")
-    graph.add_node("hidden", shape=parse_shape(hidden, "hidden"), kind="hidden")
+    visible = parse_shape(visible, "visible")
+    hidden = parse_shape(hidden, "hidden")
+    # Two edges and not one: a coupling has one direction, and each may learn by a rule of its own.
+    graph = nx.DiGraph(
+        node_kinds=("visible", "hidden"),
+        edge_kinds=("forward", "backward"),
+    )
+    graph.add_node("visible", shape=visible, kind="visible")
+    graph.add_node("hidden", shape=hidden, kind="hidden")
     graph.add_edge("visible", "hidden", kind="forward")
     graph.add_edge("hidden", "visible", kind="backward")
     return graph
 
 
 @checks.by_hand
-def modular(modules: "int | nx.Graph", units: Shape) -> "nx.DiGraph":
+def modular(modules: int | NxGraph, units: Shape) -> NxDiGraph:
     """Populations that are dense inside, with sparse links between them.
 
     Nodes are the modules, of kind `module`. Edges are `recurrent`, from every module to itself, and
@@ -105,9 +111,15 @@ def modular(modules: "int | nx.Graph", units: Shape) -> "nx.DiGraph":
         links = nx.path_graph(parse_number("modules", modules))
     if not len(links):
         raise ValueError("`modules` is a graph without vertices; give it at least one")
-    graph = nx.DiGraph(node_kinds=("module",), edge_kinds=("recurrent", "between"))
-    graph.add_nodes_from(links, shape=parse_shape(units, "units"), kind="module")
+    shape = parse_shape(units, "units")
+    # A chain of one module has no links, and yet its couplings may name both kinds.
+    graph = nx.DiGraph(
+        node_kinds=("module",),
+        edge_kinds=("recurrent", "between"),
+    )
+    graph.add_nodes_from(links, shape=shape, kind="module")
     graph.add_edges_from(links.to_directed().edges(), kind="between")
+    # The edge of a module to itself is recurrent, also where the graph had a link there.
     for module in links:
         graph.add_edge(module, module, kind="recurrent")
     return graph

@@ -1,19 +1,16 @@
-"""Random graphs of units."""
+"""Random graphs of units.
+
+Most are drawn by networkx, whose generators are well known, and then annotated.
+"""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from darnax import checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph, nx
 from darnax.topologies.names import Name
 from darnax.topologies.tables import Shape, parse_number, parse_shape
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 
 @checks.by_hand
@@ -25,7 +22,7 @@ def random(
     symmetric: bool = False,
     size: Shape = (),
     seed: int | np.random.Generator = 0,
-) -> "nx.DiGraph":
+) -> NxDiGraph:
     """Units that receive from others chosen at random.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, none from a unit to itself.
@@ -63,24 +60,31 @@ def random(
     if probability is not None:
         share = checks.probability("probability", probability)
         drawn = nx.fast_gnp_random_graph(n, share, seed=_seed(rng), directed=not symmetric)
-        return annotated(range(n), _directed(drawn), unit)
+        return lateral_graph(range(n), _directed(drawn), unit)
     degree = checks.count("degree", degree, 0, n - 1)
     if not symmetric:
-        return annotated(range(n), _of_degree(n, degree, rng), unit)
+        return lateral_graph(range(n), _of_degree(n, degree, rng), unit)
+    # Every link has two ends.
     if n * degree % 2:
         raise ValueError(
             f"`degree` {degree} for {n} units needs {n * degree} ends of undirected edges, an "
             "odd number; make one of them even"
         )
     drawn = nx.random_regular_graph(degree, n, seed=_seed(rng))
-    return annotated(range(n), _directed(drawn), unit)
+    return lateral_graph(range(n), _directed(drawn), unit)
 
 
-def _of_degree(n: int, degree: int, rng: np.random.Generator) -> Iterable[tuple[int, int]]:
+def _of_degree(
+    n: int,
+    degree: int,
+    rng: np.random.Generator,
+) -> Iterable[tuple[int, int]]:
     """Edges to each of n units from `degree` others, chosen at random."""
     if not degree:
         return []
-    others = [rng.choice(n - 1, degree, replace=False, shuffle=False) for _ in range(n)]
+    others: list[np.ndarray] = []
+    for _ in range(n):
+        others.append(rng.choice(n - 1, degree, replace=False, shuffle=False))
     senders = np.concatenate(others)
     receivers = np.repeat(np.arange(n), degree)
     # The draw numbers the others from 0 to n-2: those from the unit itself on move up by one.
@@ -96,7 +100,7 @@ def small_world(
     *,
     size: Shape = (),
     seed: int | np.random.Generator = 0,
-) -> "nx.DiGraph":
+) -> NxDiGraph:
     """A ring whose links are rewired at random.
 
     It is clustered like a lattice, and has short paths like a random graph. Nodes are the numbers 0
@@ -125,6 +129,7 @@ def small_world(
     n = parse_number("n", n)
     unit = parse_shape(size, "size")
     neighbours = checks.count("neighbours", neighbours, 0, n - 1)
+    # networkx would round an odd number down.
     if neighbours % 2:
         raise ValueError(
             f"`neighbours` is even, half on either side, but got {neighbours}; give one more or "
@@ -133,7 +138,7 @@ def small_world(
     share = checks.probability("rewire", rewire)
     rng = checks.seed("seed", seed)
     drawn = nx.watts_strogatz_graph(n, neighbours, share, seed=_seed(rng))
-    return annotated(drawn, _directed(drawn), unit)
+    return lateral_graph(drawn, _directed(drawn), unit)
 
 
 @checks.by_hand
@@ -143,7 +148,7 @@ def scale_free(
     *,
     size: Shape = (),
     seed: int | np.random.Generator = 0,
-) -> "nx.DiGraph":
+) -> NxDiGraph:
     """A graph with hubs: new units link to those that have many links already.
 
     Nodes are the numbers 0 to n-1, of kind `unit`; edges are `lateral`, `2 links (n - links)` of
@@ -171,12 +176,14 @@ def scale_free(
     links = checks.count("links", links, 1, n - 1)
     rng = checks.seed("seed", seed)
     drawn = nx.barabasi_albert_graph(n, links, seed=_seed(rng))
-    return annotated(drawn, _directed(drawn), unit)
+    return lateral_graph(drawn, _directed(drawn), unit)
 
 
-def annotated(
-    units: Iterable[Name], edges: Iterable[tuple[Name, Name]], size: tuple[int, ...]
-) -> "nx.DiGraph":
+def lateral_graph(
+    units: Iterable[Name],
+    edges: Iterable[tuple[Name, Name]],
+    size: tuple[int, ...],
+) -> NxDiGraph:
     """Units of one shape, and lateral edges between them."""
     graph = nx.DiGraph(node_kinds=("unit",), edge_kinds=("lateral",))
     graph.add_nodes_from(units, shape=size, kind="unit")
@@ -184,7 +191,7 @@ def annotated(
     return graph
 
 
-def _directed(graph: "nx.Graph") -> Iterator[tuple[Name, Name]]:
+def _directed(graph: NxGraph) -> Iterator[tuple[Name, Name]]:
     """The edges of a graph, undirected ones both ways."""
     both_ways = not graph.is_directed()
     for u, v in graph.edges:
@@ -194,5 +201,5 @@ def _directed(graph: "nx.Graph") -> Iterator[tuple[Name, Name]]:
 
 
 def _seed(rng: np.random.Generator) -> int:
-    """A seed for networkx; drawn from the generator, so that one used twice gives two graphs."""
+    """A seed for networkx, drawn from the generator: one that is used twice gives two graphs."""
     return int(rng.integers(2**32))

@@ -1,19 +1,13 @@
 """A chain of layers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from darnax import _text, checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxDiGraph, nx
 from darnax.topologies.names import Finder
 from darnax.topologies.tables import Problems, Shape, parse_shape
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 
 @checks.by_hand
@@ -22,8 +16,8 @@ def sequential(
     recurrent: bool = True,
     backward: bool = True,
     skip: Sequence[tuple[int, int]] = (),
-) -> "nx.DiGraph":
-    """A chain of `L = len(sizes)` layers, drawn for `Topology`.
+) -> NxDiGraph:
+    """A graph of `L = len(sizes)` layers in a chain.
 
     Nodes are the numbers 0 to L-1: kind `input` first, `output` last, `hidden` between. Edges are
     `forward` from i to i+1 (L-1 of them), `backward` from i+1 to i for i at least 1 (L-2),
@@ -63,7 +57,10 @@ def sequential(
         kinds.append("skip")
     # A builder's kinds count as known even where a short chain has no such edge, so that one dict
     # of couplings serves chains of any length.
-    graph = nx.DiGraph(node_kinds=("input", "hidden", "output"), edge_kinds=tuple(kinds))
+    graph = nx.DiGraph(
+        node_kinds=("input", "hidden", "output"),
+        edge_kinds=tuple(kinds),
+    )
     for i, shape in enumerate(shapes):
         graph.add_node(i, shape=shape, kind="hidden")
     last = len(shapes) - 1
@@ -71,7 +68,8 @@ def sequential(
     graph.nodes[last].update(kind="output", role="output")
     for i in range(last):
         graph.add_edge(i, i + 1, kind="forward")
-        if i == 0:  # nothing is sent to the input
+        # The input keeps its state, so nothing is sent to it.
+        if i == 0:
             continue
         if recurrent:
             graph.add_edge(i, i, kind="recurrent")
@@ -81,18 +79,23 @@ def sequential(
     return graph
 
 
-def _pairs(skip: Any, layers: int) -> list[tuple[int, int]]:
-    """Layers that a skip edge joins."""
+def _pairs(skip: object, layers: int) -> list[tuple[int, int]]:
+    """The pairs of layers that skip edges join."""
+    # Layers are found as the nodes of the topology will be, negative ones from the end.
     find = Finder(range(layers))
-    pairs, wrong = [], []
+    pairs: list[tuple[int, int]] = []
+    wrong: list[object] = []
     given = skip.tolist() if isinstance(skip, np.ndarray) else skip
     advice = "give such, as in [(0, 2)]"
     for pair in checks.entries("skip", given, "a list of pairs of layers", advice):
-        i, j = map(find, pair) if _is_pair(pair) else (None, None)
-        if i is not None and j is not None and abs(i - j) > 1:
-            pairs.append((i, j))
-        else:
+        i = j = None
+        if isinstance(pair, (tuple, list)) and len(pair) == 2:
+            i, j = map(find, pair)
+        # Neighbours, and a layer with itself, may have an edge already, and a DiGraph holds one.
+        if i is None or j is None or abs(i - j) < 2:
             wrong.append(pair)
+        else:
+            pairs.append((i, j))
     if wrong:
         raise ValueError(
             f"`skip` joins pairs of the layers 0 to {layers - 1} that are at least two apart, but "
@@ -102,15 +105,11 @@ def _pairs(skip: Any, layers: int) -> list[tuple[int, int]]:
     return pairs
 
 
-def _is_pair(pair: Any) -> bool:
-    return isinstance(pair, (tuple, list)) and len(pair) == 2
-
-
 @checks.by_hand
 def parse_sizes(sizes: Sequence[Shape]) -> list[tuple[int, ...]]:
-    """The shapes of the layers; the error lists every one that is none."""
+    """The shapes of the layers; the error lists every size that is no shape."""
     problems = Problems("`sizes` at layer")
-    shapes = []
+    shapes: list[tuple[int, ...]] = []
     advice = "give such, as in [64, (8, 8, 1)]"
     given = checks.entries("sizes", sizes, "a list of one shape a layer", advice)
     for i, size in enumerate(given):

@@ -1,23 +1,22 @@
-"""A topology as JSON and as a networkx graph. Nothing here runs code from a file."""
+"""A topology as JSON text and as a networkx graph, and the digest that tells topologies apart.
+
+A text may come from anywhere. It is read as plain data, no code in it is run, and its columns pass
+the same checks as a drawing.
+"""
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from darnax import checks
-from darnax._lazy import Lazy
 from darnax.topologies import names as naming
+from darnax.topologies.lazy_networkx import NxDiGraph, nx
 from darnax.topologies.read_columns import read_columns
 from darnax.topologies.roles import role_places
 from darnax.topologies.tables import Column, Columns, NodeClass
 from darnax.topologies.views import ViewIndex, index_to_json
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 FORMAT = "darnax topology 1"
 
@@ -33,15 +32,17 @@ MALFORMED = (
 """The errors of data whose parts are of other types, sizes or depths than `to_json` gives them."""
 
 
-def header(columns: Columns) -> dict[str, Any]:
+def header(columns: Columns) -> dict[str, object]:
     """Everything but the long columns, as JSON takes it; tuples become lists."""
-    attributes = []
+    # The long columns of attributes are bare numbers: their types and gaps are told here.
+    attributes: list[object] = []
     for name, (values, given) in columns.attributes.items():
         attributes.append([name, str(values.dtype), given is None])
-    views = {}
+    # Sorted, because a digest must not depend on the order in which views were found.
+    views: dict[str, object] = {}
     for node, index in sorted(columns.views.items()):
         views[str(node)] = index_to_json(index)
-    # Numbered nodes are written as their number.
+    # Nodes that are the numbers 0 to n-1 are written as n.
     numbered = isinstance(columns.names, range)
     return {
         "format": FORMAT,
@@ -61,10 +62,10 @@ def header(columns: Columns) -> dict[str, Any]:
 
 
 def digest(columns: Columns) -> bytes:
-    """Sixteen bytes that tell topologies apart: the same in every process."""
+    """Sixteen bytes that tell topologies apart, the same in every process."""
+    # The header is small, and its JSON tells types apart: true from 1, "1" from 1. The long columns
+    # go in as bytes, which is far faster.
     text = json.dumps(header(columns))
-    # The header is small, and JSON tells types apart: true from 1, "1" from 1. The long columns go
-    # in as bytes, which is far faster.
     result = hashlib.blake2b(text.encode(), digest_size=16)
     for array in columns.long():
         result.update(array.tobytes())
@@ -91,8 +92,8 @@ def from_json(text: str) -> Columns:
             f"`text` is not what Topology.to_json writes (format {FORMAT!r}), but "
             f"{checks.came(text)}; give that text, whole"
         )
-    # Whoever changes a text can change its digest, too. So nothing is taken from it that a drawing
-    # could not have given.
+    # Whoever changes a text can change its digest as well, so a digest that fits proves nothing:
+    # the columns are read as a drawing would be.
     try:
         columns = read_columns(_columns(data))
         if digest(columns).hex() != data.get("digest"):
@@ -106,22 +107,30 @@ def from_json(text: str) -> Columns:
 
 
 def _columns(data: dict[str, Any]) -> Columns:
-    """What a text says, whatever that is."""
-    node_class, senders, receivers, edge_class = map(_positions, data["columns"][:4])
+    """The columns that a text describes; they need not be those of any topology."""
+    # The order of `Columns.long`: four columns of positions, then those of attributes.
+    long = data["columns"]
+    node_class, senders, receivers, edge_class = map(_positions, long[:4])
     rest = {key: naming.from_json(data[key]) for key in data if key != "columns"}
     names = rest["names"]
+    views: dict[int, ViewIndex] = {}
+    for node, parts in rest["views"].items():
+        views[int(node)] = _index(parts)
+    arrays: dict[str, tuple[int, ...]] = {}
+    for name, shape in rest["arrays"].items():
+        arrays[name] = naming.from_json(shape)
     return Columns(
         names=names if isinstance(names, tuple) else range(names),
         node_classes=tuple(NodeClass(*given) for given in rest["node_classes"]),
         node_class=node_class,
-        views={int(node): _index(parts) for node, parts in rest["views"].items()},
-        arrays={name: naming.from_json(shape) for name, shape in rest["arrays"].items()},
+        views=views,
+        arrays=arrays,
         edge_classes=rest["edge_classes"],
         edge_class=edge_class,
         senders=senders,
         receivers=receivers,
         keys=rest["keys"],
-        attributes=_attributes(data["attributes"], data["columns"][4:]),
+        attributes=_attributes(data["attributes"], long[4:]),
         inputs=rest["inputs"],
         outputs=rest["outputs"],
         held=rest["held"],
@@ -131,17 +140,20 @@ def _columns(data: dict[str, Any]) -> Columns:
 
 
 def _positions(values: list[Any]) -> np.ndarray:
-    """Whole numbers as an array of int32; no others are made to fit."""
+    """Positions as an array of int32."""
+    # NumPy would wrap numbers that are too large, and cut off the fractions of floats.
     column = np.asarray(values)
     most = np.iinfo(np.int32).max
-    if column.size and (column.dtype.kind != "i" or column.min() < 0 or column.max() > most):
-        raise ValueError("its columns are not those of a topology")
+    if column.size:
+        integers = column.dtype.kind == "i"
+        if not integers or column.min() < 0 or column.max() > most:
+            raise ValueError("its columns are not those of a topology")
     return column.astype(np.int32)
 
 
 def _index(parts: list[Any]) -> ViewIndex:
     """The inverse of `index_to_json`."""
-    index = []
+    index: list[Any] = []
     for part in parts:
         if isinstance(part, list):
             part = slice(*part)
@@ -155,9 +167,11 @@ def _attributes(
     described: list[Any],
     long: list[Any],
 ) -> dict[str, Column]:
+    """The columns of numbers on edges, from their descriptions in the header."""
     columns = iter(long)
     attributes: dict[str, Column] = {}
     for name, dtype, everywhere in described:
+        # A text may name any dtype of NumPy, and an array of objects holds anything.
         if dtype not in ("int64", "float64"):
             raise ValueError("its attributes are not those of a topology")
         values = np.asarray(next(columns), dtype)
@@ -166,8 +180,9 @@ def _attributes(
     return attributes
 
 
-def to_networkx(columns: Columns) -> "nx.DiGraph":
+def to_networkx(columns: Columns) -> NxDiGraph:
     """A fresh annotated graph with everything that the columns know."""
+    # Only a multigraph has keys. Columns without keys need none.
     graph = nx.DiGraph() if columns.keys is None else nx.MultiDiGraph()
     graph.graph["arrays"] = dict(columns.arrays)
     graph.graph["node_kinds"] = columns.node_kinds
@@ -177,7 +192,7 @@ def to_networkx(columns: Columns) -> "nx.DiGraph":
     return graph
 
 
-def _draw_nodes(graph: "nx.DiGraph", columns: Columns):
+def _draw_nodes(graph: NxDiGraph, columns: Columns) -> None:
     roles = role_places(columns)
     for i, name in enumerate(columns.names):
         node_class = columns.node_classes[columns.node_class[i]]
@@ -189,13 +204,16 @@ def _draw_nodes(graph: "nx.DiGraph", columns: Columns):
             attributes["array"] = array
             attributes["index"] = columns.views[i]
         if i in roles:
+            # Names of roles are enough where nodes have them in the order of drawing.
             places = roles[i]
-            attributes["role"] = places if any(places.values()) else ", ".join(places)
+            attributes["role"] = ", ".join(places)
+            if any(places.values()):
+                attributes["role"] = places
         graph.add_node(name, **attributes)
 
 
-def _draw_edges(graph: "nx.DiGraph", columns: Columns):
-    # All attributes of an edge before the edge: networkx takes edges many at a time.
+def _draw_edges(graph: NxDiGraph, columns: Columns) -> None:
+    # The attributes of all edges come first: networkx takes edges many at a time.
     attributes: list[dict[str, Any]] = []
     for i in columns.edge_class.tolist():
         kind, tie = columns.edge_classes[i]
@@ -204,6 +222,7 @@ def _draw_edges(graph: "nx.DiGraph", columns: Columns):
             attributes[-1]["tie"] = tie
     for name, (values, given) in columns.attributes.items():
         edges = range(len(values))
+        # An edge that was drawn without the attribute gets none.
         if given is not None:
             edges = np.flatnonzero(given).tolist()
             values = values[given]

@@ -1,9 +1,13 @@
-"""The topology: who exists, where each node lives in which array, and who talks to whom."""
+"""The topology: which nodes there are, where each of them lives, and which sends to which.
+
+It is worked out once, in NumPy. Everything above (states, networks, passes) reads it and never
+writes to it, so results that follow from a topology can be kept on it.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 import jax
@@ -12,11 +16,11 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from darnax import _text, checks
-from darnax._lazy import Lazy
 from darnax.topologies import names as naming
 from darnax.topologies import serial
 from darnax.topologies.groups import EdgeGroup, ParameterBlock, edge_groups, parameter_blocks
 from darnax.topologies.layout import ArraySpec, Layout, View
+from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph
 from darnax.topologies.names import Finder, Name, Names
 from darnax.topologies.read_arrays import Kinds, read_edges, read_ends, read_nodes
 from darnax.topologies.read_columns import read_columns
@@ -24,18 +28,14 @@ from darnax.topologies.read_networkx import read_graph
 from darnax.topologies.summary import summary
 from darnax.topologies.tables import Columns, NodeClass, Shape, assemble, find_roles
 
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
-
-# Topologies that are equal hold one dictionary of all of them that are there, so any may go first.
+# Topologies that are alive, by digest. Equal ones share one dictionary, and each of them holds it:
+# it stays as long as any of them, whichever is dropped first, and keeps none of them alive.
 _Equals = WeakValueDictionary[int, "Topology"]
 _alive: "WeakValueDictionary[bytes, _Equals]" = WeakValueDictionary()
 
 
 def _living(digest: bytes) -> "Topology | None":
-    """The latest topology of this digest, if one is there."""
+    """The latest topology of this digest, if one is alive."""
     equals = list(_alive.get(digest, {}).values())
     return equals[-1] if equals else None
 
@@ -80,14 +80,21 @@ class Topology:
     @checks.by_hand
     def __init__(
         self,
-        graph: "nx.Graph",
+        graph: NxGraph,
         *,
         inputs: Names | None = None,
         outputs: Names | None = None,
         held: Names | None = None,
         arrays: Mapping[str, Shape] | None = None,
     ):
-        self._compile(read_graph(graph, inputs=inputs, outputs=outputs, held=held, arrays=arrays))
+        columns = read_graph(
+            graph,
+            inputs=inputs,
+            outputs=outputs,
+            held=held,
+            arrays=arrays,
+        )
+        self._compile(columns)
 
     @classmethod
     @checks.by_hand
@@ -108,10 +115,10 @@ class Topology:
         outputs: Names | None = None,
         held: Names | None = None,
     ) -> "Topology":
-        """Wiring that is already arrays: nodes `0 .. n - 1` of one shape, edges by their ends.
+        """A topology of nodes `0 .. n - 1` of one shape, from arrays of the ends of its edges.
 
         Edge `i` goes from node `senders[i]` to node `receivers[i]`. The topology is equal to that
-        of the same networkx graph, without drawing it.
+        of the same networkx graph, which is never drawn.
 
         **Arguments:**
 
@@ -133,34 +140,43 @@ class Topology:
             topology = dx.Topology.from_edges(ring, (ring + 1) % 1000, inputs=[0])
             ```
         """
-        # The same tables as of a drawing, by a look at columns and at no single edge.
+        # Whole columns give the same tables as a drawing, without a loop over edges.
         senders, receivers, n = read_ends(senders, receivers, n)
         nodes = read_nodes(n, shape, kind, dtype)
         edges = read_edges(
-            senders, receivers, n, kind=edge_kind, tie=tie, attributes=attributes, keys=keys
+            senders,
+            receivers,
+            n,
+            kind=edge_kind,
+            tie=tie,
+            attributes=attributes,
+            keys=keys,
         )
         roles = find_roles(Finder(nodes.names), inputs, outputs, held)
-        return cls._of(assemble(nodes, edges, roles))
+        return cls._new(assemble(nodes, edges, roles))
 
     @classmethod
-    def _of(cls, columns: Columns) -> "Topology":
+    def from_columns(cls, columns: Columns) -> "Topology":
+        """The topology of sound columns: the very object, if it is alive."""
+        # A state that is loaded then lies on the same object as the states in use.
+        return _living(serial.digest(columns)) or cls._new(columns)
+
+    @classmethod
+    def _new(cls, columns: Columns) -> "Topology":
         self = cls.__new__(cls)
         self._compile(columns)
         return self
 
-    @classmethod
-    def _loaded(cls, columns: Columns) -> "Topology":
-        """The topology of sound columns: the one that is alive, if there is one."""
-        return _living(serial.digest(columns)) or cls._of(columns)
-
-    def _compile(self, columns: Columns):
-        # Read by the rest of the library: names and columns, arrays and addresses, what makes
-        # topologies equal, and results that others have worked out.
+    def _compile(self, columns: Columns) -> None:
+        # Four fields that the rest of the library reads: names and columns, arrays and addresses,
+        # what makes topologies equal, and results that `remembered` functions have worked out.
         self.columns = columns
         self.layout = Layout(columns)
         self.digest = serial.digest(columns)
-        self.memory: dict[Callable[..., Any], Any] = {}
-        clash = self.layout.clashing(np.asarray(columns.inputs, np.int64))
+        self.memory: dict[Callable[..., Any], Callable[..., Any]] = {}
+        # `init` writes all inputs at once, in no order.
+        inputs = np.asarray(columns.inputs, np.int64)
+        clash = self.layout.clashing(inputs)
         if clash:
             raise ValueError(
                 f"`inputs` {self.named(clash)} overlap on a shared array, so that one would "
@@ -179,10 +195,9 @@ class Topology:
     @property
     def edges(self) -> list[tuple[Name, ...]]:
         """All edges in networkx's order: `(u, v)`, or `(u, v, key)` where edges have keys."""
-        names = self.nodes
         columns = self.columns
-        senders = [names[node] for node in columns.senders.tolist()]
-        receivers = [names[node] for node in columns.receivers.tolist()]
+        senders = self._names_at(columns.senders.tolist())
+        receivers = self._names_at(columns.receivers.tolist())
         if columns.keys is None:
             return list(zip(senders, receivers, strict=True))
         return list(zip(senders, receivers, columns.keys, strict=True))
@@ -190,17 +205,17 @@ class Topology:
     @property
     def inputs(self) -> tuple[Name, ...]:
         """The nodes that `init` sets and that are held unless released."""
-        return tuple(self.nodes[i] for i in self.columns.inputs)
+        return self._names_at(self.columns.inputs)
 
     @property
     def held(self) -> tuple[Name, ...]:
         """The nodes that keep their state unless released, inputs included."""
-        return tuple(self.nodes[i] for i in self.columns.held)
+        return self._names_at(self.columns.held)
 
     @property
     def outputs(self) -> tuple[Name, ...]:
         """The nodes that `readout` reads."""
-        return tuple(self.nodes[i] for i in self.columns.outputs)
+        return self._names_at(self.columns.outputs)
 
     @cached_property
     def arrays(self) -> Mapping[str, ArraySpec]:
@@ -234,7 +249,6 @@ class Topology:
 
     def view_at(self, node: int) -> View:
         """Where the node at a position lives."""
-        # A stacked node is a row, and the index of a row is an int.
         spec = self.array_of(node)
         row = int(self.layout.first_row[node])
         index = self.columns.views[node] if spec.shared else (row,)
@@ -247,7 +261,7 @@ class Topology:
         return len(self.nodes)
 
     def __eq__(self, other: object) -> bool:
-        # States and networks are compared in every call: the digest makes that cheap.
+        # The topologies of a state and a network are compared in every call: a digest is cheap.
         return self is other or (isinstance(other, Topology) and self.digest == other.digest)
 
     def __hash__(self) -> int:
@@ -287,7 +301,7 @@ class Topology:
             raise ValueError(f"{error}{self._if_array(nodes)}") from None
 
     def _if_array(self, nodes: Iterable[object]) -> str:
-        """The advice for who gives names of arrays where nodes are wanted."""
+        """Advice for names of arrays that were given where nodes are wanted."""
         words = [node for node in nodes if isinstance(node, str)]
         strays = [word for word in words if word in self.arrays and word not in self]
         if not strays:
@@ -305,9 +319,13 @@ class Topology:
         """The array that the node at a position lives in."""
         return self.layout.arrays[self.layout.node_array[node]]
 
+    def _names_at(self, nodes: Iterable[int]) -> tuple[Name, ...]:
+        names = self.nodes
+        return tuple(names[node] for node in nodes)
+
     def named(self, nodes: Iterable[int]) -> str:
         """The names of nodes at some positions, in one line, for errors."""
-        return _text.names(self.nodes[node] for node in nodes)
+        return _text.names(self._names_at(nodes))
 
     def edge(self, edge: int) -> tuple[Name, ...]:
         """The name of the edge at a position."""
@@ -315,18 +333,26 @@ class Topology:
         ends = self.nodes[columns.senders[edge]], self.nodes[columns.receivers[edge]]
         return ends if columns.keys is None else (*ends, columns.keys[edge])
 
-    def edge_position(self, key: tuple) -> int:
+    def _key(self, edge: int) -> Name:
+        """The key of the edge at a position, networkx's first key where edges have none."""
+        keys = self.columns.keys
+        return 0 if keys is None else keys[edge]
+
+    def edge_position(self, key: tuple[object, ...]) -> int:
         """The position of the edge `(u, v)`, or `(u, v, key)` where edges are parallel."""
         if len(key) not in (2, 3):
             raise KeyError(
                 "`key`: an edge is network[u, v], or network[u, v, key] where edges are parallel, "
                 f"but got {checks.came(key)}; name both ends"
             )
-        columns = self.columns
-        u, v = self.index(key[0]), self.index(key[1])
-        between = np.flatnonzero((columns.senders == u) & (columns.receivers == v)).tolist()
-        keys = {edge: 0 if columns.keys is None else columns.keys[edge] for edge in between}
-        found = [edge for edge in between if len(key) == 2 or keys[edge] == key[2]]
+        u = self.index(key[0])
+        v = self.index(key[1])
+        joins = (self.columns.senders == u) & (self.columns.receivers == v)
+        between = np.flatnonzero(joins).tolist()
+        keys = {edge: self._key(edge) for edge in between}
+        found = list(keys)
+        if len(key) == 3:
+            found = [edge for edge in keys if keys[edge] == key[2]]
         if not found:
             others = ""
             if keys:
@@ -341,7 +367,8 @@ class Topology:
 
     @cached_property
     def groups(self) -> tuple[EdgeGroup, ...]:
-        """The edges as groups that run as one operation each."""
+        """The edge groups, each of which runs as one operation."""
+        # Not worked out with the topology: a state alone needs no edges.
         return edge_groups(self.layout, self.edge_hashes)
 
     @cached_property
@@ -351,7 +378,7 @@ class Topology:
 
     @cached_property
     def node_hashes(self) -> np.ndarray:
-        """A 64-bit number for every node, which depends on its name alone."""
+        """A 64-bit number for every node, `(n,)`, which depends on its name alone."""
         return naming.hashes(self.nodes)
 
     def edge_words(self) -> np.ndarray:
@@ -360,10 +387,11 @@ class Topology:
 
     @cached_property
     def edge_hashes(self) -> np.ndarray:
-        """A 64-bit number for every edge, which depends on its kind, ends and key alone."""
+        """A 64-bit number for every edge, `(E,)`, from its kind, ends and key alone."""
         columns = self.columns
-        # A tie is left out: tied edges share parameters, which are drawn by the tie.
+        # A tie is left out: parameters of tied edges are drawn by the tie, and noise by the edge.
         kinds = naming.hashes([kind for kind, _ in columns.edge_classes])
+        # Without keys one hash, of networkx's first key, is broadcast to all edges.
         keys = naming.hashes([0] if columns.keys is None else columns.keys)
         return naming.combine(
             kinds[columns.edge_class],
@@ -374,12 +402,12 @@ class Topology:
 
     # to and from elsewhere
 
-    def to_networkx(self) -> "nx.DiGraph":
+    def to_networkx(self) -> NxDiGraph:
         """A fresh annotated graph, which `Topology` turns back into an equal topology."""
         return serial.to_networkx(self.columns)
 
     def to_json(self) -> str:
-        """Everything as JSON text."""
+        """The topology as JSON text."""
         return serial.to_json(self.columns)
 
     @classmethod
@@ -389,16 +417,17 @@ class Topology:
 
         Raises `ValueError` if the text is something else or was changed. Nothing in it is run.
         """
-        return cls._loaded(serial.from_json(text))
+        return cls.from_columns(serial.from_json(text))
 
     # A topology never changes, so it is its own copy.
     def __copy__(self) -> "Topology":
         return self
 
-    def __deepcopy__(self, memo: Any) -> "Topology":
+    def __deepcopy__(self, memo: object) -> "Topology":
         return self
 
-    def __reduce__(self):
+    # Columns are pickled, and read anew as a file would be; the rest follows from them.
+    def __reduce__(self) -> tuple[Callable[..., "Topology"], tuple[object, ...]]:
         return _restore, self.columns.state()
 
     def summary(self) -> str:
@@ -407,25 +436,28 @@ class Topology:
 
 
 class UnknownNode(KeyError, IndexError):
-    """A name that is not in the topology.
+    """The error for a name that is not in the topology.
 
-    A state is read like a mapping, and one of a chain like a list: both kinds of errors fit.
+    A state is read like a mapping, and the state of a chain like a list: the error is of both
+    kinds.
     """
 
+    # `KeyError` shows its message as a repr, within quotes.
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 def _restore(*state: Any) -> Topology:
     try:
-        return Topology._loaded(read_columns(Columns(*state)))
+        return Topology.from_columns(read_columns(Columns(*state)))
     except serial.MALFORMED as error:
         raise ValueError(
             f"what was pickled is no topology: {error}; build it anew from its graph"
         ) from None
 
 
-def _found(digest: bytes, _: Any) -> Topology:
+def _found(digest: bytes, leaves: object) -> Topology:
+    """The topology of a pytree's structure, which holds the digest alone."""
     topology = _living(digest)
     if topology is None:
         raise ValueError(
@@ -435,7 +467,7 @@ def _found(digest: bytes, _: Any) -> Topology:
     return topology
 
 
-# States and networks hold their topology, the structures of their pytrees its digest alone: JAX
-# keeps a structure for every program that it ever compiled, and would keep all topologies with
-# them.
+# A topology is a pytree without leaves, and the structure of the trees that hold it has its digest
+# alone. JAX keeps the structures of every program that it ever compiled, and would keep all
+# topologies with them.
 jax.tree_util.register_pytree_node(Topology, lambda topology: ((), topology.digest), _found)
