@@ -215,7 +215,12 @@ class Sign(Activation):
     differentiable = False
     bounded = True
 
-    def target(self, field: Units, state: Units | None, noise: Noise) -> Units:
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
         # A field that is neither below zero nor at least zero is NaN, and falls through both.
         negative = jnp.where(field < 0, -1, field)
         return jnp.where(field >= 0, 1, negative).astype(field.dtype)
@@ -227,7 +232,12 @@ class Tanh(Activation):
     elementwise = True
     bounded = True
 
-    def target(self, field: Units, state: Units | None, noise: Noise) -> Units:
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
         return jnp.tanh(field)
 
 
@@ -236,7 +246,12 @@ class Relu(Activation):
 
     elementwise = True
 
-    def target(self, field: Units, state: Units | None, noise: Noise) -> Units:
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
         return jax.nn.relu(field)
 
 
@@ -245,7 +260,12 @@ class Identity(Activation):
 
     elementwise = True
 
-    def target(self, field: Units, state: Units | None, noise: Noise) -> Units:
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
         return field
 
 
@@ -254,7 +274,12 @@ class Softmax(Activation):
 
     bounded = True
 
-    def target(self, field: Units, state: Units | None, noise: Noise) -> Units:
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
         return jax.nn.softmax(field, axis=-1)
 
 
@@ -346,7 +371,7 @@ class Leaky(Activation):
         state: Units,
         noise: Noise,
     ) -> Units:
-        # Where `fn` has memory of its own, it is sent to the state that `fn` alone would reach.
+        # Where `fn` has memory of its own, units are sent to the state that `fn` alone would reach.
         return self.fn.move(state, self.fn.target(field, state, noise))
 
     def move(self, state: Units, target: Units) -> Units:

@@ -67,7 +67,7 @@ def _public_name(value: Callable[..., object]) -> str:
 
 
 def _is_ours(value: Callable[..., object]) -> bool:
-    # The module is None for functions that were put together from text.
+    # Methods of built-in objects, such as `[].append`, have no module.
     package = (value.__module__ or "").partition(".")[0]
     return package == "darnax"
 
@@ -265,8 +265,8 @@ def called(argument: str, value: object) -> None:
     """Refuse a public function of ours in place of its result: `dx.dense` for `dx.dense()`."""
     if not inspect.isfunction(value) or not _is_ours(value):
         return
-    # What our functions return may be a function too. It is no slip, and is known by its name,
-    # which is qualified by that of the function around it, as methods are by their class.
+    # A function that a function of ours returned is no slip. It is known by its qualified name,
+    # in which the function around it comes first, as the class does for a method.
     if value.__qualname__ == value.__name__ and not value.__name__.startswith("_"):
         name = f"dx.{value.__name__}"
         raise TypeError(
@@ -426,8 +426,8 @@ def seed(argument: str, value: object) -> np.random.Generator:
 def by_hand(function: F) -> F:
     """A decorator for functions that parse their arguments themselves.
 
-    Tests check annotations at run time; here they stay out, so that what users are told is what is
-    tested.
+    Tests check annotations at run time. Functions with this mark are left out, so that the errors
+    which tests see are those which users see.
     """
     function.__no_type_check__ = True  # pyright: ignore[reportFunctionMemberAccess]
     return function

@@ -96,7 +96,7 @@ def sample_keys(key: object, batch: int, random: str | None) -> Key[Array, " bat
         if random is not None:
             raise ValueError(f"`key` is missing: {random}; give jax.random.key(0)")
         return None
-    # A key that is not used is checked too: it may be wrong long before anything is random.
+    # A key is checked even where nothing draws, so that a wrong one is found at once.
     key = checks.key("key", key)
     if key.shape not in ((), (batch,)):
         raise ValueError(
