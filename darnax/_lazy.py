@@ -15,4 +15,6 @@ class Lazy:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
+        # Python calls this only for attributes that are not found here, so never for `_name`. A
+        # module that was imported before is looked up in a dictionary.
         return getattr(importlib.import_module(self._name), attribute)

@@ -21,14 +21,18 @@ from darnax import checks
 from darnax.static import sealed, unsealed
 
 Units = Float[Array, "*shape"]
+"""A number for every unit: of one node, or of many nodes and samples where all answer at once."""
+
+Noise = Units | Key[Array, ""] | None
+"""What comes as `noise`, by the `draws` of an activation: `"unit"`, `"node"` or None."""
 
 
 class Activation(eqx.Module):
     """The answer of a node's units to their local field.
 
-    A pass asks two things of it: `target`, the state that the units are sent to, and `move`, how
-    far they get within the pass. Fixed points are states that equal their target, and `relax`
-    measures the distance from it. So a unit with memory rests where its target says, however slowly
+    Each pass calls two methods: `target`, the state that the units are sent to, and `move`, the
+    state that they reach within the pass. Fixed points are states that equal their target, and
+    `relax` measures the distance from it. So a unit with memory rests at its target, however slowly
     it moves.
 
     A subclass writes `target`, and overrides `move` if units do not reach it at once. Its arrays
@@ -62,6 +66,8 @@ class Activation(eqx.Module):
         ```
     """
 
+    # A module makes fields of annotated names. These belong to the class, and are no part of the
+    # pytree; a subclass that knows the answer only from what it holds makes properties of them.
     elementwise: ClassVar[bool] = False
     draws: ClassVar[Literal["unit", "node"] | None] = None
     integer: ClassVar[bool] = False
@@ -69,10 +75,16 @@ class Activation(eqx.Module):
     bounded: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def target(self, field: Units, state: Any, noise: Any) -> Units:
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
         """The state that units are sent to, from their field, their state and their noise.
 
-        All are in the dtype of the field. `noise` is None where nothing is drawn.
+        All are in the dtype of the field. `noise` is None where nothing is drawn. Passes always
+        give `state`; a call of the activation itself may leave it out if units move at once.
         """
 
     def move(self, state: Units, target: Units) -> Units:
@@ -82,8 +94,12 @@ class Activation(eqx.Module):
     @property
     def needed(self) -> frozenset[str]:
         """Which of `key` and `state` a call of one node needs besides the field."""
-        needed = {"key"} if self.draws is not None else set()
-        return frozenset(needed if self.immediate else needed | {"state"})
+        needed: set[str] = set()
+        if self.draws is not None:
+            needed.add("key")
+        if not self.immediate:
+            needed.add("state")
+        return frozenset(needed)
 
     @property
     def immediate(self) -> bool:
@@ -92,30 +108,50 @@ class Activation(eqx.Module):
 
     @checks.by_hand  # functions of users give anything, which networks check when they are built
     def __call__(
-        self, field: Units, *, state: Units | None = None, key: Key[Array, ""] | None = None
+        self,
+        field: Units,
+        *,
+        state: Units | None = None,
+        key: Key[Array, ""] | None = None,
     ) -> Units:
         """The new state of one node of one sample."""
-        noise = key
-        if self.draws is not None and key is None:
-            raise TypeError(f"`key` is missing: {name(self)} is random; give jax.random.key(0)")
-        if self.draws == "unit" and key is not None:
-            noise = jax.random.uniform(key, field.shape, field.dtype)
-        target = self.target(field, state, noise)
+        noise = _noise(self, field, key)
         if self.immediate:
-            return target
+            return self.target(field, state, noise)
         if state is None:
             raise TypeError(
                 f"`state` is missing: {name(self)} units move from it; give their state"
             )
-        return self.move(state, target)
+        return self.move(state, self.target(field, state, noise))
+
+
+def _noise(activation: Activation, field: Units, key: Key[Array, ""] | None) -> Noise:
+    """The noise of one node of one sample.
+
+    Passes draw by `darnax.noise` instead, where the names of nodes take the part of keys.
+    """
+    if activation.draws is None:
+        return None
+    if key is None:
+        raise TypeError(f"`key` is missing: {name(activation)} is random; give jax.random.key(0)")
+    if activation.draws == "node":
+        return key
+    return jax.random.uniform(key, field.shape, field.dtype)
 
 
 class Function(Activation):
-    """A function of the user as an `Activation`."""
+    """A function of the user as an `Activation`.
 
+    **Fields:**
+
+    - `by_unit`: whether the user marked it as elementwise.
+    """
+
+    # Sealed, because the function may be a module that holds arrays: these stay leaves.
     function: Callable[..., Any] = eqx.field(converter=sealed)
     by_unit: bool = eqx.field(static=True, default=False)
 
+    # A property where the base has an attribute of the class, which reads alike.
     @property
     def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.by_unit
@@ -129,13 +165,20 @@ class Function(Activation):
         return "node" if "key" in self.needed else None
 
     @checks.by_hand
-    def target(self, field: Units, state: Any, noise: Any) -> Units:
-        given = {"state": state, "key": noise}
-        needed = sorted(self.needed)
-        missing = [word for word in needed if given[word] is None]
-        if missing:
-            raise TypeError(f"`{missing[0]}` is missing: {name(self)} asks for it; give it")
-        return unsealed(self.function)(field, **{word: given[word] for word in needed})
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
+        given = {"key": noise, "state": state}
+        arguments: dict[str, Units] = {}
+        for word in sorted(self.needed):
+            value = given[word]
+            if value is None:
+                raise TypeError(f"`{word}` is missing: {name(self)} asks for it; give it")
+            arguments[word] = value
+        return unsealed(self.function)(field, **arguments)
 
 
 def as_activation(function: Callable[..., Any]) -> Activation:
@@ -143,7 +186,7 @@ def as_activation(function: Callable[..., Any]) -> Activation:
     return function if isinstance(function, Activation) else Function(function)
 
 
-def name(activation: Any) -> str:
+def name(activation: object) -> str:
     """The word for an activation in summaries and errors."""
     if isinstance(activation, Function):
         return name(unsealed(activation.function))
@@ -172,8 +215,14 @@ class Sign(Activation):
     differentiable = False
     bounded = True
 
-    def target(self, field: Units, state: Any, noise: Any) -> Units:
-        negative = jnp.where(field < 0, -1, field)  # what is neither is NaN
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
+        # A field that is neither below zero nor at least zero is NaN, and falls through both.
+        negative = jnp.where(field < 0, -1, field)
         return jnp.where(field >= 0, 1, negative).astype(field.dtype)
 
 
@@ -183,7 +232,12 @@ class Tanh(Activation):
     elementwise = True
     bounded = True
 
-    def target(self, field: Units, state: Any, noise: Any) -> Units:
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
         return jnp.tanh(field)
 
 
@@ -192,7 +246,12 @@ class Relu(Activation):
 
     elementwise = True
 
-    def target(self, field: Units, state: Any, noise: Any) -> Units:
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
         return jax.nn.relu(field)
 
 
@@ -201,7 +260,12 @@ class Identity(Activation):
 
     elementwise = True
 
-    def target(self, field: Units, state: Any, noise: Any) -> Units:
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
         return field
 
 
@@ -210,7 +274,12 @@ class Softmax(Activation):
 
     bounded = True
 
-    def target(self, field: Units, state: Any, noise: Any) -> Units:
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
         return jax.nn.softmax(field, axis=-1)
 
 
@@ -236,11 +305,23 @@ class Glauber(Activation):
     differentiable = False
     bounded = True
 
-    def target(self, field: Units, state: Any, noise: Units) -> Units:
+    # `draws` promises an array, which the base cannot know.
+    def target(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Units,
+    ) -> Units:
         temperature = self.temperature.astype(field.dtype)
-        warm = jax.nn.sigmoid(2 * field / jnp.where(temperature > 0, temperature, 1))
-        up = jnp.where(temperature > 0, warm, (field >= 0).astype(field.dtype))
+        warm = temperature > 0
+        # At temperature 0 a quotient would be infinite or NaN: another is worked out, and dropped.
+        divisor = jnp.where(warm, temperature, 1)
+        up_if_warm = jax.nn.sigmoid(2 * field / divisor)
+        up_if_cold = (field >= 0).astype(field.dtype)
+        up = jnp.where(warm, up_if_warm, up_if_cold)
+        # Noise is below 1, so that a probability of 1 is never missed.
         spin = jnp.where(noise < up, 1, -1).astype(field.dtype)
+        # No comparison with NaN holds: a field of NaN would give -1.
         return jnp.where(jnp.isnan(field), field, spin)
 
 
@@ -259,7 +340,8 @@ def glauber(temperature: float | int | Array) -> Glauber:
         activations = {"spin": dx.glauber(temperature=2.27)}
         ```
     """
-    return Glauber(jnp.asarray(checks.scalar("temperature", temperature, least=0), jnp.float32))
+    value = checks.scalar("temperature", temperature, least=0)
+    return Glauber(jnp.asarray(value, jnp.float32))
 
 
 class Leaky(Activation):
@@ -268,6 +350,8 @@ class Leaky(Activation):
     rate: Float[Array, ""]
     fn: Activation
 
+    # `integer` and `bounded` stay False: a state on its way lies between whole numbers, and it may
+    # start outside of any bound.
     @property
     def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.fn.elementwise
@@ -280,7 +364,14 @@ class Leaky(Activation):
     def differentiable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.fn.differentiable
 
-    def target(self, field: Units, state: Any, noise: Any) -> Units:
+    # Units with memory are always given their state.
+    def target(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        field: Units,
+        state: Units,
+        noise: Noise,
+    ) -> Units:
+        # Where `fn` has memory of its own, units are sent to the state that `fn` alone would reach.
         return self.fn.move(state, self.fn.target(field, state, noise))
 
     def move(self, state: Units, target: Units) -> Units:

@@ -255,6 +255,19 @@ SLIPS = {
         "infinite as float32",
     ),
     "a gain that is infinite in float32": (lambda: dx.dense(1e39), "`gain` is a finite number"),
+    "a gain that no float holds": (lambda: dx.dense(10**400), "`gain` is a finite number"),
+    "a fraction that no float holds": (
+        lambda: dx.asynchronous(10**400),
+        "`fraction` is a finite number",
+    ),
+    "a kernel as an array without axes": (
+        lambda: dx.conv(np.array(3)),
+        "`kernel` is one positive int",
+    ),
+    "a leak of a leak without a state": (
+        lambda: dx.leaky(0.1, dx.leaky(0.2, dx.tanh))(jnp.ones(3)),
+        "`state` is missing",
+    ),
     "a factory called without a key": (
         lambda: dx.dense()((3,), (4,)),
         "`key` is missing: this coupling draws",

@@ -350,6 +350,11 @@ def test_integers_go_into_floats_exactly_or_not_at_all(make):
                 make(dtype=dtype).init(np.full((1, 4), inexact[dtype], kind))
     with pytest.raises(TypeError, match="exactly"):
         make().init(np.full((1, 4), 2**63 - 1))
+    assert complex(make(dtype="complex64").init(np.full((1, 4), 2**30))[0][0, 0]) == 2.0**30
+    # infinite in float16, which NumPy takes back as the least integer of the type
+    for kind in (np.int64, np.int32):
+        with pytest.raises(TypeError, match="exactly"):
+            make(dtype="float16").init(np.full((1, 4), np.iinfo(kind).min))
     assert float(make().init(np.full((1, 4), 2**62))[0][0, 0]) == 2.0**62
 
 

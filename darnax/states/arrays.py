@@ -1,6 +1,7 @@
 """The global arrays of a state, as a mapping from names that is a pytree."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,10 @@ from jaxtyping import Array
 from darnax import _text, checks
 from darnax.states.values import as_array, cast
 from darnax.topologies.layout import ArraySpec
+
+# JAX rebuilds a pytree with whatever leaves a map gave: axes of `vmap`, shapes, None.
+Leaves = tuple[Any, ...]
+"""The arrays of a state in order, or what stands in their place."""
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -19,9 +24,10 @@ class Arrays(Mapping[str, Array]):
     topology has an order of its own.
     """
 
+    # Without a dictionary of attributes, so that no array can be put on it by a slip.
     __slots__ = ("_by_name",)
 
-    def __init__(self, names: tuple[str, ...], values: tuple):
+    def __init__(self, names: tuple[str, ...], values: Leaves):
         self._by_name = dict(zip(names, values, strict=True))
 
     @checks.by_hand
@@ -42,18 +48,19 @@ class Arrays(Mapping[str, Array]):
     def __repr__(self) -> str:
         return f"Arrays({{{_text.arrays(self)}}})"
 
-    def tree_flatten_with_keys(self):
+    def tree_flatten_with_keys(self) -> tuple[Leaves, tuple[str, ...]]:
         """For JAX."""
-        names = tuple(self._by_name)
+        names, values = tuple(self._by_name), self._by_name.values()
         keys = map(jax.tree_util.DictKey, names)
-        return tuple(zip(keys, self._by_name.values(), strict=True)), names
+        return tuple(zip(keys, values, strict=True)), names
 
-    def tree_flatten(self):
+    # Every call of a program flattens the state. Keys are for paths alone, and are not made there.
+    def tree_flatten(self) -> tuple[Leaves, tuple[str, ...]]:
         """For JAX."""
         return tuple(self._by_name.values()), tuple(self._by_name)
 
     @classmethod
-    def tree_unflatten(cls, names: tuple[str, ...], values: tuple) -> "Arrays":
+    def tree_unflatten(cls, names: tuple[str, ...], values: Leaves) -> "Arrays":
         """For JAX."""
         return cls(names, tuple(values))
 
@@ -66,6 +73,7 @@ def checked_arrays(arrays: Arrays, specs: Mapping[str, ArraySpec]) -> dict[str, 
             f"`value` has the arrays {_text.names(arrays)}, but the topology has "
             f"{_text.names(specs)}; give the arrays of a state of this topology"
         )
+    # All are read before any is compared: the shapes to expect depend on the batch of all.
     given = {}
     for name, array in arrays.items():
         given[name] = as_array(f"`value[{name!r}]`", array)

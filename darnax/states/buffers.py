@@ -38,10 +38,11 @@ class Buffers(NamedTuple):
 
     **Fields:**
 
-    - `word`: what one is called in an error, "node" or "layer".
+    - `word`: the noun for one of them in an error, "node" or "layer".
     - `names`: the keys, in order.
-    - `indices`: the positions of several keys; it raises `ValueError` naming the argument.
-    - `form`: shape, without the batch, and dtype by position.
+    - `indices`: a function from several keys to their positions; it raises `ValueError` naming the
+      argument.
+    - `form`: a function from a position to a shape, without the batch, and a dtype.
     """
 
     word: str
@@ -54,9 +55,13 @@ class Buffers(NamedTuple):
         return f"{self.word} {self.names[node]!r}"
 
     def start(
-        self, x: object, y: object, inputs: Sequence[Name], outputs: Sequence[Name]
+        self,
+        x: object,
+        y: object,
+        inputs: Sequence[Name],
+        outputs: Sequence[Name],
     ) -> Checked:
-        """What `init` is given: values for inputs, outputs or any others, all of one batch."""
+        """The values that `init` is given, for inputs, outputs or any others, all of one batch."""
         given = self._named("x", x, inputs)
         if y is not None:
             given += self._named("y", y, outputs)
@@ -68,16 +73,17 @@ class Buffers(NamedTuple):
         return self._checked(given, None)
 
     def one(self, node: int, value: object, batch: int) -> Checked:
-        """What `replace_val` is given for the buffer at a position."""
-        return self._checked([Given(f"`value` for {self.label(node)}", node, value)], batch)
+        """The value that `replace_val` is given for the buffer at a position."""
+        given = Given(f"`value` for {self.label(node)}", node, value)
+        return self._checked([given], batch)
 
     def some(self, values: Mapping[Any, object], batch: int) -> Checked:
-        """What `replace` is given as a mapping from keys to arrays."""
+        """The values that `replace` is given as a mapping from keys to arrays."""
         return self._checked(self._named("value", values), batch)
 
     @checks.by_hand
     def every(self, values: Iterable[object]) -> Checked:
-        """What `replace` is given as a list of one array a buffer, in a batch of its own."""
+        """The values that `replace` is given as a list, one a buffer, in a batch of their own."""
         try:
             values = list(values)
         except TypeError:
@@ -95,16 +101,18 @@ class Buffers(NamedTuple):
         """The values in a mapping from keys; an array is the value of the only one of `ends`."""
         if not isinstance(given, Mapping):
             given = {_only(argument, given, ends): given}
+        # All keys are looked up at once, so that the error lists all that are unknown.
         nodes = self.indices(argument, given)
-        result = []
+        result: list[Given] = []
         for node, value in zip(nodes, given.values(), strict=True):
             result.append(Given(f"`{argument}` for {self.label(node)}", node, value))
         return result
 
     def _checked(self, given: Sequence[Given], batch: int | None) -> Checked:
-        """Values as arrays of one batch; of any if `batch` is None."""
+        """The values as arrays of one batch; of any if `batch` is None."""
         nodes = [entry.node for entry in given]
-        if len(set(nodes)) < len(nodes):  # by 0 and by -L, or by `x` and by `y`
+        # A buffer may be named by 0 and by -L, or by `x` and by `y`.
+        if len(set(nodes)) < len(nodes):
             twice = [self.label(node) for node, count in Counter(nodes).items() if count > 1]
             raise ValueError(
                 f"some buffers are set twice: {_text.listing(twice)}; give each value once"
@@ -113,11 +121,13 @@ class Buffers(NamedTuple):
         for what, node, value in given:
             form = self.form(node)
             result[node] = checked(what, value, form.shape, form.dtype, batch)
-            batch = len(result[node])  # the first value decides for the others
+            # The first value decides for the others.
+            batch = len(result[node])
         return result
 
 
 def _only(argument: str, given: object, ends: Sequence[Name]) -> Name:
+    """The one input or output that an array without a key is meant for."""
     if len(ends) == 1:
         return ends[0]
     which = {"x": "inputs", "y": "outputs"}[argument]

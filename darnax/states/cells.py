@@ -27,9 +27,13 @@ MOST_OPERANDS = 64
 """XLA takes quadratic time for an operation of many operands."""
 
 Value = Array | np.ndarray
+"""The cells of a view as they are written, batch first."""
 
 Place = tuple[Any, ...]
 """One entry an axis: the start of a window, or an array of positions."""
+
+Placed = tuple[Place, Value]
+"""A value, and the place that it is written to."""
 
 Sizes = tuple[tuple[str, tuple[int, ...], str], ...]
 """Name, shape without the batch, and dtype of arrays."""
@@ -56,10 +60,12 @@ class Window:
         place: Place,
     ) -> Shaped[Array, "batch *shape"]:
         """The view of an array, batch first."""
-        window = self._around(array, place)
+        window = self._window(array, place)
         if any(step > 1 for step in self.steps):
-            window = window[self._taken()]
-        return jnp.moveaxis(lax.squeeze(window, self.dropped), -1, 0)
+            window = window[self._index_inside()]
+        # An axis that is indexed by an int is a window of one cell, and is no axis of the view.
+        window = lax.squeeze(window, self.dropped)
+        return jnp.moveaxis(window, -1, 0)
 
     def write(
         self,
@@ -72,7 +78,7 @@ class Window:
         value = jnp.expand_dims(value, self.dropped)
         # Cells between the steps belong to others, and are written back as they are.
         if any(step > 1 for step in self.steps):
-            value = self._around(array, place).at[self._taken()].set(value)
+            value = self._window(array, place).at[self._index_inside()].set(value)
         return lax.dynamic_update_slice(array, value, _starts(place, array.ndim))
 
     def joined(
@@ -82,6 +88,7 @@ class Window:
         values: list[Value],
     ) -> "Write":
         """Many values as one write; rows that follow one another are one slice."""
+        # Sorted by place: rows that are given in any order are found to follow one another.
         count = len(places)
         order = sorted(range(count), key=places.__getitem__)
         places = [places[i] for i in order]
@@ -91,10 +98,11 @@ class Window:
         if self == ROW and last[0] - first[0] == count - 1:
             rows = Window((count,), (1,), ())
             return Write(array, rows, first, stack(values, 1))
+        # Places become a table of starts, an array an axis, which the program takes as arguments.
         starts = np.asarray(places, np.int32)
         return Write(array, Windows(self), tuple(starts.T), stack(values, 0))
 
-    def _around(self, array: Array, place: Place) -> Array:
+    def _window(self, array: Array, place: Place) -> Array:
         """The cells from the first to the last of the view, those between its steps included."""
         sizes = self.sizes + array.shape[len(self.sizes) :]
         starts = _starts(place, array.ndim)
@@ -103,7 +111,8 @@ class Window:
         stops = [start + size for start, size in zip(starts, sizes, strict=True)]
         return lax.slice(array, starts, stops)
 
-    def _taken(self) -> tuple[slice, ...]:
+    def _index_inside(self) -> tuple[slice, ...]:
+        """The index of the view in the window around it."""
         return tuple(slice(None, None, step) for step in self.steps)
 
 
@@ -154,6 +163,7 @@ class Scattered:
         value: Value,
     ) -> Array:
         """The array with a value, batch first, in the view."""
+        # Views that overlap were refused: no cell is named twice, and the writes need no order.
         cells = array.at[place]
         return cells.set(
             jnp.moveaxis(value, 0, -1),
@@ -196,6 +206,7 @@ class Write:
 
     array: str
     form: Form | Windows
+    # JAX rebuilds a pytree with whatever leaves it needs, so that these two are not always arrays.
     place: Any
     value: Any
 
@@ -207,8 +218,10 @@ def place_and_form(index: ViewIndex) -> tuple[Place, Form]:
     steps: list[int] = []
     dropped: list[int] = []
     for axis, part in enumerate(index):
+        # One array means that there is one for every axis: the index itself is the place.
         if isinstance(part, np.ndarray):
             return index, Scattered(index_shape(index))
+        # An int is a slice of one cell whose axis is dropped, so that all windows are slices.
         if isinstance(part, int):
             dropped.append(axis)
             part = slice(part, part + 1, 1)
@@ -221,9 +234,10 @@ def place_and_form(index: ViewIndex) -> tuple[Place, Form]:
 def joined(
     array: str,
     form: Form,
-    pairs: list[tuple[Place, Value]],
+    pairs: list[Placed],
 ) -> list[Write]:
     """Values of one form, each with its place, as writes: a few as they are, many as one."""
+    # Each number of writes is a program of its own, whose time to compile grows with the number.
     if len(pairs) <= FEW:
         return [Write(array, form, place, value) for place, value in pairs]
     places = [place for place, _ in pairs]
@@ -290,6 +304,7 @@ def _traced(tree: Any) -> bool:
 
 def _starts(place: Place, axes: int) -> Place:
     """A start for every axis; those that are arguments all have one type, as JAX demands."""
+    # A place names the axes of nodes or cells. Units of a node and samples are taken whole.
     starts = place + (0,) * (axes - len(place))
     # Starts that are fixed stay so, and make a plain slice.
     if _constant(starts):
@@ -329,6 +344,7 @@ def _fresh(
     return _write(zeros(sizes, batch), writes)
 
 
+# Made once, because JAX keeps what it has compiled by the identity of these functions.
 _read_program = jax.jit(_read, static_argnames="form")
 _write_program = jax.jit(_write)
 _fresh_program = jax.jit(_fresh, static_argnames=("sizes", "batch"))

@@ -66,6 +66,7 @@ class GraphState(State):
         self.topology = checks.instance("topology", topology, Topology, "a darnax.Topology", advice)
         batch_size = parse_number("batch_size", batch_size)
         check_width(topology.layout.dtypes)
+        # The program is kept by its arguments: all topologies of these sizes share one compilation.
         zeros = cells.zeros_program(topology.layout.sizes, batch_size)
         names = tuple(topology.arrays)
         self.arrays = Arrays(names, tuple(zeros[name] for name in names))
@@ -96,7 +97,7 @@ class GraphState(State):
 
     @property
     def readout(self) -> Array | dict[Name, Array]:
-        """The output's buffer; with several outputs a dict from their names to their buffers."""
+        """The buffer of the output; with several outputs a dict from names to buffers."""
         outputs = self.topology.outputs
         if not outputs:
             raise ValueError(
@@ -116,7 +117,8 @@ class GraphState(State):
         or two values meet on a cell.
         """
         topology = self.topology
-        buffers = _buffers(topology).start(x, y, topology.inputs, topology.outputs)
+        inputs, outputs = topology.inputs, topology.outputs
+        buffers = _buffers(topology).start(x, y, inputs, outputs)
         return _fresh(self, buffers)
 
     @checks.by_hand
@@ -128,13 +130,16 @@ class GraphState(State):
         list, and what `.arrays` gives, may bring another batch.
         """
         topology = self.topology
-        # `Arrays` is a mapping as well, but from names of arrays, with the batch last
+        buffers = _buffers(topology)
+        # `Arrays` is a mapping as well, but from names of arrays, with the batch last.
         if isinstance(value, Arrays):
             return _with(self, checked_arrays(value, topology.arrays))
         if isinstance(value, Mapping):
-            return _write(self, _buffers(topology).some(value, self.batch_size))
+            return _write(self, buffers.some(value, self.batch_size))
+        # A list has no names, and means all nodes in order. So nothing is left of the old arrays,
+        # whose batch may be another.
         if isinstance(topology.nodes, range):
-            return _fresh(self, _buffers(topology).every(value))
+            return _fresh(self, buffers.every(value))
         raise TypeError(
             "`value` is what `.arrays` gives or a mapping from nodes to arrays, but got "
             f"{checks.came(value)}; lists are for nodes 0 to L-1"
@@ -149,17 +154,25 @@ class GraphState(State):
 
     def rows(self) -> dict[str, Shaped[Array, "..."]]:
         """Every array as its rows: nodes of a stacked array, cells of a shared one."""
-        return {
-            name: spec.as_rows(self.arrays[name]) for name, spec in self.topology.arrays.items()
-        }
+        rows = {}
+        for name, spec in self.topology.arrays.items():
+            rows[name] = spec.as_rows(self.arrays[name])
+        return rows
 
     @classmethod
-    def of_rows(cls, topology: Topology, rows: Mapping[str, Shaped[Array, "..."]]) -> "GraphState":
+    def of_rows(
+        cls,
+        topology: Topology,
+        rows: Mapping[str, Shaped[Array, "..."]],
+    ) -> "GraphState":
         """The state of arrays that are given as their rows, all of the topology."""
-        arrays = []
+        arrays: list[Array] = []
         for name, spec in topology.arrays.items():
-            arrays.append(rows[name].reshape(*spec.shape, rows[name].shape[-1]))
-        state = object.__new__(cls)  # no zeros are made only to be replaced
+            batch = rows[name].shape[-1]
+            arrays.append(rows[name].reshape(*spec.shape, batch))
+        # The constructor would make zeros only to be replaced. States are frozen, so that fields
+        # are set past their class.
+        state = object.__new__(cls)
         object.__setattr__(state, "topology", topology)
         object.__setattr__(state, "arrays", Arrays(tuple(topology.arrays), tuple(arrays)))
         return state
@@ -222,12 +235,15 @@ class GraphState(State):
         return _with(self, arrays)
 
 
+# Functions and no methods: a method of an Equinox module is made into a pytree for each call.
+
+
 def _buffers(topology: Topology) -> Buffers:
     return Buffers("node", topology.nodes, topology.indices, topology.node_class)
 
 
 def _array(state: GraphState, name: str) -> Array:
-    """An array of the state; one with more axes, as `vmap` gives it, belongs to a stack of them."""
+    """An array of the state; a stack of states, as `vmap` returns one, is refused."""
     array = state.arrays[name]
     axes = len(state.topology.arrays[name].shape) + 1
     if array.ndim != axes:
@@ -242,20 +258,23 @@ def _array(state: GraphState, name: str) -> Array:
 def _fresh(state: GraphState, buffers: Checked) -> GraphState:
     """A state of the batch of some buffers, with zeros elsewhere."""
     layout = state.topology.layout
-    # once more, for 64-bit mode may have been left since the state was made
+    # Once more, for 64-bit mode may have been left since the state was made.
     check_width(layout.dtypes)
+    # All buffers have one batch: any of them tells it.
     batch = len(next(iter(buffers.values())))
     writes = _writes(state.topology, buffers)
     return _with(state, cells.fresh(layout.sizes, batch, writes))
 
 
 def _write(state: GraphState, buffers: Checked) -> GraphState:
+    """The state with some buffers written into its arrays."""
     writes = _writes(state.topology, buffers)
     return _with(state, cells.write(dict(state.arrays), writes))
 
 
 def _with(state: GraphState, arrays: Mapping[str, Array]) -> GraphState:
-    # compiled programs give dicts back sorted by name, and a state keeps the order of the topology
+    """The state with all of its arrays replaced."""
+    # Compiled programs give dicts back sorted by name, and a state keeps the order of the topology.
     leaves = [arrays[name] for name in state.topology.arrays]
     return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
@@ -263,12 +282,14 @@ def _with(state: GraphState, arrays: Mapping[str, Array]) -> GraphState:
 def _writes(topology: Topology, buffers: Checked) -> list[cells.Write]:
     """Buffers by array and form of view, so that many are written by one operation."""
     _refuse_overlaps(topology, list(buffers))
-    groups: dict[tuple[str, cells.Form], list] = {}
+    groups: dict[tuple[str, cells.Form], list[cells.Placed]] = {}
     for node, buffer in buffers.items():
         view = topology.view_at(node)
         place, form = cells.place_and_form(view.index)
-        groups.setdefault((view.array, form), []).append((place, buffer))
-    writes = []
+        pairs = groups.setdefault((view.array, form), [])
+        pairs.append((place, buffer))
+    # Views do not overlap here, so that the order of the writes makes no difference.
+    writes: list[cells.Write] = []
     for (array, form), pairs in groups.items():
         writes += cells.joined(array, form, pairs)
     return writes
@@ -276,7 +297,8 @@ def _writes(topology: Topology, buffers: Checked) -> list[cells.Write]:
 
 def _refuse_overlaps(topology: Topology, nodes: Sequence[int] | np.ndarray):
     """Refuse two values for one cell: only one could be kept."""
-    if len(nodes) == 1:  # a view names no cell twice, and this is what `replace_val` is given
+    # A view names no cell twice, and `replace_val` is given one node in every call.
+    if len(nodes) == 1:
         return
     clash = topology.layout.clashing(np.asarray(nodes, np.int64))
     if clash:

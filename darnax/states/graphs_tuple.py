@@ -33,12 +33,12 @@ else:
     jraph = Lazy("jraph")
 
 
-Place = tuple[int, tuple[int, ...]]
+Home = tuple[int, tuple[int, ...]]
 """An array, by its position in the layout, and the shape of nodes in it."""
 
 
 class Leaf(NamedTuple):
-    """Where the nodes of one array and shape are, among the N nodes of a graph.
+    """The nodes of one array and shape, among the N nodes of a graph.
 
     **Fields:**
 
@@ -81,8 +81,11 @@ def kind_graph(topology: Topology, edge_kind: str) -> KindGraph:
     edges = _edges_of(columns, edge_kind)
     senders = columns.senders[edges]
     receivers = columns.receivers[edges]
+    # Whole arrays take part, and not the ends of these edges alone: a graph of one array has the
+    # nodes of this array, whatever is drawn on it.
     ends = np.concatenate([senders, receivers])
     members = _members(topology.layout, ends)
+    # Sorted positions are in the order of drawing, and can be searched in.
     nodes = np.sort(np.concatenate(list(members.values())))
     leaves = _leaves(topology.layout, nodes, members)
     wide = any(leaf.array.dtype == "float64" for leaf in leaves.values())
@@ -99,6 +102,7 @@ def kind_graph(topology: Topology, edge_kind: str) -> KindGraph:
 
 def _edges_of(columns: Columns, kind: str) -> np.ndarray:
     """The positions of all edges of a kind."""
+    # Kinds are compared class by class, of which there are few, and not edge by edge.
     of_kind = [name == kind for name, _ in columns.edge_classes]
     if not any(of_kind):
         kinds = sorted({name for name, _ in columns.edge_classes})
@@ -109,11 +113,11 @@ def _edges_of(columns: Columns, kind: str) -> np.ndarray:
     return np.flatnonzero(np.asarray(of_kind)[columns.edge_class])
 
 
-def _members(layout: Layout, ends: np.ndarray) -> dict[Place, np.ndarray]:
-    """All nodes of every place in which some of the nodes `ends` live."""
+def _members(layout: Layout, ends: np.ndarray) -> dict[Home, np.ndarray]:
+    """All nodes of every home in which some of the nodes `ends` live."""
     columns = layout.columns
     shapes = [node_class.shape for node_class in columns.node_classes]
-    members = {}
+    members: dict[Home, np.ndarray] = {}
     for i in np.unique(columns.node_class[ends]):
         # Nodes of other classes may have the same array and shape: views of other kinds.
         of_shape = np.asarray([shape == shapes[i] for shape in shapes])
@@ -124,52 +128,74 @@ def _members(layout: Layout, ends: np.ndarray) -> dict[Place, np.ndarray]:
     return members
 
 
-def _leaves(layout: Layout, nodes: np.ndarray, members: dict[Place, np.ndarray]) -> dict[str, Leaf]:
-    """A leaf for each place, by the name of the array, or by name and shape if it has several."""
+def _leaves(
+    layout: Layout,
+    nodes: np.ndarray,
+    members: dict[Home, np.ndarray],
+) -> dict[str, Leaf]:
+    """A leaf for each home, by the name of the array, or by name and shape if it has several."""
     arrays = [array for array, _ in members]
-    leaves = {}
+    leaves: dict[str, Leaf] = {}
     for (array, shape), here in members.items():
         spec = layout.arrays[array]
+        # A row for each node of a stacked array, `(n,)`; for views the rows of their cells,
+        # `(n, *shape)`.
         address = layout.address(here)
-        # Nodes of other places get a row past the end, which is read as zero and never written.
+        # Nodes of other homes get a row past the end, which is read as zero and never written.
         rows = np.full((len(nodes), *address.shape[1:]), spec.rows, np.int32)
         rows[np.searchsorted(nodes, here)] = address
-        name = spec.name if arrays.count(array) == 1 else f"{spec.name}{shape}"
-        while name in leaves:  # another array may have this very name
+        several = arrays.count(array) > 1
+        name = f"{spec.name}{shape}" if several else spec.name
+        # Another array may have this very name.
+        while name in leaves:
             name += "'"
         leaves[name] = Leaf(spec, shape, rows)
     return leaves
 
 
-def _numbers(columns: Columns, edges: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
+def _numbers(
+    columns: Columns,
+    edges: np.ndarray,
+    dtype: str,
+) -> dict[str, np.ndarray]:
     """The numbers that all of some edges have, by name."""
-    numbers = {}
+    numbers: dict[str, np.ndarray] = {}
     for name, (values, given) in columns.attributes.items():
-        if given is None or given[edges].all():
-            # Integers are rounded as floats are. They may be labels that no model reads, which must
-            # not keep the others from being read.
-            exact = values[edges].astype(np.float64)
-            numbers[name] = np.asarray(cast(f"edge attribute {name!r}", exact, dtype))
+        # A number that some edges lack cannot be a column, and zero would be a number like others.
+        if given is not None and not given[edges].all():
+            continue
+        # Integers are rounded as floats are. They may be labels that no model reads, which must not
+        # keep the others from being read.
+        exact = values[edges].astype(np.float64)
+        column = cast(f"edge attribute {name!r}", exact, dtype)
+        numbers[name] = np.asarray(column)
     return numbers
 
 
-def to_jraph(graph: KindGraph, arrays: Mapping[str, Array], batch: int) -> "jraph.GraphsTuple":
+def to_jraph(
+    graph: KindGraph,
+    arrays: Mapping[str, Array],
+    batch: int,
+) -> "jraph.GraphsTuple":
     """The arrays of a state as a batch of graphs, one a sample."""
-    leaves = {}
+    leaves: dict[str, Array] = {}
     for name, leaf in graph.leaves.items():
         rows = _as_rows(arrays, leaf)
+        # (N, *shape, B), with zeros for rows past the end, then (B * N, *shape)
         nodes = rows.at[leaf.rows].get(mode="fill", fill_value=0)
         nodes = jnp.moveaxis(nodes, -1, 0)
         leaves[name] = nodes.reshape(-1, *leaf.shape)
-    numbers = {}
+    # All samples have the same edges, and so the same numbers on them.
+    numbers: dict[str, Array] = {}
     for name, values in graph.numbers.items():
         numbers[name] = jnp.tile(values, batch)
     # jraph numbers the nodes of a batch through: those of a sample follow those of the one before.
     count = len(graph.nodes)
     first = count * jnp.arange(batch, dtype=jnp.int32)[:, None]
+    # A plain array where it can be, for most models are written for it.
+    nodes = leaves if len(leaves) > 1 else leaves.popitem()[1]
     return jraph.GraphsTuple(
-        # a plain array where it can be, for most models are written for it
-        nodes=leaves if len(leaves) > 1 else leaves.popitem()[1],
+        nodes=nodes,
         edges=numbers or None,
         receivers=(first + graph.receivers).ravel(),
         senders=(first + graph.senders).ravel(),
@@ -181,7 +207,10 @@ def to_jraph(graph: KindGraph, arrays: Mapping[str, Array], batch: int) -> "jrap
 
 @checks.by_hand
 def from_jraph(
-    graph: KindGraph, arrays: Mapping[str, Array], batch: int, graphs: "jraph.GraphsTuple"
+    graph: KindGraph,
+    arrays: Mapping[str, Array],
+    batch: int,
+    graphs: "jraph.GraphsTuple",
 ) -> dict[str, Array]:
     """The arrays of a state with the nodes of a batch of graphs written into them."""
     advice = "give what graphs_tuple gives, with other nodes"
@@ -195,6 +224,7 @@ def from_jraph(
         nodes = nodes.reshape(batch, count, *leaf.shape)
         nodes = jnp.moveaxis(nodes, 0, -1)
         rows = _as_rows(written, leaf)
+        # Rows past the end are those of other leaves, and are dropped.
         rows = rows.at[leaf.rows].set(nodes, mode="drop")
         array = leaf.array.name
         written[array] = rows.reshape(arrays[array].shape)
@@ -202,7 +232,7 @@ def from_jraph(
 
 
 def _features(graph: KindGraph, nodes: object) -> dict[str, tuple[str, object]]:
-    """By leaf, the words for it in an error and what was given for it."""
+    """The features that a model gives, by leaf, each behind the words for it in an error."""
     names = list(graph.leaves)
     if len(names) == 1:
         return {names[0]: ("`graphs.nodes`", nodes)}
@@ -213,7 +243,10 @@ def _features(graph: KindGraph, nodes: object) -> dict[str, tuple[str, object]]:
             f"`graphs.nodes` is a dict with the keys {_text.names(names)}, but got {came}; give "
             "features for each, as graphs_tuple does"
         )
-    return {name: (f"`graphs.nodes[{name!r}]`", given[name]) for name in names}
+    features: dict[str, tuple[str, object]] = {}
+    for name in names:
+        features[name] = f"`graphs.nodes[{name!r}]`", given[name]
+    return features
 
 
 def _as_rows(arrays: Mapping[str, Array], leaf: Leaf) -> Array:

@@ -50,6 +50,7 @@ class SequentialState(State):
             )
         self.dtype = jnp.dtype(parse_dtype(dtype))
         check_width([self.dtype.name])
+        # The program is kept by its arguments: all states of these sizes share one compilation.
         self.states = _zeros(tuple(shapes), 1, self.dtype.name)
 
     @checks.by_hand
@@ -80,10 +81,11 @@ class SequentialState(State):
         `x` is `(B, *sizes[0])`, and `y` is `(B, *sizes[-1])`; either may be a mapping from any
         layers to arrays.
         """
-        buffers = _buffers(self).start(x, y, [0], [-1])
-        # once more, for 64-bit mode may have been left since the state was made
+        buffers = _buffers(self).start(x, y, inputs=[0], outputs=[-1])
+        # Once more, for 64-bit mode may have been left since the state was made.
         check_width([self.dtype.name])
         shapes = tuple(buffer.shape[1:] for buffer in self.states)
+        # All that were given have one batch: any of them tells it.
         batch = len(next(iter(buffers.values())))
         zeros = _zeros(shapes, batch, self.dtype.name)
         return _with(self, dict(enumerate(zeros)) | buffers)
@@ -94,15 +96,20 @@ class SequentialState(State):
 
         Arrays are `(B, *shape)`. A mapping keeps the batch of the state; a list may bring another.
         """
+        buffers = _buffers(self)
         if isinstance(value, Mapping):
-            return _with(self, _buffers(self).some(value, self.batch_size))
-        return _with(self, _buffers(self).every(value))
+            return _with(self, buffers.some(value, self.batch_size))
+        return _with(self, buffers.every(value))
 
     @checks.by_hand
     def replace_val(self, key: Name, value: ArrayLike) -> "SequentialState":
         """The buffer of layer `key` replaced by `value`, of the batch that the state has."""
         layer = _index(self, key)
-        return _with(self, _buffers(self).one(layer, value, self.batch_size))
+        buffers = _buffers(self).one(layer, value, self.batch_size)
+        return _with(self, buffers)
+
+
+# Functions and no methods: a method of an Equinox module is made into a pytree for each call.
 
 
 def _find(state: SequentialState) -> Finder:
@@ -110,6 +117,7 @@ def _find(state: SequentialState) -> Finder:
 
 
 def _index(state: SequentialState, key: object) -> int:
+    """The position of a layer, counted from either end."""
     layer = _find(state)(key)
     if layer is None:
         last = len(state.states) - 1
@@ -120,6 +128,7 @@ def _index(state: SequentialState, key: object) -> int:
 
 
 def _buffers(state: SequentialState) -> Buffers:
+    # The shapes are those of the buffers: a state keeps no list of sizes besides.
     def form(layer: int) -> jax.ShapeDtypeStruct:
         shape = state.states[layer].shape[1:]
         return jax.ShapeDtypeStruct(shape, state.dtype)
@@ -130,12 +139,23 @@ def _buffers(state: SequentialState) -> Buffers:
 
 def _with(state: SequentialState, buffers: Checked) -> SequentialState:
     """The state with some of its buffers replaced."""
-    arrays = [buffers.get(layer, buffer) for layer, buffer in enumerate(state.states)]
-    arrays = list(map(jnp.asarray, arrays))  # what NumPy has read is moved to the device
+    arrays = list(state.states)
+    for layer, value in buffers.items():
+        # Values that NumPy has read are moved to the device.
+        arrays[layer] = value if isinstance(value, jax.Array) else jnp.asarray(value)
+    # Rebuilt from its structure, for the constructor would make zeros and check the sizes again.
     return jax.tree.unflatten(jax.tree.structure(state), arrays)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _zeros(shapes: tuple[tuple[int, ...], ...], batch: int, dtype: str) -> list[Array]:
-    # The barrier keeps XLA from folding zeros as constants while it compiles: see `cells.zeros`.
-    return [lax.optimization_barrier(jnp.zeros((batch, *shape), dtype)) for shape in shapes]
+def _zeros(
+    shapes: tuple[tuple[int, ...], ...],
+    batch: int,
+    dtype: str,
+) -> list[Array]:
+    buffers: list[Array] = []
+    for shape in shapes:
+        buffer = jnp.zeros((batch, *shape), dtype)
+        # The barrier keeps XLA from folding zeros as constants while it compiles: `cells.zeros`.
+        buffers.append(lax.optimization_barrier(buffer))
+    return buffers

@@ -1,4 +1,4 @@
-"""What every state can do."""
+"""The interface that all states share."""
 
 from abc import abstractmethod
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
@@ -42,6 +42,7 @@ class State(eqx.Module):
 
     def keys(self) -> KeysView[Name]:
         """The names of layers or nodes, in order."""
+        # The views of Python need no more than the length, the order and the look-up of a state.
         return KeysView(self)
 
     def values(self) -> ValuesView[Array]:
@@ -93,6 +94,7 @@ class State(eqx.Module):
 def check_width(dtypes: Iterable[str]):
     """Refuse types that JAX would quietly make narrower."""
     for dtype in dtypes:
+        # JAX answers a request for float64 with float32 unless 64-bit mode is on.
         if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
             raise ValueError(
                 f"dtype {dtype} needs 64-bit mode; call jax.config.update('jax_enable_x64', True) "

@@ -15,6 +15,7 @@ KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
 """The kinds of numbers, each of which holds those before it."""
 
 AnyArray = Array | np.ndarray
+"""A value once it is read: an array of JAX if it came as one, else of NumPy."""
 
 
 def as_array(what: str, value: object) -> AnyArray:
@@ -43,7 +44,11 @@ def _is_masked(value: object) -> bool:
 
 
 def checked(
-    what: str, value: object, shape: tuple[int, ...], dtype: DTypeLike, batch: int | None
+    what: str,
+    value: object,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    batch: int | None,
 ) -> AnyArray:
     """`value` as an array `(batch, *shape)` of `dtype`, or an error that starts with `what`.
 
@@ -51,6 +56,7 @@ def checked(
     does to `value` later.
     """
     array = as_array(what, value)
+    # The shape of a scalar, without a first axis that it does not have, is that of a scalar unit.
     if array.shape[1:] != shape or not array.ndim:
         raise ValueError(
             f"{what} has shape {_expected(batch, shape)}, batch first, but got "
@@ -68,12 +74,13 @@ def checked(
 
 
 def _expected(batch: int | None, shape: tuple[int, ...]) -> str:
-    sizes = ["B" if batch is None else str(batch), *map(str, shape)]
-    return f"({', '.join(sizes)})"
+    """The words for the shape of an array `(batch, *shape)`."""
+    first = "B" if batch is None else str(batch)
+    return f"({', '.join([first, *map(str, shape)])})"
 
 
 def _came(array: AnyArray, value: object, shape: tuple[int, ...]) -> str:
-    """What came in place of an array `(batch, *shape)`, and what to do."""
+    """The words for a value in place of an array `(batch, *shape)`, and the advice."""
     if not _is_number(array.dtype):
         return f"{checks.came(value)}; give an array of numbers"
     if array.shape == shape:
@@ -102,10 +109,10 @@ def cast(what: str, value: AnyArray, dtype: DTypeLike) -> AnyArray:
     elif _may_overflow(source, dtype) and not isinstance(value, Tracer):
         # Types do not tell, so the values do; a look at them waits for the device.
         _check_overflow(what, np.asarray(value), dtype)
-    with np.errstate(over="ignore"):
-        return value.astype(dtype)
+    return value.astype(dtype)
 
 
+# `Any`, because the dtypes of keys are no dtypes of NumPy.
 def _rank(dtype: Any) -> int:
     """The place of a dtype in `KINDS`; past the end for text, keys and such."""
     for i, kind in enumerate(KINDS):
@@ -119,6 +126,7 @@ def _is_number(dtype: Any) -> bool:
 
 
 def _may_overflow(source: np.dtype, dtype: np.dtype) -> bool:
+    """Whether the range of a type of floats is wider than that of another."""
     if not jnp.issubdtype(source, jnp.inexact):
         return False
     return float(jnp.finfo(source).max) > float(jnp.finfo(dtype).max)
@@ -126,6 +134,7 @@ def _may_overflow(source: np.dtype, dtype: np.dtype) -> bool:
 
 def _check_overflow(what: str, value: np.ndarray, dtype: np.dtype):
     """Refuse finite numbers that a narrower type makes infinite."""
+    # What came as infinite or NaN was meant so.
     with np.errstate(over="ignore", invalid="ignore"):
         lost = np.isfinite(value) & ~np.isfinite(value.astype(dtype))
     if lost.any():
@@ -145,6 +154,10 @@ def _check_exact(what: str, value: AnyArray, dtype: np.dtype):
 
 
 def _keeps_integers(value: AnyArray, dtype: np.dtype) -> bool:
+    """Whether integers are the same numbers in another type: by their type if it tells, else each.
+
+    A look at the values waits for the device, so that it comes last.
+    """
     lowest, highest = _integers(dtype)
     source = jnp.iinfo(value.dtype)
     if lowest <= source.min and source.max <= highest:
@@ -155,8 +168,10 @@ def _keeps_integers(value: AnyArray, dtype: np.dtype) -> bool:
         # type would wrap around, and give other numbers without a word.
         return rounds
     value = np.asarray(value)
-    inside = not value.size or (lowest <= int(value.min()) and int(value.max()) <= highest)
-    return inside or (rounds and _survives(value, dtype))
+    if not value.size or (lowest <= int(value.min()) and int(value.max()) <= highest):
+        return True
+    # Floats hold some integers past their bounds, such as powers of two.
+    return rounds and _survives(value, dtype)
 
 
 def _integers(dtype: np.dtype) -> tuple[int, int]:
@@ -164,6 +179,7 @@ def _integers(dtype: np.dtype) -> tuple[int, int]:
     if jnp.issubdtype(dtype, jnp.integer):
         info = jnp.iinfo(dtype)
         return int(info.min), int(info.max)
+    # A mantissa of n bits has a leading one besides, which is not stored.
     highest = 2 ** (jnp.finfo(dtype).nmant + 1)
     return -highest, highest
 
@@ -171,5 +187,8 @@ def _integers(dtype: np.dtype) -> tuple[int, int]:
 def _survives(value: np.ndarray, dtype: np.dtype) -> bool:
     """Whether integers come back from a type of floats as they were."""
     with np.errstate(over="ignore", invalid="ignore"):
-        back = value.astype(dtype).astype(value.dtype)
-    return np.array_equal(back, value)
+        rounded = np.real(value.astype(dtype))
+        back = rounded.astype(value.dtype)
+    # NumPy makes some integer of an infinite number, often the least of its type, which the value
+    # may well be.
+    return bool(np.isfinite(rounded).all()) and np.array_equal(back, value)
