@@ -52,7 +52,7 @@ class MessagePassing(eqx.Module):
 
     ```
     array of the senders     (rows, *item, B)
-        gather                   the rows `sender_rows`, one a stacked node, one a cell of a view
+        gather                   the rows `sender_rows`: one a stacked node, or one a cell of a view
     states of the senders    (E, *sender_shape, B)
         send                     the coupling, mapped over edges and samples
     messages                 (E, *receiver_shape, B)
@@ -60,8 +60,8 @@ class MessagePassing(eqx.Module):
     field                    (stop - start, *item, B)
     ```
 
-    The field is that of the rows `start` to `stop` of the receivers' array. Who wants another range
-    of rows takes it by `fitted`, and adds up the fields of several groups.
+    The field is that of the rows `start` to `stop` of the receivers' array. `fitted` brings it to
+    another range of rows, on which the fields of several groups add up.
 
     This is jraph's message passing, with addresses in place of node numbers. Messages are added on
     the rows of the receivers' array and not node by node: where views overlap, all messages to a
