@@ -1,12 +1,13 @@
 """Biases: numbers added to the local field."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Key, Shaped
 
 from darnax import checks
@@ -17,9 +18,14 @@ from darnax.topologies import names as naming
 from darnax.topologies.layout import ArraySpec
 from darnax.topologies.topology import Topology
 
-Biases = dict[str, dict[str, Float[Array, "..."]]]
+Biases: TypeAlias = dict[str, dict[str, Float[Array, "..."]]]
 """The biases by node kind and array, `(n, *shape)` of stacked nodes, `(*shape)` of a shared
 array."""
+
+Shape: TypeAlias = tuple[int, ...]
+
+Initialiser: TypeAlias = Callable[[Key[Array, ""], Shape, DTypeLike], ArrayLike]
+"""Initial numbers, `(key, shape, dtype) -> array`, as those of `jax.nn.initializers`."""
 
 
 class Bias(Coupling):
@@ -34,38 +40,54 @@ class Bias(Coupling):
 class BiasFactory(eqx.Module):
     """See `bias`."""
 
-    init: float | Callable[..., Any] = eqx.field(static=True)
+    init: float | Initialiser = eqx.field(static=True)
 
     def __call__(
         self,
-        sender_shape: tuple[int, ...],
-        receiver_shape: tuple[int, ...],
+        sender_shape: Shape,
+        receiver_shape: Shape,
         key: Key[Array, ""] | None = None,
     ) -> Bias:
         if not callable(self.init):
             return Bias(jnp.full(receiver_shape, self.init, jnp.float32))
         if key is None:
             raise TypeError("`key` is missing: this bias is drawn; give jax.random.key(0)")
-        return Bias(self._drawn(key, receiver_shape, jnp.float32))
+        return Bias(_drawn(self.init, key, receiver_shape, jnp.float32))
 
     def values(
-        self, keys: Callable[[], Key[Array, " n"]], count: int, shape: tuple[int, ...], dtype: Any
-    ) -> Any:
-        """The biases of several nodes or arrays; `keys` are made only to draw."""
-        if not callable(self.init):
-            return np.full((count, *shape), self.init, dtype)
-        return jax.vmap(lambda key: self._drawn(key, shape, dtype))(keys())
+        self,
+        keys: Callable[[], Key[Array, " n"]],
+        count: int,
+        shape: Shape,
+        dtype: DTypeLike,
+    ) -> np.ndarray | Array:
+        """The biases of several nodes or arrays, `(count, *shape)`.
 
-    def _drawn(self, key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Array:
-        assert callable(self.init)
-        start = self.init(key, shape, dtype)
-        if jnp.shape(start) != shape:
-            raise ValueError(f"`init` gives an array of shape {shape}, but gave {jnp.shape(start)}")
-        return jnp.asarray(start, dtype)
+        `keys` are made only where something is drawn, for they take long to compile.
+        """
+        init = self.init
+        # A constant is written out by NumPy, without a program for every shape.
+        if not callable(init):
+            return np.full((count, *shape), init, dtype)
+        of_all = jax.vmap(lambda key: _drawn(init, key, shape, dtype))
+        return of_all(keys())
+
+
+def _drawn(
+    init: Initialiser,
+    key: Key[Array, ""],
+    shape: Shape,
+    dtype: DTypeLike,
+) -> Array:
+    """The initial biases of one node or array."""
+    start = init(key, shape, dtype)
+    if jnp.shape(start) != shape:
+        raise ValueError(f"`init` gives an array of shape {shape}, but gave {jnp.shape(start)}")
+    return jnp.asarray(start, dtype)
 
 
 @checks.by_hand
-def bias(init: float | int | Callable[..., Any] = 0.0) -> BiasFactory:
+def bias(init: float | int | Initialiser = 0.0) -> BiasFactory:
     """Biases of a node kind, one number a unit, learnt from the same signal as the couplings.
 
     A bias is the coupling that ignores its sender. `biases=` gives one to every node of a kind
@@ -91,7 +113,9 @@ def bias(init: float | int | Callable[..., Any] = 0.0) -> BiasFactory:
 
 @checks.by_hand
 def biases(
-    topology: Topology, given: Mapping[str, BiasFactory] | None, key: Key[Array, ""]
+    topology: Topology,
+    given: Mapping[str, BiasFactory] | None,
+    key: Key[Array, ""],
 ) -> Biases:
     """The biases of all kinds that have some; zero on cells of a shared array that others cover."""
     if given is None:
@@ -103,36 +127,51 @@ def biases(
         result[kind] = {}
         for i, spec in enumerate(topology.layout.arrays):
             nodes = _of_kind(topology, i, kind)
-            if len(nodes):
-                result[kind][spec.name] = _of_array(topology, spec, nodes, factory, key)
+            if not len(nodes):
+                continue
+            result[kind][spec.name] = _of_array(topology, spec, nodes, factory, key)
     return result
 
 
 def _of_kind(topology: Topology, array: int, kind: str) -> np.ndarray:
-    """The nodes of a kind that live in an array; those of a stacked one are all of one kind."""
+    """The nodes of a kind that live in an array."""
     members = topology.layout.members[array]
-    distinct = members if topology.layout.arrays[array].shared else members[:1]
-    kept = [node for node in distinct.tolist() if topology.node_class(node).kind == kind]
-    return members if len(kept) == len(distinct) else np.asarray(kept, np.int64)
+    if not topology.layout.arrays[array].shared:
+        # All nodes of a stacked array are of one kind, so that a look at one of a million will do.
+        alike = topology.node_class(int(members[0])).kind == kind
+        return members if alike else members[:0]
+    kept: list[int] = []
+    for node in members.tolist():
+        if topology.node_class(node).kind == kind:
+            kept.append(node)
+    return np.asarray(kept, np.int64)
 
 
 def _of_array(
-    topology: Topology, spec: ArraySpec, nodes: np.ndarray, factory: BiasFactory, key: Any
+    topology: Topology,
+    spec: ArraySpec,
+    nodes: np.ndarray,
+    factory: BiasFactory,
+    key: Key[Array, ""],
 ) -> Array:
     """The biases of some nodes of an array; on a shared array one number a cell that they cover."""
+    # The biases of a node are drawn by its name, those of a shared array by the name of the array:
+    # nodes of a kind that share a cell have one bias there.
     hashes = naming.hashes([spec.name]) if spec.shared else topology.node_hashes[nodes]
+    shape = spec.lead if spec.shared else spec.item
 
-    def keys() -> Any:
+    def keys() -> Key[Array, " n"]:
         return keys_of(derived(key, naming.words(hashes)), key)
 
-    shape = spec.lead if spec.shared else spec.item
     values = factory.values(keys, len(hashes), shape, spec.field_dtype)
     if not spec.shared:
         return on_device(values)
+    # Cells that no node of the kind covers have no bias of this kind.
     covered = np.zeros(spec.rows, bool)
     for node in nodes.tolist():
         covered[topology.layout.cells(node)] = True
-    return on_device(values[0] * covered.reshape(spec.lead).astype(spec.field_dtype))
+    factor = covered.reshape(spec.lead).astype(spec.field_dtype)
+    return on_device(values[0] * factor)
 
 
 def total_bias(biases: Biases, spec: ArraySpec) -> Float[Array, "rows *item"] | None:

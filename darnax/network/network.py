@@ -1,7 +1,7 @@
 """The network: couplings on edges, biases and activations on nodes, as one pytree."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,12 +14,20 @@ from darnax._arrays import any_rank
 from darnax.activations import Activation, name
 from darnax.couplings.adapt import as_coupling
 from darnax.couplings.coupling import Coupling, pick, trainable
+from darnax.network.activations import Activations
 from darnax.network.activations import activations as checked_activations
 from darnax.network.active import Active, EdgeMasks, active_groups, edge_masks
 from darnax.network.as_jraph import as_jraph
 from darnax.network.bias import Biases, BiasFactory, total_bias
 from darnax.network.bias import biases as made_biases
-from darnax.network.message_passing import MessagePassing, Rows, fitted, message_passing
+from darnax.network.message_passing import (
+    MessagePassing,
+    Ready,
+    Rows,
+    fitted,
+    message_passing,
+)
+from darnax.network.parameters import Factories, Stacked
 from darnax.network.parameters import couplings as made_couplings
 from darnax.network.summary import summary
 from darnax.network.units import Units, units_of
@@ -33,8 +41,10 @@ from darnax.topologies.topology import Topology
 if TYPE_CHECKING:
     import jraph
 
-Factories = Mapping[str, Callable[..., Any]]
-"""By edge kind, a factory `(sender_shape, receiver_shape, key) -> coupling`."""
+EdgeName: TypeAlias = tuple[Name, ...]
+"""The name of an edge, `(u, v)`, or `(u, v, key)` where edges are parallel."""
+
+T = TypeVar("T")
 
 
 class Network(eqx.Module):
@@ -47,6 +57,18 @@ class Network(eqx.Module):
     A network is a plain pytree. Its leaves are arrays: parameters, temperatures and rates, and the
     index arrays of message passing. Functions, shapes and the topology are part of its structure,
     so that `jax.jit`, `jax.grad` and `jax.tree.map` take it as it is.
+
+    **Fields:**
+
+    - `couplings`: by edge kind, a module for each parameter block of `topology.parameter_blocks`,
+      its arrays with a leading axis of edges, or without where the edges are tied.
+    - `activations`: by node kind.
+    - `biases`: by node kind and array.
+    - `message_passing`: one for each edge group of `topology.groups`.
+    - `units`: by array.
+    - `structures`: for each edge group its coupling with numbers for arrays, where its structure is
+      not that of its parameter block; else None.
+    - `axes`: the number of axes of every parameter, by which a stack of networks is told from one.
 
     **Arguments:**
 
@@ -75,13 +97,13 @@ class Network(eqx.Module):
         ```
     """
 
-    couplings: dict[str, tuple[Any, ...]]
+    couplings: dict[str, tuple[Stacked, ...]]
     activations: dict[str, Activation]
     biases: Biases
     message_passing: tuple[MessagePassing, ...]
     units: dict[str, Units]
     topology: Topology
-    structures: tuple[Any, ...] = eqx.field(static=True)
+    structures: tuple[object, ...] = eqx.field(static=True)
     axes: tuple[int, ...] = eqx.field(static=True)
 
     @any_rank
@@ -90,7 +112,7 @@ class Network(eqx.Module):
         self,
         topology: Topology,
         couplings: Factories,
-        activations: Callable[..., Any] | Mapping[str, Callable[..., Any]],
+        activations: Activations,
         *,
         biases: Mapping[str, BiasFactory] | None = None,
         key: Key[Array, ""],
@@ -102,17 +124,20 @@ class Network(eqx.Module):
             )
         _refuse_complex(topology)
         key = checks.key("key", key)
+        # Couplings come first: message passing asks them for what kernels need to know, and units
+        # ask activations for whether they answer node by node.
         self.topology = topology
         self.couplings, structures = made_couplings(topology, couplings, key)
         groups = range(len(topology.groups))
-        self.structures = tuple(structures.get(i) for i in groups)
+        self.structures = tuple(map(structures.get, groups))
         self.activations = checked_activations(topology, activations)
         self.biases = made_biases(topology, biases, key)
         self.axes = _axes_of(self)
-        self.message_passing = tuple(
-            message_passing(topology, i, self.block_coupling(i)) for i in groups
-        )
-        self.units = {name: units_of(topology, name, self.activations) for name in topology.arrays}
+        passings = [message_passing(topology, i, self.block_coupling(i)) for i in groups]
+        self.message_passing = tuple(passings)
+        self.units = {}
+        for array in topology.arrays:
+            self.units[array] = units_of(topology, array, self.activations)
 
     # what the rest of the library reads
 
@@ -121,6 +146,7 @@ class Network(eqx.Module):
         group = self.topology.groups[i]
         module = self.couplings[group.kind][group.parameters.block]
         if self.structures[i] is not None:
+            # Tied edges of another shape: the leaves of the block in the structure of the group.
             structure = jax.tree.structure(self.structures[i])
             module = jax.tree.unflatten(structure, jax.tree.leaves(module))
         return as_coupling(unsealed(module))
@@ -131,17 +157,19 @@ class Network(eqx.Module):
         _, start, stop, size = group.parameters
         coupling = self.block_coupling(i)
         if stop - start == size:
+            # As nearly always, the group is the whole block.
             return coupling
         return pick(coupling, group.tie is not None, slice(start, stop))
 
-    def ready(self, active: EdgeMasks, by_edge: bool = False) -> dict[int, Any]:
+    def ready(self, active: EdgeMasks, by_edge: bool = False) -> dict[int, Ready]:
         """The parameters of all groups that send, as `MessagePassing.field` takes them.
 
         With `by_edge` they are those of single edges, as `MessagePassing.send` takes them.
         """
-        result = {}
+        result: dict[int, Ready] = {}
         for i, edges in active.items():
             passing = self.message_passing[i]
+            # A kernel sums over all edges of a group: it can neither list them nor leave some out.
             kernel = None if by_edge or edges is not None else passing.kernel
             result[i] = passing.prepare(self.stacked_coupling(i), kernel)
         return result
@@ -151,7 +179,10 @@ class Network(eqx.Module):
         return total_bias(self.biases, spec)
 
     def fields(
-        self, arrays: Rows, active: EdgeMasks, keys: Key[Array, " batch"] | None = None
+        self,
+        arrays: Rows,
+        active: EdgeMasks,
+        keys: Key[Array, " batch"] | None = None,
     ) -> dict[str, Float[Array, "..."]]:
         """The local field of every array that active edges end at, messages and biases."""
         result: dict[str, Array] = {}
@@ -162,6 +193,7 @@ class Network(eqx.Module):
             field = passing.field(ready[i], arrays, edges, keys)
             field = fitted(field, passing.start, 0, spec.rows)
             before = result.get(spec.name)
+            # Several groups may send to one array.
             result[spec.name] = field if before is None else before + field
         for array, field in result.items():
             bias = self.bias(self.topology.arrays[array])
@@ -174,24 +206,32 @@ class Network(eqx.Module):
     @any_rank
     @checks.by_hand
     def messages(
-        self, state: GraphState, *, key: Key[Array, "..."] | None = None
-    ) -> dict[tuple, Float[Array, "batch *receiver"]]:
+        self,
+        state: GraphState,
+        *,
+        key: Key[Array, "..."] | None = None,
+    ) -> dict[EdgeName, Float[Array, "batch *receiver"]]:
         """The message of every edge: a mapping from edges to `(B, *receiver shape)`.
 
         `key` is for couplings that ask for one: a key, or one for each sample.
         """
         check_state(self, state)
         keys = self._keys(state, key)
-        topology, result = self.topology, {}
-        for group, sent in zip(topology.groups, _messages(self, state, keys), strict=True):
+        topology = self.topology
+        messages: dict[EdgeName, Array] = {}
+        by_group = _messages(self, state, keys)
+        for group, sent in zip(topology.groups, by_group, strict=True):
             for j, edge in enumerate(group.edges.tolist()):
-                result[topology.edge(edge)] = sent[j]
-        return result
+                messages[topology.edge(edge)] = sent[j]
+        return messages
 
     @any_rank
     @checks.by_hand
     def local_field(
-        self, state: GraphState, *, key: Key[Array, "..."] | None = None
+        self,
+        state: GraphState,
+        *,
+        key: Key[Array, "..."] | None = None,
     ) -> dict[Name, Float[Array, "batch *shape"]]:
         """The local field of every node that edges end at, messages and bias summed, `(B, *shape)`.
 
@@ -199,18 +239,24 @@ class Network(eqx.Module):
         `key` is for couplings that ask for one: a key, or one for each sample.
         """
         check_state(self, state)
-        topology, result = self.topology, {}
-        fields = _fields(self, state, active_groups(topology, (), None), self._keys(state, key))
+        topology = self.topology
+        active = active_groups(topology, (), None)
+        fields = _fields(self, state, active, self._keys(state, key))
+        result: dict[Name, Array] = {}
         for node in np.unique(topology.columns.receivers).tolist():
             rows = topology.layout.address(np.asarray([node]))[0]
             field = fields[topology.array_of(node).name][rows]
+            # Users have the batch first.
             result[topology.nodes[node]] = jnp.moveaxis(field, -1, 0)
         return result
 
     @any_rank
     @checks.by_hand
     def as_jraph(
-        self, edge_kind: str, *, key: Key[Array, "..."] | None = None
+        self,
+        edge_kind: str,
+        *,
+        key: Key[Array, "..."] | None = None,
     ) -> "Callable[[jraph.GraphsTuple], jraph.GraphsTuple]":
         """The message passing of one edge kind as a `jraph.GraphNetwork`.
 
@@ -234,22 +280,27 @@ class Network(eqx.Module):
         """
         return as_jraph(self, edge_kind, key)
 
-    def _keys(self, state: GraphState, key: Any) -> Key[Array, " batch"] | None:
+    def _keys(self, state: GraphState, key: object) -> Key[Array, " batch"] | None:
+        """A key for each sample, if any coupling asks for one."""
         random = random_couplings(self, range(len(self.message_passing)))
         return sample_keys(key, state.batch_size, random)
 
-    def __getitem__(self, key: Any) -> Any:
+    # `Any`, because the module is of the class that the user's factory has made.
+    @checks.by_hand
+    def __getitem__(self, key: str | EdgeName) -> Any:
         """The coupling of an edge, `network[u, v]`, or of a tie, `network["tie"]`.
 
         Where edges are parallel it is `network[u, v, key]`.
         """
-        kind, block, row = self._find(key)
-        module = unsealed(self.couplings[kind][block])
+        kind, i, row = self._find(key)
+        module = unsealed(self.couplings[kind][i])
         if row is None:
             return module
-        return pick(module, self.topology.parameter_blocks[kind][block].tie is not None, row)
+        block = self.topology.parameter_blocks[kind][i]
+        return pick(module, block.tie is not None, row)
 
-    def replace_val(self, key: Any, module: Any) -> "Network":
+    @checks.by_hand
+    def replace_val(self, key: str | EdgeName, module: object) -> "Network":
         """The network with another coupling on one edge, of the same structure.
 
         Tied edges are named by their tie.
@@ -262,28 +313,29 @@ class Network(eqx.Module):
                 "its edges"
             )
         old = self[key]
-        alike = type(module) is type(old) and jax.tree.structure(module) == jax.tree.structure(old)
-        if not alike or _signature(module) != _signature(old):
+        if not _alike(module, old):
             raise ValueError(
                 f"`module` for {key!r} is a {_described(old)}, but got {_described(module)}; "
                 "start from network[u, v] and change its leaves with eqx.tree_at"
             )
-        module = sealed(module)
+        new = sealed(module)
         blocks = list(self.couplings[kind])
         if row is not None:
-            module = jax.tree.map(lambda leaf, new: leaf.at[row].set(new), blocks[block], module)
-        blocks[block] = module
+            # One edge of many: its numbers are one row of every leaf of the block.
+            new = jax.tree.map(
+                lambda leaf, own: leaf.at[row].set(own),
+                blocks[block],
+                new,
+            )
+        blocks[block] = new
         return eqx.tree_at(lambda network: network.couplings[kind], self, tuple(blocks))
 
-    def _find(self, key: Any) -> tuple[str, int, int | None]:
+    def _find(self, key: object) -> tuple[str, int, int | None]:
         """Kind and parameter block of an edge or tie, and of an edge its row in the block."""
-        topology = self.topology
+        # Tuples name edges. A tie is a str, which no edge is named by.
         if not isinstance(key, tuple):
-            for kind, blocks in topology.parameter_blocks.items():
-                for i, block in enumerate(blocks):
-                    if block.tie is not None and block.tie == key:
-                        return kind, i, None
-            raise KeyError(f"`key`: no tie is named {checks.came(key)}; an edge is network[u, v]")
+            return *self._find_tie(key), None
+        topology = self.topology
         edge = topology.edge_position(key)
         kind, _ = topology.columns.edge_classes[topology.columns.edge_class[edge]]
         for i, block in enumerate(topology.parameter_blocks[kind]):
@@ -291,6 +343,14 @@ class Network(eqx.Module):
             if len(rows):
                 return kind, i, int(rows[0])
         raise AssertionError("every edge is in a parameter block")
+
+    def _find_tie(self, tie: object) -> tuple[str, int]:
+        """Kind and parameter block of a tie."""
+        for kind, blocks in self.topology.parameter_blocks.items():
+            for i, block in enumerate(blocks):
+                if block.tie is not None and block.tie == tie:
+                    return kind, i
+        raise KeyError(f"`key`: no tie is named {checks.came(tie)}; an edge is network[u, v]")
 
     def labels(self) -> "Network":
         """A tree like the network with the edge or node kind in place of every trainable leaf.
@@ -307,6 +367,7 @@ class Network(eqx.Module):
         """
         empty = jax.tree.map(lambda _: None, self)
         parts = _labelled(self.couplings), _labelled(self.biases)
+        # None is no leaf to JAX, and would be an empty place that nothing can be put into.
         return eqx.tree_at(
             lambda network: (network.couplings, network.biases),
             empty,
@@ -315,7 +376,9 @@ class Network(eqx.Module):
         )
 
     def __repr__(self) -> str:
-        kinds = {kind: name(unsealed(blocks[0])) for kind, blocks in self.couplings.items()}
+        kinds: dict[str, str] = {}
+        for kind, blocks in self.couplings.items():
+            kinds[kind] = name(unsealed(blocks[0]))
         units = {kind: name(activation) for kind, activation in self.activations.items()}
         parameters = jax.tree.leaves(eqx.filter(self.couplings, eqx.is_inexact_array))
         size = sum(leaf.size for leaf in parameters)
@@ -330,21 +393,29 @@ class Network(eqx.Module):
 
 @eqx.filter_jit
 def _messages(
-    network: Network, state: GraphState, keys: Key[Array, " batch"] | None
+    network: Network,
+    state: GraphState,
+    keys: Key[Array, " batch"] | None,
 ) -> list[Float[Array, "edges batch *receiver"]]:
-    """The messages of every edge group."""
-    arrays, result = state.rows(), []
+    """The messages of every edge group, `(E, B, *receiver_shape)`, by one program."""
+    arrays = state.rows()
+    result: list[Array] = []
     for i, passing in enumerate(network.message_passing):
+        # Without its kernel, which would have summed the messages.
         ready = passing.prepare(network.stacked_coupling(i), None)
-        result.append(jnp.moveaxis(passing.send(ready, passing.gather(arrays, keys)), -1, 1))
+        sent = passing.send(ready, passing.gather(arrays, keys))
+        result.append(jnp.moveaxis(sent, -1, 1))
     return result
 
 
 @eqx.filter_jit
 def _fields(
-    network: Network, state: GraphState, active: Active, keys: Key[Array, " batch"] | None
+    network: Network,
+    state: GraphState,
+    active: Active,
+    keys: Key[Array, " batch"] | None,
 ) -> dict[str, Array]:
-    """The local fields of all arrays."""
+    """The local fields of all arrays, by one program."""
     return network.fields(state.rows(), edge_masks(network.topology, active), keys)
 
 
@@ -354,36 +425,55 @@ def random_couplings(network: Network, groups: Iterable[int]) -> str | None:
         passing = network.message_passing[i]
         if "key" in passing.asks:
             kind = passing.group.kind
-            return (
-                f"edges of kind {kind!r} are random ({name(unsealed(network.couplings[kind][0]))})"
-            )
+            # All blocks of a kind come from one factory, so that the first tells what they are.
+            module = unsealed(network.couplings[kind][0])
+            return f"edges of kind {kind!r} are random ({name(module)})"
     return None
 
 
-def _labelled(by_kind: Mapping[str, Any]) -> dict[str, Any]:
+def _labelled(by_kind: Mapping[str, object]) -> dict[str, object]:
     """The kind in place of every trainable leaf."""
-    labels = {}
+    labels: dict[str, object] = {}
     for kind, tree in by_kind.items():
-        labels[kind] = jax.tree.map(lambda on, kind=kind: kind if on else None, trainable(tree))
+        labels[kind] = jax.tree.map(
+            lambda trains, kind=kind: kind if trains else None,
+            trainable(tree),
+        )
     return labels
 
 
-def _described(module: Any) -> str:
+def _alike(one: object, other: object) -> bool:
+    """Whether two modules agree in class, structure, and the shapes and dtypes of their arrays."""
+    if type(one) is not type(other):
+        return False
+    if jax.tree.structure(one) != jax.tree.structure(other):
+        return False
+    # Shapes and dtypes are no part of the structure.
+    return _signature(one) == _signature(other)
+
+
+def _described(module: object) -> str:
+    """A module with its leaves, in a few words for errors."""
     if not isinstance(module, eqx.Module):
         return checks.came(module)
     return f"{type(module).__name__} of {_text.listing(_signature(module))}"
 
 
-def _signature(module: Any) -> list[str]:
+def _signature(module: object) -> list[str]:
     """Shape and dtype of array leaves, others as they are."""
-    words = []
+    words: list[str] = []
     for leaf in jax.tree.leaves(module):
-        words.append(f"{leaf.dtype}{leaf.shape}" if eqx.is_array(leaf) else repr(leaf))
+        if eqx.is_array(leaf):
+            words.append(f"{leaf.dtype}{leaf.shape}")
+        else:
+            words.append(repr(leaf))
     return words
 
 
 def _refuse_complex(topology: Topology) -> None:
-    columns, ends = topology.columns, np.zeros(len(topology), bool)
+    """Refuse complex nodes that an edge starts or ends at."""
+    columns = topology.columns
+    ends = np.zeros(len(topology), bool)
     ends[columns.senders] = ends[columns.receivers] = True
     refused = np.asarray(["complex" in kind.dtype for kind in columns.node_classes])
     wrong = np.flatnonzero(ends & refused[columns.node_class]).tolist()
@@ -396,13 +486,15 @@ def _refuse_complex(topology: Topology) -> None:
 
 def _axes_of(network: Network) -> tuple[int, ...]:
     """The number of axes of every parameter; a stack of several networks has more."""
-    return tuple(leaf.ndim for leaf in jax.tree.leaves((network.couplings, network.biases)))
+    parameters = network.couplings, network.biases
+    return tuple(leaf.ndim for leaf in jax.tree.leaves(parameters))
 
 
-def check_network(network: Any, one: bool = True) -> None:
-    """`network` is a network, and if `one` is set not a stack of several."""
+def check_network(network: object, one: bool = True) -> Network:
+    """`network`, which is a network, and if `one` is set not a stack of several."""
     advice = "make one, as dx.Network(topology, ...)"
-    checks.instance("network", network, Network, "a darnax.Network", advice)
+    network = checks.instance("network", network, Network, "a darnax.Network", advice)
+    # A stack, as `vmap` over keys makes it, has one more axis on each of its parameters.
     now = _axes_of(network)
     if one and now != network.axes:
         raise ValueError(
@@ -410,13 +502,14 @@ def check_network(network: Any, one: bool = True) -> None:
             f"with {network.axes}; call an ensemble of networks by jax.vmap or equinox.filter_vmap "
             "over it"
         )
+    return network
 
 
-def check_state(network: Any, state: Any, argument: str = "state") -> None:
+def check_state(network: object, state: object, argument: str = "state") -> None:
     """`state` is a state of the network's topology."""
-    check_network(network)
+    network = check_network(network)
     advice = "make one of network.topology"
-    checks.instance(argument, state, GraphState, "a darnax.GraphState", advice)
+    state = checks.instance(argument, state, GraphState, "a darnax.GraphState", advice)
     if state.topology != network.topology:
         raise ValueError(
             f"`{argument}` belongs to another topology: {state.topology!r}, but the network to "
@@ -425,7 +518,10 @@ def check_state(network: Any, state: Any, argument: str = "state") -> None:
 
 
 @checks.by_hand
-def partition(network: Network, rules: Mapping[str, Any]) -> tuple[Network, Network]:
+def partition(
+    network: Network,
+    rules: Mapping[str, object],
+) -> tuple[Network, Network]:
     """`(params, rest)`: the leaves that `rules` train, and everything else.
 
     `equinox.combine` joins them. `rules` is keyed by edge kind. A bias is trained if a trained edge
@@ -436,32 +532,44 @@ def partition(network: Network, rules: Mapping[str, Any]) -> tuple[Network, Netw
     """
     check_network(network, one=False)
     rules = known_rules(network.topology, rules)
-    couplings = {}
+    nothing = jax.tree.map(lambda _: False, network)
+    couplings: dict[str, object] = {}
     for kind, part in network.couplings.items():
-        couplings[kind] = trainable(part) if kind in rules else jax.tree.map(lambda _: False, part)
+        couplings[kind] = trainable(part) if kind in rules else nothing.couplings[kind]
     reached = reached_biases(network.topology, rules)
-    biases = {}
+    biases: dict[str, dict[str, bool]] = {}
     for kind, by_array in network.biases.items():
         biases[kind] = {array: (kind, array) in reached for array in by_array}
-    nothing = jax.tree.map(lambda _: False, network)
-    mask = eqx.tree_at(lambda mask: (mask.couplings, mask.biases), nothing, (couplings, biases))
+    mask = eqx.tree_at(
+        lambda mask: (mask.couplings, mask.biases),
+        nothing,
+        (couplings, biases),
+    )
     return eqx.partition(network, mask)
 
 
 @checks.by_hand
-def known_rules(topology: Topology, rules: Mapping[str, Any]) -> dict[str, Any]:
+def known_rules(
+    topology: Topology,
+    rules: Mapping[str, T],
+) -> dict[str, T]:
     """Rules by edge kind, all of them of the topology."""
     advice = "a local rule such as dx.perceptron(0.5)"
     return checks.by_kind("rules", rules, topology.edge_kinds, set(), advice)
 
 
-def reached_biases(topology: Topology, edge_kinds: Iterable[str]) -> set[tuple[str, str]]:
+def reached_biases(
+    topology: Topology,
+    edge_kinds: Iterable[str],
+) -> set[tuple[str, str]]:
     """Node kinds and arrays that edges of some kinds end at: there biases learn with them."""
+    # A look at the classes of nodes, which are few, and not at each node by itself.
     classes: set[int] = set()
     for kind in edge_kinds:
         for block in topology.parameter_blocks.get(kind, ()):
             receivers = topology.columns.receivers[block.edges]
-            classes.update(np.unique(topology.columns.node_class[receivers]).tolist())
+            here = np.unique(topology.columns.node_class[receivers])
+            classes.update(here.tolist())
     layout = topology.layout
     reached = set()
     for i in classes:

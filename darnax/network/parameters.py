@@ -5,13 +5,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Key, UInt32
 
 from darnax import _text, checks
 from darnax.couplings.coupling import Edges, Factory, asks, pick
@@ -21,12 +21,24 @@ from darnax.topologies import names as naming
 from darnax.topologies.groups import EdgeGroup, ParameterBlock
 from darnax.topologies.topology import Topology
 
-Stacked = Any
+CouplingFactory: TypeAlias = Callable[..., Callable[..., Array]]
+"""A factory `(sender_shape, receiver_shape, key) -> coupling`; see `darnax.couplings.coupling`."""
+
+Factories: TypeAlias = Mapping[str, CouplingFactory]
+"""The factories of couplings by edge kind."""
+
+Stacked: TypeAlias = Callable[..., Array]
 """The coupling of all edges of a block: a module whose arrays have a leading axis of edges."""
+
+Words: TypeAlias = UInt32[np.ndarray, "edges 2"] | UInt32[Array, "edges 2"]
+"""Two random words for each of several edges; of JAX where the key is traced."""
 
 
 class Builder:
     """Makes the couplings of a topology, block by block.
+
+    One call of a factory makes the couplings of all edges of a block: what has to be compiled grows
+    with the shapes of a topology, and not with its edges.
 
     **Fields:**
 
@@ -36,23 +48,24 @@ class Builder:
     """
 
     def __init__(self, topology: Topology, key: Key[Array, ""]):
-        self.topology, self.key = topology, key
+        self.topology = topology
+        self.key = key
         self.read: dict[str, set[str]] = {}
-        self.structures: dict[int, Any] = {}
+        self.structures: dict[int, object] = {}
 
     @cached_property
-    def _edge_words(self) -> Any:
+    def _edge_words(self) -> Words:
         """Two random words for every edge, worked out when the first coupling asks for them."""
         return derived(self.key, self.topology.edge_words())
 
-    def words(self, block: ParameterBlock) -> Any:
+    def words(self, block: ParameterBlock) -> Words:
         """Two random words for every edge of a block, `(E, 2)`, or `(1, 2)` for a tie."""
         if block.tie is None:
             return self._edge_words[block.edges]
         name = naming.hashes([("tie", block.kind, block.tie)])
         return derived(self.key, naming.words(name))
 
-    def untied(self, factory: Callable[..., Any], block: ParameterBlock) -> Stacked:
+    def untied(self, factory: CouplingFactory, block: ParameterBlock) -> Stacked:
         """The coupling of a block whose edges have each their own parameters."""
         groups = [self.topology.groups[i] for i in block.groups]
         module = sealed(self._make(factory, groups[0], block))
@@ -60,13 +73,13 @@ class Builder:
             check_message(self.topology, group, module)
         return module
 
-    def tied(self, factory: Callable[..., Any], block: ParameterBlock) -> Stacked:
+    def tied(self, factory: CouplingFactory, block: ParameterBlock) -> Stacked:
         """The coupling of a block whose edges share their parameters, whatever their shapes.
 
         Every pair of shapes has a coupling of its own, and all of these have the same leaves.
         """
         groups = [self.topology.groups[i] for i in block.groups]
-        made = {}
+        made: dict[tuple[object, ...], Stacked] = {}
         for group in groups:
             shapes = group.sender_shape, group.receiver_shape, group.self_loop
             if shapes not in made:
@@ -79,6 +92,9 @@ class Builder:
                 f"different shapes: {_text.listing(map(self._with_shapes, groups))}; "
                 "tie only edges between nodes of equal shapes"
             )
+        # The network keeps the leaves of the first coupling alone. The others differ from it in
+        # static parts, such as the shape of an image: those groups keep their structure, and put
+        # the leaves into it.
         for i, group in zip(block.groups, groups, strict=True):
             module = made[group.sender_shape, group.receiver_shape, group.self_loop]
             if jax.tree.structure(module) != jax.tree.structure(first):
@@ -89,84 +105,129 @@ class Builder:
         edge = self.topology.edge(int(group.edges[0]))
         return f"{edge} {group.sender_shape} -> {group.receiver_shape}"
 
-    def _make(self, factory: Callable[..., Any], group: EdgeGroup, block: ParameterBlock) -> Any:
+    def _make(
+        self,
+        factory: CouplingFactory,
+        group: EdgeGroup,
+        block: ParameterBlock,
+    ) -> object:
         """The couplings of a block: at once by a factory of ours, else vectorised over keys."""
         try:
-            if isinstance(factory, Factory):
-                edges = self._edges(group, block)
-                lead = () if block.tie is not None else (len(block.edges),)
-                draws = Draws(self.words(block), lead, edges.dtype)
-                return factory.stacked(group.sender_shape, group.receiver_shape, draws, edges)
-            return self._make_vectorised(factory, group, block)
+            if not isinstance(factory, Factory):
+                return self._make_vectorised(factory, group, block)
+            edges = self._edges(group, block)
+            # What tied edges share has no axis of edges.
+            lead = () if block.tie is not None else (len(block.edges),)
+            draws = Draws(self.words(block), lead, edges.dtype)
+            return factory.stacked(
+                group.sender_shape,
+                group.receiver_shape,
+                draws,
+                edges,
+            )
         except Exception as error:
             raise on_edge(self.topology, group, "cannot be made", error) from error
 
     def _make_vectorised(
-        self, factory: Callable[..., Any], group: EdgeGroup, block: ParameterBlock
-    ) -> Any:
+        self,
+        factory: CouplingFactory,
+        group: EdgeGroup,
+        block: ParameterBlock,
+    ) -> object:
+        """The couplings of a block by a user's factory, which makes one coupling a call."""
         parameters = inspect.signature(factory).parameters
         shapes = group.sender_shape, group.receiver_shape
-        keys, columns, edges = (), {}, None
+        keys: tuple[Key[Array, " edges"], ...] = ()
         if _takes_key(parameters):
             keys = (keys_of(self.words(block), self.key),)
+        edges = None
+        columns: dict[str, Array] = {}
         if "edges" in parameters:
             edges = self._edges(group, block)
-            columns = {name: jnp.asarray(values) for name, values in edges.attributes.items()}
+            for name, values in edges.attributes.items():
+                columns[name] = jnp.asarray(values)
 
-        def one(keys: tuple, columns: dict[str, Array]) -> Any:
+        def one(
+            keys: tuple[Key[Array, ""], ...],
+            columns: Mapping[str, Array],
+        ) -> object:
             if edges is None:
                 return factory(*shapes, *keys)
-            return factory(*shapes, *keys, edges=replace(edges, attributes=columns))
+            own = replace(edges, attributes=columns)
+            return factory(*shapes, *keys, edges=own)
 
         if block.tie is not None:
+            # Tied edges have one key, and the factory sees the numbers of all of them.
             return one(tuple(key[0] for key in keys), columns)
-        return eqx.filter_vmap(one, in_axes=(0, 0), axis_size=len(block.edges))(keys, columns)
+        # The number of edges is given, for a factory may need neither keys nor columns.
+        of_all = eqx.filter_vmap(one, in_axes=(0, 0), axis_size=len(block.edges))
+        return of_all(keys, columns)
 
     def _edges(self, group: EdgeGroup, block: ParameterBlock) -> Edges:
         """What a factory may read of the edges of a block, and on which edges it is not right."""
-        topology, edges, tied = self.topology, block.edges, block.tie is not None
+        topology = self.topology
+        # The parameters of a block serve all of its groups, as precise as the widest field.
         dtypes = [topology.groups[i].receiver.field_dtype for i in block.groups]
         dtype = np.dtype("float64" if "float64" in dtypes else "float32")
+        tied = block.tie is not None
         columns: dict[str, np.ndarray] = {}
-        wrong: dict[str, dict[str, str]] = {"missing": {}, "strange": {}, "differing": {}}
-        for attribute, (all_values, all_given) in topology.columns.attributes.items():
-            values = all_values[edges]
-            given = np.ones(len(edges), bool) if all_given is None else all_given[edges]
-            columns[attribute] = values.astype(dtype)
-            found = {
-                "missing": ~given,
-                "strange": given & ~np.isfinite(columns[attribute]),
-                "differing": (values != values[0]) & tied,
-            }
-            for what, where in found.items():
-                if where.any():
-                    names = [topology.edge(edge) for edge in edges[where].tolist()]
-                    wrong[what][attribute] = _text.names(names)
+        # Numbers that are not right are no error yet: no coupling may read them.
+        missing: dict[str, str] = {}
+        strange: dict[str, str] = {}
+        differing: dict[str, str] = {}
+        for name, (all_values, all_given) in topology.columns.attributes.items():
+            values = all_values[block.edges]
+            column = values.astype(dtype)
+            columns[name] = column
+            given = np.ones(len(values), bool)
+            if all_given is not None:
+                given = all_given[block.edges]
+            self._note(missing, name, block, ~given)
+            self._note(strange, name, block, given & ~np.isfinite(column))
+            if tied:
+                self._note(differing, name, block, values != values[0])
         return Edges(
             self_loop=group.self_loop,
             dtype=dtype,
             attributes=columns,
             tied=tied,
-            **wrong,
+            missing=missing,
+            strange=strange,
+            differing=differing,
             left_out=topology.columns.left_out,
             read=self.read.setdefault(block.kind, set()),
         )
 
+    def _note(
+        self,
+        offenders: dict[str, str],
+        attribute: str,
+        block: ParameterBlock,
+        where: np.ndarray,
+    ) -> None:
+        """Note the edges of a block on which an attribute is not right, if there are any."""
+        edges = block.edges[where].tolist()
+        if edges:
+            offenders[attribute] = _text.names(self.topology.edge(edge) for edge in edges)
 
+
+@checks.by_hand
 def couplings(
-    topology: Topology, factories: Any, key: Key[Array, ""]
-) -> tuple[dict[str, tuple[Stacked, ...]], dict[int, Any]]:
+    topology: Topology,
+    factories: Factories,
+    key: Key[Array, ""],
+) -> tuple[dict[str, tuple[Stacked, ...]], dict[int, object]]:
     """The stacked couplings of all parameter blocks by edge kind, and `Builder.structures`."""
     advice = "a factory such as dx.dense()"
     needed = set(topology.parameter_blocks)
-    factories = checks.by_kind("couplings", factories, topology.edge_kinds, needed, advice)
+    by_kind = checks.by_kind("couplings", factories, topology.edge_kinds, needed, advice)
     _check_ties(topology)
     builder = Builder(topology, key)
-    modules = {}
+    modules: dict[str, tuple[Stacked, ...]] = {}
     for kind, blocks in topology.parameter_blocks.items():
         holds = "a factory of couplings such as dx.dense()"
-        factory = checks.function(f"couplings[{kind!r}]", factories[kind], holds, "give one")
-        made = []
+        factory = checks.function(f"couplings[{kind!r}]", by_kind[kind], holds, "give one")
+        made: list[Stacked] = []
         for block in blocks:
             build = builder.untied if block.tie is None else builder.tied
             made.append(build(factory, block))
@@ -182,6 +243,7 @@ def _check_ties(topology: Topology) -> None:
         for block in blocks:
             if block.tie is not None:
                 by_tie.setdefault(block.tie, []).append(block)
+    # Edges of one kind and tie are one block, whatever their shapes.
     for tie, blocks in by_tie.items():
         if len(blocks) > 1:
             who = [f"{topology.edge(int(b.edges[0]))} of kind {b.kind!r}" for b in blocks]
@@ -192,16 +254,18 @@ def _check_ties(topology: Topology) -> None:
 
 
 def _warn_of_unread(topology: Topology, read: Mapping[str, set[str]]) -> None:
-    """Warn of numbers on edges that no coupling reads; ones would change nothing anywhere."""
+    """Warn of numbers on edges that no coupling reads."""
     columns = topology.columns
     for attribute, (values, given) in columns.attributes.items():
         is_read = [attribute in read.get(kind, ()) for kind, _ in columns.edge_classes]
+        # Many graphs carry a weight of 1 on every edge, which would change nothing if it were read.
         unread = ~np.asarray(is_read)[columns.edge_class] & (values != 1)
         if given is not None:
             unread &= given
         edges = np.flatnonzero(unread)
         if len(edges):
-            who = _text.names(topology.edge(edge) for edge in edges[:3].tolist())
+            first = edges[:3].tolist()
+            who = _text.names(topology.edge(edge) for edge in first)
             more = f" and {len(edges) - 3} more" if len(edges) > 3 else ""
             warnings.warn(
                 f"edge attribute {attribute!r} on {who}{more} is read by no coupling; draw it only "
@@ -211,9 +275,10 @@ def _warn_of_unread(topology: Topology, read: Mapping[str, set[str]]) -> None:
             )
 
 
-def _leaf_shapes(module: Any) -> list[Any]:
+def _leaf_shapes(module: Stacked) -> list[tuple[object, ...]]:
+    """Shapes and dtypes of the parameters; a sealed module has no leaves but arrays."""
     leaves = jax.tree.leaves(module)
-    return [(leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf for leaf in leaves]
+    return [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _takes_key(parameters: Mapping[str, inspect.Parameter]) -> bool:
@@ -224,10 +289,15 @@ def _takes_key(parameters: Mapping[str, inspect.Parameter]) -> bool:
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             return True
         needed += parameter.kind in positional and parameter.default is parameter.empty
+    # The first two are the shapes.
     return needed > 2
 
 
-def check_message(topology: Topology, group: EdgeGroup, module: Stacked) -> None:
+def check_message(
+    topology: Topology,
+    group: EdgeGroup,
+    module: Stacked,
+) -> None:
     """The message of one edge has the receiver's shape, found by tracing and not by running."""
     coupling = unsealed(module)
     if not callable(coupling):
@@ -235,25 +305,10 @@ def check_message(topology: Topology, group: EdgeGroup, module: Stacked) -> None
             f"`couplings[{group.kind!r}]` made {checks.came(coupling)}, which cannot be called; "
             "a factory returns a module"
         )
-    arrays, static = eqx.partition(coupling, eqx.is_array)
-    arrays = jax.eval_shape(lambda arrays: pick(arrays, group.tie is not None, 0), arrays)
-    leaves = [leaf for leaf in jax.tree.leaves(arrays) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    dtype = leaves[0].dtype if leaves else group.receiver.field_dtype
-    asked: dict[str, Any] = {
-        "receiver": jax.ShapeDtypeStruct(group.receiver_shape, dtype),
-        "key": jax.eval_shape(lambda: jax.random.key(0)),
-    }
-    asked = {name: asked[name] for name in asks(coupling)}
-    sender = jax.ShapeDtypeStruct(group.sender_shape, dtype)
-    try:
-        sent = jax.eval_shape(
-            lambda arrays, x, asked: eqx.combine(arrays, static)(x, **asked), arrays, sender, asked
-        )
-    except Exception as error:
-        what = f"cannot take a sender of shape {group.sender_shape}"
-        raise on_edge(topology, group, what, error) from error
-    shape, dtype = getattr(sent, "shape", None), getattr(sent, "dtype", complex)
-    if shape != group.receiver_shape or jnp.issubdtype(dtype, jnp.complexfloating):
+    sent = _traced_message(topology, group, coupling)
+    dtype = getattr(sent, "dtype", complex)
+    is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+    if getattr(sent, "shape", None) != group.receiver_shape or is_complex:
         raise ValueError(
             f"`couplings[{group.kind!r}]` on edge {topology.edge(int(group.edges[0]))}: the "
             f"receiver takes a real message of shape {group.receiver_shape}, but the coupling "
@@ -261,10 +316,46 @@ def check_message(topology: Topology, group: EdgeGroup, module: Stacked) -> None
         )
 
 
-def on_edge(topology: Topology, group: EdgeGroup, what: str, error: Exception) -> Exception:
+def _traced_message(
+    topology: Topology, group: EdgeGroup, coupling: Callable[..., object]
+) -> object:
+    """The message of one edge as JAX describes it: shape and dtype, if it is an array."""
+    arrays, static = eqx.partition(coupling, eqx.is_array)
+    tied = group.tie is not None
+    arrays = jax.eval_shape(lambda arrays: pick(arrays, tied, 0), arrays)
+    # States come in the dtype of the first parameter, as in `MessagePassing.send`.
+    dtype = group.receiver.field_dtype
+    for leaf in jax.tree.leaves(arrays):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            dtype = leaf.dtype
+            break
+    known: dict[str, jax.ShapeDtypeStruct] = {
+        "receiver": jax.ShapeDtypeStruct(group.receiver_shape, dtype),
+        "key": jax.eval_shape(lambda: jax.random.key(0)),
+    }
+    asked = {name: known[name] for name in asks(coupling)}
+    sender = jax.ShapeDtypeStruct(group.sender_shape, dtype)
+    try:
+        return jax.eval_shape(
+            lambda arrays, x, asked: eqx.combine(arrays, static)(x, **asked),
+            arrays,
+            sender,
+            asked,
+        )
+    except Exception as error:
+        what = f"cannot take a sender of shape {group.sender_shape}"
+        raise on_edge(topology, group, what, error) from error
+
+
+def on_edge(
+    topology: Topology,
+    group: EdgeGroup,
+    what: str,
+    error: Exception,
+) -> Exception:
     """The error of a factory or a coupling, with the edge that it is about."""
     cls = type(error) if type(error) in (ValueError, TypeError) else ValueError
-    # our own errors end with what to do; those of a user's factory or layer do not
+    # Our own errors end with what to do; those of a user's factory or layer do not.
     advice = "; a factory (sender_shape, receiver_shape, key) makes a function of a sender"
     if "; " in str(error):
         advice = ""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def summary(network: "Network") -> str:
     """Parameters, kernels and activations of every kind as tables."""
     parts = [f"Network on {network.topology!r}"]
-    rows = [_group(network, i) for i in range(len(network.topology.groups))]
+    groups = range(len(network.topology.groups))
+    rows = [_group(network, i) for i in groups]
     if rows:
         titles = "edges", "tie", "count", "shapes", "coupling", "parameters", "kernel", "because"
         parts.append(_text.table(titles, rows))
@@ -31,16 +32,26 @@ def summary(network: "Network") -> str:
 
 def _group(network: "Network", i: int) -> tuple[object, ...]:
     """The row of an edge group."""
-    group, passing = network.topology.groups[i], network.message_passing[i]
+    group = network.topology.groups[i]
+    kernel = network.message_passing[i].kernel
     module = unsealed(network.couplings[group.kind][group.parameters.block])
     leaves = jax.tree.leaves(eqx.filter(module, trainable(module)))
     count = sum(math.prod(leaf.shape) for leaf in leaves)
     if group.tie is None:
+        # The leaves are those of the whole block, of which a group has its share of edges. Tied
+        # edges have all of them in common, so that each of their groups shows the same number.
         count = count // group.parameters.size * len(group.edges)
-    shapes = f"{group.sender_shape} -> {group.receiver_shape}"
-    kernel = passing.kernel
-    how = _by_edge(network, i) if kernel is None else kernel.describe()
-    return group.kind, group.tie or "", len(group.edges), shapes, name(module), count, *how
+    how, why = _by_edge(network, i) if kernel is None else kernel.describe()
+    return (
+        group.kind,
+        group.tie or "",
+        len(group.edges),
+        f"{group.sender_shape} -> {group.receiver_shape}",
+        name(module),
+        count,
+        how,
+        why,
+    )
 
 
 def _by_edge(network: "Network", i: int) -> tuple[str, str]:
@@ -56,6 +67,7 @@ def _by_edge(network: "Network", i: int) -> tuple[str, str]:
     else:
         words.append("segment sum")
         reason = "no kernel suits"
+    # The coupling may have a faster way of its own for a batch, and says why.
     inside = pick(network.stacked_coupling(i), group.tie is not None, 0).describe()
     if inside is not None:
         words.append(inside[0])

@@ -1,11 +1,13 @@
 """Units: what the rows of an array are, and how they answer to their field."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from darnax._arrays import on_device
@@ -15,6 +17,30 @@ from darnax.network.message_passing import outer
 from darnax.noise import named_keys, uniform
 from darnax.topologies import names as naming
 from darnax.topologies.topology import Topology
+
+Noise: TypeAlias = Float[Array, "nodes *shape batch"] | Key[Array, "nodes batch"] | None
+"""The random numbers of several nodes: one a unit, a key a node, or None where nothing is drawn."""
+
+Views: TypeAlias = tuple[Int[Array, "nodes *shape"], UInt32[Array, "nodes 2"]]
+"""Nodes of one shape on a shared array: their cells as rows, and the words of their names."""
+
+
+# A protocol, because visits lie a floor above: `Range` and `Listed` are in `dynamics/visits.py`.
+@runtime_checkable
+class SomeRows(Protocol):
+    """Some rows of an array, such as those of a visit."""
+
+    def take(self, rows: Shaped[Array, "rows ..."]) -> Shaped[Array, "some ..."]:
+        """These rows of all."""
+        ...
+
+    def put(
+        self,
+        rows: Shaped[Array, "rows ..."],
+        new: Shaped[Array, "some ..."],
+    ) -> Shaped[Array, "rows ..."]:
+        """All rows, with these replaced."""
+        ...
 
 
 class Answer(NamedTuple):
@@ -50,34 +76,43 @@ class Units(eqx.Module):
     owner: Int[Array, " rows"] | None
     covers: dict[str, Bool[Array, " rows"]]
     blocks: Int[Array, " rows"] | None
-    nodes: dict[str, tuple[tuple[Array, Array], ...]]
+    nodes: dict[str, tuple[Views, ...]]
     kinds: tuple[str, ...] = eqx.field(static=True)
 
     def answer(
         self,
         activations: dict[str, Activation],
-        rows: Any,
+        rows: SomeRows,
         old: Shaped[Array, "rows *item batch"],
         field: Float[Array, "rows *item batch"],
         keys: Key[Array, " batch"] | None,
     ) -> Answer:
-        """The answers of some rows, as if all of them were updated.
-
-        `rows` is a `Range` or a `Listed` of a visit, which takes these rows out of all.
-        """
+        """The answers of some rows, as if all of them were updated."""
         if self.nodes:
             return self._answer_by_node(activations, rows, old, field, keys)
         first, *others = self.kinds
         ids = rows.take(self.ids)
         result = answer(first, activations[first], ids, old, field, keys)
-        for i, kind in enumerate(others, 1):
+        # Every kind answers for all rows, and a mask picks its own: shapes are static in a program,
+        # and which rows are whose is data.
+        for i, kind in enumerate(others, start=1):
             assert self.owner is not None
             own = outer(rows.take(self.owner) == i, field.ndim)
-            result = _chosen(own, answer(kind, activations[kind], ids, old, field, keys), result)
+            found = answer(kind, activations[kind], ids, old, field, keys)
+            result = _chosen(own, found, result)
         return result
 
-    def _answer_by_node(self, activations, rows, old, field, keys) -> Answer:
+    def _answer_by_node(
+        self,
+        activations: dict[str, Activation],
+        rows: SomeRows,
+        old: Shaped[Array, "rows batch"],
+        field: Float[Array, "rows batch"],
+        keys: Key[Array, " batch"] | None,
+    ) -> Answer:
         """The answers on a shared array, gathered by node and written back to their cells."""
+        # Addresses of nodes count rows of the whole array. Rows outside of the visit may be zero:
+        # blocks are visited as a whole, so that no visited node has a cell there.
         shape = len(self.ids), field.shape[-1]
         all_fields = rows.put(jnp.zeros(shape, field.dtype), field)
         all_old = rows.put(jnp.zeros(shape, old.dtype), old)
@@ -89,17 +124,20 @@ class Units(eqx.Module):
                 result = _chosen(outer(self.owner == i, 2), found, result)
                 continue
             for address, ids in self.nodes[kind]:
-                found = answer(kind, activation, ids, all_old[address], all_fields[address], keys)
-                result = Answer(
-                    result.value.at[address].set(found.value),
-                    result.target.at[address].set(found.target),
-                )
+                old = all_old[address]
+                field = all_fields[address]
+                found = answer(kind, activation, ids, old, field, keys)
+                value = result.value.at[address].set(found.value)
+                target = result.target.at[address].set(found.target)
+                result = Answer(value, target)
         return Answer(rows.take(result.value), rows.take(result.target))
 
 
 def _chosen(mask: Bool[Array, "..."], one: Answer, other: Answer) -> Answer:
+    """One answer where the mask is set, and the other elsewhere."""
     value = jnp.where(mask, one.value, other.value)
-    return Answer(value, jnp.where(mask, one.target, other.target))
+    target = jnp.where(mask, one.target, other.target)
+    return Answer(value, target)
 
 
 def answer(
@@ -113,25 +151,35 @@ def answer(
     """The answers of several nodes of a kind, in the dtype of their fields."""
     field = guarded(kind, activation, old.dtype, field)
     state = old.astype(field.dtype)
-    noise = draw(activation, ids, field.shape[1:-1], field.dtype, keys)
+    shape = field.shape[1:-1]
+    noise = draw(activation, ids, shape, field.dtype, keys)
 
-    def one(field: Array, state: Array, noise: Any) -> tuple[Array, Array]:
+    def one(
+        field: Array,
+        state: Array,
+        noise: Array | None,
+    ) -> tuple[Array, Array]:
+        # Functions of users may give another dtype, which strict promotion would not mix.
         target = activation.target(field, state, noise).astype(field.dtype)
-        return activation.move(state, target).astype(field.dtype), target
+        value = activation.move(state, target).astype(field.dtype)
+        return value, target
 
     if activation.elementwise and activation.draws != "node":
+        # One call for all nodes and samples: units do not see each other.
         return Answer(*one(field, state, noise))
+    # One call for each node and sample, as users write activations.
     of_batch = jax.vmap(one, in_axes=-1, out_axes=-1)
-    return Answer(*jax.vmap(of_batch)(field, state, noise))
+    of_nodes = jax.vmap(of_batch)
+    return Answer(*of_nodes(field, state, noise))
 
 
 def draw(
     activation: Activation,
     ids: UInt32[Array, "nodes 2"],
     shape: tuple[int, ...],
-    dtype: Any,
+    dtype: DTypeLike,
     keys: Key[Array, " batch"] | None,
-) -> Any:
+) -> Noise:
     """The noise of several nodes, as their activation asks for it."""
     if activation.draws is None:
         return None
@@ -141,7 +189,12 @@ def draw(
     return uniform(ids, keys, shape).astype(dtype)
 
 
-def guarded(kind: str, activation: Activation, dtype: Any, field: Array) -> Array:
+def guarded(
+    kind: str,
+    activation: Activation,
+    dtype: DTypeLike,
+    field: Float[Array, "..."],
+) -> Float[Array, "..."]:
     """The field as it is; differentiating through units without a derivative raises `TypeError`.
 
     A derivative of zero would be right almost everywhere, and would teach nothing in silence.
@@ -155,12 +208,14 @@ def guarded(kind: str, activation: Activation, dtype: Any, field: Array) -> Arra
     else:
         return field
 
+    # The rule of the derivative is traced only where somebody differentiates: a call without
+    # derivatives never meets the error.
     @jax.custom_jvp
-    def refuse(field):
+    def refuse(field: Array) -> Array:
         return field
 
     @refuse.defjvp
-    def _(primals, tangents):
+    def _(primals: tuple[Array], tangents: tuple[Array]) -> NoReturn:
         raise TypeError(
             f"nodes of kind {kind!r} cannot be differentiated: {reason}; "
             "use a smooth activation such as dx.tanh"
@@ -169,67 +224,119 @@ def guarded(kind: str, activation: Activation, dtype: Any, field: Array) -> Arra
     return refuse(field)
 
 
-def units_of(topology: Topology, array: str, activations: dict[str, Activation]) -> Units:
+def units_of(
+    topology: Topology,
+    array: str,
+    activations: dict[str, Activation],
+) -> Units:
     """The units of an array."""
+    position = list(topology.arrays).index(array)
+    # Rows that move by default are a leaf: masks of calls are told by where they differ from it.
+    mask = moves_by_default(topology)[array]
+    moves = None if mask.all() else on_device(mask)
+    if topology.arrays[array].shared:
+        return _units_of_cells(topology, position, activations, moves)
+    return _units_of_nodes(topology, position, activations, moves)
+
+
+def _units_of_nodes(
+    topology: Topology,
+    position: int,
+    activations: dict[str, Activation],
+    moves: Bool[Array, " rows"] | None,
+) -> Units:
+    """The units of a stacked array: every row is a node, and all nodes are of one kind."""
+    members = topology.layout.members[position]
+    kind = topology.node_class(int(members[0])).kind
+    ids = naming.words(topology.node_hashes[members])
+    return Units(
+        ids=on_device(ids),
+        moves=moves,
+        owner=None,
+        covers={},
+        blocks=None,
+        nodes={},
+        kinds=(kind,) if kind in activations else (),
+    )
+
+
+def _units_of_cells(
+    topology: Topology,
+    position: int,
+    activations: dict[str, Activation],
+    moves: Bool[Array, " rows"] | None,
+) -> Units:
+    """The units of a shared array: every row is a cell, which nodes of several kinds may cover."""
     layout = topology.layout
-    i = list(topology.arrays).index(array)
-    spec, members = layout.arrays[i], layout.members[i]
-    moves = moves_by_default(topology)[array]
-    moves = None if moves.all() else on_device(moves)
-    if not spec.shared:
-        kind = topology.node_class(int(members[0])).kind
-        kinds = (kind,) if kind in activations else ()
-        ids = naming.words(topology.node_hashes[members])
-        return Units(on_device(ids), moves, None, {}, None, {}, kinds)
-    found = {topology.node_class(node).kind for node in members.tolist()}
-    kinds = tuple(sorted(found & set(activations)))
+    spec = layout.arrays[position]
+    members = layout.members[position].tolist()
     covers = _covers(topology, members, spec.rows)
-    cells = naming.combine(naming.hashes([array]), np.arange(spec.rows, dtype=np.uint64))
+    kinds = tuple(sorted(set(covers) & set(activations)))
+    # A cell may have several nodes: it is named by its array and its place there, so that its noise
+    # is one, whichever node is looked at.
+    places = np.arange(spec.rows, dtype=np.uint64)
+    cells = naming.combine(naming.hashes([spec.name]), places)
+    # One kind alone needs no masks.
+    masks = covers if len(covers) > 1 else {}
     return Units(
         ids=on_device(naming.words(cells)),
         moves=moves,
         owner=_owners(covers, kinds, spec.rows),
-        covers={kind: on_device(mask) for kind, mask in covers.items()} if len(covers) > 1 else {},
-        blocks=on_device(layout.blocks[i], jnp.int32),
-        nodes=_nodes(topology, members, kinds, activations),
+        covers={kind: on_device(mask) for kind, mask in masks.items()},
+        blocks=on_device(layout.blocks[position], jnp.int32),
+        nodes=_answering_by_node(topology, members, activations),
         kinds=kinds,
     )
 
 
-def _covers(topology: Topology, members: np.ndarray, rows: int) -> dict[str, np.ndarray]:
-    """The cells of a shared array that the nodes of each kind cover."""
+def _covers(
+    topology: Topology,
+    members: Iterable[int],
+    rows: int,
+) -> dict[str, np.ndarray]:
+    """The cells of a shared array that the nodes of each kind cover, `(rows,)`."""
     covers: dict[str, np.ndarray] = {}
-    for node in members.tolist():
-        mask = covers.setdefault(topology.node_class(node).kind, np.zeros(rows, bool))
+    for node in members:
+        kind = topology.node_class(node).kind
+        mask = covers.setdefault(kind, np.zeros(rows, bool))
         mask[topology.layout.cells(node)] = True
     return covers
 
 
-def _owners(covers: dict[str, np.ndarray], kinds: tuple[str, ...], rows: int) -> Array | None:
-    """The first of `kinds` that covers each cell: where several do, they have one activation."""
+def _owners(
+    covers: Mapping[str, np.ndarray],
+    kinds: tuple[str, ...],
+    rows: int,
+) -> Int[Array, " rows"] | None:
+    """The first of `kinds` that covers each cell; None where one kind covers all of them.
+
+    Where several kinds cover a cell they have one activation, so that any of them would do.
+    """
     owner = np.full(rows, -1, np.int8)
+    # The last kind is written first, so that the first one stays.
     for i, kind in reversed(list(enumerate(kinds))):
         owner[covers[kind]] = i
-    return None if len(kinds) == 1 and (owner == 0).all() else on_device(owner)
+    if len(kinds) == 1 and (owner == 0).all():
+        return None
+    return on_device(owner)
 
 
-def _nodes(
+def _answering_by_node(
     topology: Topology,
-    members: np.ndarray,
-    kinds: tuple[str, ...],
-    activations: dict[str, Activation],
-) -> dict[str, tuple[tuple[Array, Array], ...]]:
-    """The nodes of kinds that answer node by node: addresses and names, one entry a shape."""
-    by_shape: dict[str, dict[tuple[int, ...], list[int]]] = {}
-    for node in members.tolist():
+    members: Iterable[int],
+    activations: Mapping[str, Activation],
+) -> dict[str, tuple[Views, ...]]:
+    """The nodes of a shared array whose activation needs the field of the whole node, by kind."""
+    # Nodes of one kind and shape are stacked, and answer in one call.
+    alike: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for node in members:
         kind, shape, *_ = topology.node_class(node)
-        if kind in kinds and not activations[kind].elementwise:
-            by_shape.setdefault(kind, {}).setdefault(shape, []).append(node)
-    nodes = {}
-    for kind, shapes in by_shape.items():
-        entries = []
-        for same in shapes.values():
-            address = on_device(topology.layout.address(np.asarray(same)))
-            entries.append((address, on_device(naming.words(topology.node_hashes[same]))))
-        nodes[kind] = tuple(entries)
-    return nodes
+        if kind in activations and not activations[kind].elementwise:
+            alike.setdefault((kind, shape), []).append(node)
+    found: dict[str, tuple[Views, ...]] = {}
+    for (kind, _), nodes in alike.items():
+        address = topology.layout.address(np.asarray(nodes))
+        words = naming.words(topology.node_hashes[nodes])
+        views = on_device(address), on_device(words)
+        found[kind] = *found.get(kind, ()), views
+    return found
