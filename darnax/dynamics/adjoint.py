@@ -134,7 +134,11 @@ def without_gradient(tree: T) -> T:
 
 
 @eqx.filter_custom_jvp
-def _at_rest(end: Rows, image: Map, free: Rows) -> Rows:
+def _at_rest(
+    end: Rows,
+    image: Map,
+    free: Rows,
+) -> Rows:
     """`end`, the fixed point of `image`; cells that are not `free` do not depend on anything."""
     return end
 
@@ -160,20 +164,27 @@ def _tangent(
     def pushed(change: Rows) -> Rows:
         """The linear map ∂F/∂s; it works in one dtype, whatever those of the arrays are."""
         change = _cast_as(only_free(change), here)
-        return only_free(jax.jvp(image, (here,), (change,))[1])
+        _, pushed = jax.jvp(image, (here,), (change,))
+        return only_free(pushed)
 
     def operator(change: Rows) -> Rows:
         return jax.tree.map(jnp.subtract, change, pushed(change))
 
     # the right side ∂F/∂θ dθ
     _, moved_image = eqx.filter_jvp(lambda image: image(here), (image,), (tangents[1],))
-    known = only_free({array: rows for array, rows in moved_image.items() if rows is not None})
+    known: Rows = {}
+    for array, rows in moved_image.items():
+        if rows is not None:
+            known[array] = rows
+    known = only_free(known)
     # JAX transposes the solution only if every right side is linear in the tangents, and zeros
     # alone are not.
-    zero = jnp.where(False, sum(jnp.sum(rows) for rows in known.values()), 0)
+    total = sum(jnp.sum(rows) for rows in known.values())
+    zero = jnp.where(False, total, 0)
     given: Rows = {}
     for array, rows in here.items():
-        given[array] = known.get(array, jnp.zeros(rows.shape, dtype)) + zero
+        nothing = jnp.zeros(rows.shape, dtype)
+        given[array] = known.get(array, nothing) + zero
 
     def solve(operator: Map, given: Rows) -> Rows:
         return _solve(operator, given, _tolerance(here))
@@ -191,12 +202,18 @@ def _working_dtype(arrays: Rows) -> DTypeLike:
 
 def _tolerance(arrays: Rows) -> float:
     """The tolerance of a solution: no finer than the coarsest dtype of the arrays resolves."""
-    return max(TOLERANCE, *(float(jnp.finfo(array.dtype).eps) for array in arrays.values()))
+    tolerance = TOLERANCE
+    for array in arrays.values():
+        tolerance = max(tolerance, float(jnp.finfo(array.dtype).eps))
+    return tolerance
 
 
 def _cast_as(changes: Rows, arrays: Rows) -> Rows:
     """Changes in the dtypes of the arrays that they change."""
-    return {array: rows.astype(arrays[array].dtype) for array, rows in changes.items()}
+    result: Rows = {}
+    for array, rows in changes.items():
+        result[array] = rows.astype(arrays[array].dtype)
+    return result
 
 
 class Approach(NamedTuple):
@@ -215,7 +232,11 @@ class Approach(NamedTuple):
     steps: int | Int[Array, ""]
 
 
-def _solve(operator: Map, given: Rows, tolerance: float) -> Rows:
+def _solve(
+    operator: Map,
+    given: Rows,
+    tolerance: float,
+) -> Rows:
     """The u for which `operator(u) = given`.
 
     Where the network came to rest by passes that draw near to it, so does adding what is left, at
@@ -235,7 +256,9 @@ def _solve(operator: Map, given: Rows, tolerance: float) -> Rows:
 
     def going(now: Approach) -> Bool[Array, ""]:
         # It stops as well where a step does not lessen the error: from there GMRES does better.
-        return (now.error > enough) & (now.error < now.before) & (now.steps < MOST)
+        away = now.error > enough
+        nearer = now.error < now.before
+        return away & nearer & (now.steps < MOST)
 
     def nearer(now: Approach) -> Approach:
         u = jax.tree.map(jnp.add, now.u, now.rest)

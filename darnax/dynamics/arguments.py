@@ -37,14 +37,19 @@ Drives: TypeAlias = dict[int, Float[Array, "..."] | DriveFunction]
 
 
 @checks.by_hand
-def clamped(topology: Topology, batch: int, clamp: Clamp) -> tuple[tuple[int, ...], Masks]:
+def clamped(
+    topology: Topology,
+    batch: int,
+    clamp: Clamp,
+) -> tuple[tuple[int, ...], Masks]:
     """The nodes that are held as a whole, and the masks of those that are held in part."""
     held = set(topology.columns.held)
     masks: Masks = {}
     if not isinstance(clamp, Mapping):
         nodes = topology.indices("clamp", checks.names("clamp", clamp))
         return tuple(sorted(held.union(nodes))), masks
-    for node, mask in zip(topology.indices("clamp", clamp), clamp.values(), strict=True):
+    nodes = topology.indices("clamp", clamp)
+    for node, mask in zip(nodes, clamp.values(), strict=True):
         # Whoever is named in a mapping is held as it says and no further: inputs can be let go.
         held.discard(node)
         if isinstance(mask, (bool, np.bool_)):
@@ -54,7 +59,10 @@ def clamped(topology: Topology, batch: int, clamp: Clamp) -> tuple[tuple[int, ..
         what = f"`clamp` for node {topology.nodes[node]!r}"
         shape = topology.node_class(node).shape
         masks[node] = on_device(_batched(what, mask, shape, batch, "mask"))
-    wrong = [topology.nodes[node] for node, mask in masks.items() if mask.dtype != bool]
+    wrong: list[Name] = []
+    for node, mask in masks.items():
+        if mask.dtype != bool:
+            wrong.append(topology.nodes[node])
     if wrong:
         raise TypeError(
             f"`clamp` takes masks of bool, but those for {_text.names(wrong)} are not; compare, as "
@@ -64,13 +72,18 @@ def clamped(topology: Topology, batch: int, clamp: Clamp) -> tuple[tuple[int, ..
 
 
 @checks.by_hand
-def drives_of(topology: Topology, batch: int, drive: Drive) -> Drives:
+def drives_of(
+    topology: Topology,
+    batch: int,
+    drive: Drive,
+) -> Drives:
     """The drives by node: functions as they are, arrays as fields."""
     if drive is None:
         return {}
     checks.mapping("drive", drive, "nodes to arrays or functions of the state")
     drives: Drives = {}
-    for node, value in zip(topology.indices("drive", drive), drive.values(), strict=True):
+    nodes = topology.indices("drive", drive)
+    for node, value in zip(nodes, drive.values(), strict=True):
         if callable(value):
             drives[node] = value
         else:
@@ -78,7 +91,12 @@ def drives_of(topology: Topology, batch: int, drive: Drive) -> Drives:
     return drives
 
 
-def driven_field(topology: Topology, node: int, value: object, batch: int) -> AnyArray:
+def driven_field(
+    topology: Topology,
+    node: int,
+    value: object,
+    batch: int,
+) -> AnyArray:
     """What a drive of a node gives, as its field: `(1, *shape)` or `(batch, *shape)`."""
     what = f"`drive` for node {topology.nodes[node]!r}"
     shape = topology.node_class(node).shape
@@ -88,7 +106,13 @@ def driven_field(topology: Topology, node: int, value: object, batch: int) -> An
     return cast(what, field, topology.array_of(node).field_dtype)
 
 
-def _batched(what: str, given: object, shape: tuple[int, ...], batch: int, noun: str) -> AnyArray:
+def _batched(
+    what: str,
+    given: object,
+    shape: tuple[int, ...],
+    batch: int,
+    noun: str,
+) -> AnyArray:
     """What was given as an array of shape `(1, *shape)` or `(batch, *shape)`."""
     value = as_array(what, given)
     holds = f"{what} is a {noun} of shape {shape} or {(batch, *shape)}"
@@ -101,7 +125,11 @@ def _batched(what: str, given: object, shape: tuple[int, ...], batch: int, noun:
     return value
 
 
-def check_driven(network: Network, driven: tuple[int, ...], held: tuple[int, ...]):
+def check_driven(
+    network: Network,
+    driven: tuple[int, ...],
+    held: tuple[int, ...],
+):
     """Nodes that are driven can move, and have an activation that suits them."""
     topology = network.topology
     stuck = sorted(set(driven) & set(held))
@@ -110,7 +138,8 @@ def check_driven(network: Network, driven: tuple[int, ...], held: tuple[int, ...
             f"`drive` would move nodes {topology.named(stuck)}, which are held in this call; drop "
             "them there, or let an input go by clamp={node: False}"
         )
-    kinds = {topology.node_class(node).kind for node in driven} - set(network.activations)
+    driven_kinds = {topology.node_class(node).kind for node in driven}
+    kinds = driven_kinds - set(network.activations)
     if kinds:
         raise ValueError(
             f"`drive` moves nodes of kinds {_text.names(sorted(kinds))}, which have no activation; "

@@ -122,7 +122,8 @@ def _range_visit(
     members: dict[str, Array | None] = {}
     for name, mask in masks.items():
         found = np.flatnonzero(mask)
-        start, stop = int(found[0]), int(found[-1]) + 1
+        start = int(found[0])
+        stop = int(found[-1]) + 1
         # A range that is a little short of all rows costs a copy, and saves nothing.
         if specs[name].shared or 4 * (stop - start) > len(mask):
             start, stop = 0, len(mask)
@@ -192,7 +193,10 @@ def _visited_rows(layout: Layout, visits: Sequence[np.ndarray]) -> dict[str, Vis
             visit_of = np.repeat(visit_of, [len(part) for part in cells])
         # A pair of visit and row as one number: `unique` sorts by visit, and drops what is double.
         pairs = np.unique(visit_of.astype(np.int64) * spec.rows + rows)
-        result[spec.name] = Visited(pairs % spec.rows, pairs // spec.rows)
+        result[spec.name] = Visited(
+            rows=pairs % spec.rows,
+            visits=pairs // spec.rows,
+        )
     return result
 
 
@@ -219,12 +223,16 @@ def _taken_apart(
         together = name in by_node
         row = np.zeros_like(found.rows) if together else found.rows
         # Sorted, labels keep the order of the old visits, then of arrays, then of rows.
-        labels.append(np.stack([found.visits, np.full(count, position), row], axis=1))
+        array = np.full(count, position)
+        labels.append(np.stack([found.visits, array, row], axis=1))
         places.append(np.full(count, place))
-        one = together or name in stepped
-        cells.append(np.full(count, 1 if one else math.prod(layout.arrays[position].item)))
+        size = math.prod(layout.arrays[position].item)
+        if together or name in stepped:
+            size = 1
+        cells.append(np.full(count, size))
     distinct, new = np.unique(np.concatenate(labels), axis=0, return_inverse=True)
     new = new.ravel()
+    # Rows that stay together are cells of a shared array, and count as one each.
     repeats = np.bincount(new, np.concatenate(cells), len(distinct)).astype(np.int64)
     place_of = np.concatenate(places)
     result: dict[str, Visited] = {}
@@ -281,7 +289,8 @@ def _sweep(
 ) -> Sweep:
     """The columns of all visits; `repeats` is how often each is made, cell after cell."""
     # columns of rows and edges
-    count = 1 + max(int(found.visits[-1]) for found in rows.values())
+    last = max(int(found.visits[-1]) for found in rows.values())
+    count = last + 1
     made = np.ones(count, np.int64) if repeats is None else repeats
     columns: dict[str, Column] = {}
     for name, found in rows.items():
@@ -293,9 +302,13 @@ def _sweep(
         edges[i] = _edges_of_visits(group.visits, made)
         places[i] = concrete(group.places.astype(np.int32))
     # the sizes of visits: one line of counts a visit, one column an array or group
-    counts = [np.asarray(column.count) for column in (*columns.values(), *edges.values())]
+    counts: list[np.ndarray] = []
+    for column in (*columns.values(), *edges.values()):
+        counts.append(np.asarray(column.count))
     padded, size_of = _rounded_up(np.stack(counts, axis=1))
-    sizes = [_sizes(list(columns), list(edges), line.tolist()) for line in padded]
+    sizes: list[Sizes] = []
+    for line in padded.tolist():
+        sizes.append(_sizes(list(columns), list(edges), line))
     # where visits are repeated, the number of the repetition
     cell = None
     if repeats is not None:
@@ -314,7 +327,11 @@ def _sweep(
     )
 
 
-def _sizes(arrays: list[str], groups: list[int], counts: list[int]) -> Sizes:
+def _sizes(
+    arrays: list[str],
+    groups: list[int],
+    counts: list[int],
+) -> Sizes:
     """The sizes of a line of counts, first those of arrays and then those of groups."""
     rows = zip(arrays, counts[: len(arrays)], strict=True)
     edges = zip(groups, counts[len(arrays) :], strict=True)
@@ -334,22 +351,30 @@ def _edges_of_visits(visits: np.ndarray, made: np.ndarray) -> Column:
     visit = visits.ravel()
     lands = visit >= 0
     # As for rows: sorted by visit, and an edge once a visit, however many of its cells land there.
-    pairs = np.unique(visit[lands].astype(np.int64) * edges + edge[lands])
+    pairs = visit[lands].astype(np.int64) * edges + edge[lands]
+    pairs = np.unique(pairs)
     count = np.bincount(pairs // edges, minlength=len(made))
     return _column(pairs % edges, count, made)
 
 
-def _column(positions: np.ndarray, count: np.ndarray, made: np.ndarray) -> Column:
+def _column(
+    positions: np.ndarray,
+    count: np.ndarray,
+    made: np.ndarray,
+) -> Column:
     """Lists of positions, each of which is read `made` times in a row."""
     offset = np.cumsum(count) - count
     # The last visits read beyond their end, up to the largest size: a slice that would go beyond
     # the column is moved back by JAX, and would be another one.
     filling = np.zeros(count.max(initial=0), positions.dtype)
     filled = np.concatenate([positions, filling])
+    # a visit that is repeated reads the same list every time
+    offset = np.repeat(offset, made)
+    count = np.repeat(count, made)
     return Column(
         positions=concrete(filled.astype(np.int32)),
-        offset=concrete(np.repeat(offset, made).astype(np.int32)),
-        count=concrete(np.repeat(count, made).astype(np.int32)),
+        offset=concrete(offset.astype(np.int32)),
+        count=concrete(count.astype(np.int32)),
     )
 
 
@@ -364,8 +389,9 @@ def _rounded_up(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     while True:
         padded = counts
         if base > 1:
-            exponent = np.ceil(np.log(np.maximum(counts, 1)) / np.log(base))
-            padded = np.where(counts > 1, base**exponent, counts)
+            logarithm = np.log(np.maximum(counts, 1)) / np.log(base)
+            power = base ** np.ceil(logarithm)
+            padded = np.where(counts > 1, power, counts)
         # no visit reads more than the largest has
         padded = np.minimum(padded, most).astype(np.int64)
         distinct, size_of = np.unique(padded, axis=0, return_inverse=True)

@@ -135,7 +135,14 @@ class Problem(eqx.Module):
         for array, value in rows.items():
             if array not in self.moves:
                 still[array] = value
-        return Constants(active, ready, fields, moves, held, still)
+        return Constants(
+            active,
+            ready,
+            fields,
+            moves,
+            held,
+            still,
+        )
 
     def _held_cells(self, array: str) -> Bool[Array, "rows *item batch"] | None:
         """The cells of an array that masks hold, with a batch of 1 where all samples share them."""
@@ -162,7 +169,12 @@ class Problem(eqx.Module):
         # A sweep takes a few edges at a time, and kernels take all.
         return self.network.ready(changing, by_edge=self.order.lists_edges)
 
-    def _constant_fields(self, state: GraphState, rows: Rows, active: EdgeMasks) -> Fields:
+    def _constant_fields(
+        self,
+        state: GraphState,
+        rows: Rows,
+        active: EdgeMasks,
+    ) -> Fields:
         """Messages that do not change, drives that are no functions, and biases, added up."""
         topology, network = self.network.topology, self.network
         total: Fields = {}
@@ -185,11 +197,13 @@ class Problem(eqx.Module):
 
     def _moving_rows(self, array: str) -> Bool[Array, " rows"] | None:
         """The rows of an array that can change; None for all."""
-        flips, known = self.moves[array], self.network.units[array].moves
+        flips = self.moves[array]
         if flips is None:
             return None
+        known = self.network.units[array].moves
         if known is None:
-            known = jnp.ones(self.network.topology.arrays[array].rows, bool)
+            spec = self.network.topology.arrays[array]
+            known = jnp.ones(spec.rows, bool)
         return flips.of(known)
 
     def driven_fields(self, state: GraphState, functions: bool) -> Fields:
@@ -202,18 +216,24 @@ class Problem(eqx.Module):
             spec = topology.array_of(node)
             if callable(value):
                 value = driven_field(topology, node, value(state), state.batch_size)
-            if spec.name not in fields:
-                fields[spec.name] = jnp.zeros((*spec.shape, state.batch_size), spec.field_dtype)
+            field = fields.get(spec.name)
+            if field is None:
+                shape = *spec.shape, state.batch_size
+                field = jnp.zeros(shape, spec.field_dtype)
             # Drives add up where views overlap, as messages do.
             view = topology.view_at(node).index
             batch_last = jnp.moveaxis(value, 0, -1)
-            fields[spec.name] = fields[spec.name].at[view].add(batch_last)
+            fields[spec.name] = field.at[view].add(batch_last)
         for array, field in fields.items():
             fields[array] = topology.arrays[array].as_rows(field)
         return fields
 
 
-def _add(total: Fields, array: str, field: Float[Array, "..."]):
+def _add(
+    total: Fields,
+    array: str,
+    field: Float[Array, "..."],
+):
     total[array] = total[array] + field if array in total else field
 
 
@@ -290,4 +310,11 @@ def _order(
             if callable(drive):
                 asking.add(topology.array_of(node).name)
         stepped = sweepable(network) - asking
-    return order_of(topology, schedule, names, frozenset(changing), frozenset(by_node), stepped)
+    return order_of(
+        topology,
+        schedule,
+        names,
+        frozenset(changing),
+        frozenset(by_node),
+        stepped,
+    )

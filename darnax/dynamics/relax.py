@@ -55,7 +55,13 @@ class Solution(eqx.Module):
 
 
 @any_rank
-@checks.slips(steps="max_steps", maxiter="max_steps", tolerance="tol", atol="tol", rtol="tol")
+@checks.slips(
+    steps="max_steps",
+    maxiter="max_steps",
+    tolerance="tol",
+    atol="tol",
+    rtol="tol",
+)
 @checks.by_hand
 def relax(
     network: Network,
@@ -122,7 +128,14 @@ def relax(
     # As an array `max_steps` is data, and one program serves all numbers of passes. Passes that are
     # to be remembered are a part of the program: memory is laid out for all of them.
     most = max_steps if adjoint.remembers else jnp.asarray(max_steps, jnp.int32)
-    return _relax(problem, state, keys, jnp.asarray(tol, jnp.float32), most, adjoint)
+    return _relax(
+        problem,
+        state,
+        keys,
+        jnp.asarray(tol, jnp.float32),
+        most,
+        adjoint,
+    )
 
 
 @eqx.filter_jit
@@ -165,7 +178,15 @@ def _relax(
         residual: Float[Array, " batch"],
         t: Int[Array, ""],
     ) -> Bool[Array, " batch"]:
-        return is_back(problem, scales(old, t), new, old, anchor, tol, residual)
+        return is_back(
+            problem,
+            scales(old, t),
+            new,
+            old,
+            anchor,
+            tol,
+            residual,
+        )
 
     # A random schedule goes another way from the same state: to be back there is no cycle.
     cycles = back if problem.schedule.share is None else None
@@ -178,9 +199,14 @@ def _relax(
     return _solution(last, end, tol)
 
 
-def _solution(state: GraphState, end: "Progress[Rows]", tol: Float[Array, ""]) -> Solution:
+def _solution(
+    state: GraphState,
+    end: "Progress[Rows]",
+    tol: Float[Array, ""],
+) -> Solution:
     finite = jnp.isfinite(end.residual)
-    residual = jax.lax.stop_gradient(jnp.where(finite, end.residual, jnp.nan))
+    residual = jnp.where(finite, end.residual, jnp.nan)
+    residual = jax.lax.stop_gradient(residual)
     settled = residual <= tol
     return Solution(
         state=state,
@@ -232,7 +258,11 @@ class Progress(eqx.Module, Generic[Y]):
     period: Int[Array, " batch"]
 
 
-def begin(y: Y, finite: Bool[Array, " batch"], dtype: DTypeLike) -> Progress[Y]:
+def begin(
+    y: Y,
+    finite: Bool[Array, " batch"],
+    dtype: DTypeLike,
+) -> Progress[Y]:
     """The progress before the first pass; samples that are not finite never go on."""
     steps = jnp.where(finite, 0, 1).astype(jnp.int32)
     return Progress(
@@ -273,12 +303,17 @@ def advance(
     # A sample that stops takes the state of this pass with it, and is frozen from the next one on.
     return Progress(
         t=t,
-        y=jax.tree.map(lambda new, old: jnp.where(now.active, new, old), new, now.y),
+        y=_where(now.active, new, now.y),
         active=active,
         steps=jnp.where(now.active, t, now.steps),
         residual=jnp.where(now.active, residual, now.residual),
         period=period,
     )
+
+
+def _where(mask: Bool[Array, "..."], new: Y, old: Y) -> Y:
+    """`new` where the mask is set, and `old` elsewhere, in every array of a pytree."""
+    return jax.tree.map(lambda new, old: jnp.where(mask, new, old), new, old)
 
 
 def iterate(
@@ -326,7 +361,7 @@ def unroll(
         # A `while_loop` has no derivative backwards: so the stretches of `iterate` are one scan
         # here, which carries the anchor.
         is_power_of_two = (now.t > 0) & ((now.t & (now.t - 1)) == 0)
-        anchor = jax.tree.map(lambda new, old: jnp.where(is_power_of_two, new, old), now, anchor)
+        anchor = _where(is_power_of_two, now, anchor)
         return (advance(step, back, tol, now, anchor), anchor), None
 
     (end, _), _ = jax.lax.scan(body, (start, start), length=max_steps)

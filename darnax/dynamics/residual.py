@@ -45,7 +45,8 @@ class Scales(NamedTuple):
         """The largest change of every sample, relative to the scale of its row."""
         cells = tuple(range(1, change.ndim - 1))
         largest = jnp.max(change, axis=cells)  # (some, batch)
-        relative = jnp.max(largest / rows.take(self.by_array[array]), axis=0)
+        scale = rows.take(self.by_array[array])
+        relative = jnp.max(largest / scale, axis=0)
         return relative.astype(self.dtype)
 
 
@@ -58,7 +59,11 @@ def residual_dtype(problem: Problem) -> DTypeLike:
     return jnp.dtype("float32")
 
 
-def scales_of(problem: Problem, array: str, rows: Shaped[Array, "..."]) -> Float[Array, "..."]:
+def scales_of(
+    problem: Problem,
+    array: str,
+    rows: Shaped[Array, "..."],
+) -> Float[Array, "..."]:
     """The scale of every row of an array, of every sample."""
     spec = problem.network.topology.arrays[array]
     size = jnp.abs(rows.astype(spec.field_dtype))
@@ -71,7 +76,8 @@ def scales_of(problem: Problem, array: str, rows: Shaped[Array, "..."]) -> Float
         largest = jraph.segment_max(size, segments, spec.rows)
         size = largest.at[blocks].get(mode="fill", fill_value=1)
     else:
-        size = jnp.max(size, axis=tuple(range(1, size.ndim - 1)))
+        cells = tuple(range(1, size.ndim - 1))
+        size = jnp.max(size, axis=cells)
     return jnp.maximum(size, 1)
 
 
@@ -108,12 +114,14 @@ def within_one(problem: Problem, array: str) -> bool:
     out what it could move.
     """
     network = problem.network
-    bounded = all(network.activations[kind].bounded for kind in network.units[array].kinds)
-    if problem.schedule.share is not None or not bounded:
+    if problem.schedule.share is not None:
         return False
-    masked = any(network.topology.array_of(node).name == array for node in problem.masked)
-    if masked:
-        return False
+    for kind in network.units[array].kinds:
+        if not network.activations[kind].bounded:
+            return False
+    for node in problem.masked:
+        if network.topology.array_of(node).name == array:
+            return False
     shared = network.topology.arrays[array].shared
     # A row of a stacked array is a block of its own: rows that are held scale themselves alone.
     return not shared or problem.moves[array] is None
@@ -148,7 +156,11 @@ def change_to_target(
 
 
 def distance(
-    problem: Problem, scales: Scales, a: Rows, b: Rows, look: bool = False
+    problem: Problem,
+    scales: Scales,
+    a: Rows,
+    b: Rows,
+    look: bool = False,
 ) -> Float[Array, " batch"]:
     """The largest difference of two states; with `look` on some cells of one array alone."""
     largest = None
@@ -195,7 +207,9 @@ def is_back(
         if jnp.issubdtype(rows.dtype, jnp.inexact):
             floats[array] = rows
     # a few units in the last place, of the coarsest dtype
-    rounding = 4 * max((float(jnp.finfo(x.dtype).eps) for x in floats.values()), default=0.0)
+    rounding = 0.0
+    for rows in floats.values():
+        rounding = max(rounding, 4 * float(jnp.finfo(rows.dtype).eps))
     # how far each sample went in this pass
     length = residual
     if not all(_immediate(problem, array) for array in new):
@@ -203,7 +217,8 @@ def is_back(
         length = jnp.where(residual > 0, distance(problem, scales, new, old), 0)
 
     def near(size: Float[Array, " batch"] | float, look: bool) -> Bool[Array, " batch"]:
-        within = jnp.minimum(tol, jnp.maximum(NEAR * length, rounding * size))
+        within = jnp.maximum(NEAR * length, rounding * size)
+        within = jnp.minimum(tol, within)
         return distance(problem, scales, new, anchor, look) <= within
 
     def look_closer() -> Bool[Array, " batch"]:
@@ -212,7 +227,8 @@ def is_back(
         for array, rows in floats.items():
             spec = problem.network.topology.arrays[array]
             values = jnp.abs(rows).astype(spec.field_dtype)
-            size = jnp.maximum(size, scales.relative(array, Range(0, spec.rows), values))
+            all_rows = Range(0, spec.rows)
+            size = jnp.maximum(size, scales.relative(array, all_rows, values))
         reached = min(SUSTAINED * rounding, MOST_SUSTAINED) * size
         return hint & near(size, look=False) & (length > reached)
 

@@ -180,7 +180,9 @@ def _check_hashable(schedule: Schedule) -> None:
 
 
 def checked_visits(
-    topology: Topology, schedule: Schedule, movable: np.ndarray
+    topology: Topology,
+    schedule: Schedule,
+    movable: np.ndarray,
 ) -> list[np.ndarray] | None:
     """The visits of a schedule as arrays of positions; None for all at once.
 
@@ -218,7 +220,11 @@ def _positions(topology: Topology, visit: object) -> np.ndarray:
     return nodes.astype(np.int64)
 
 
-def _check_complete(topology: Topology, movable: np.ndarray, nodes: np.ndarray) -> None:
+def _check_complete(
+    topology: Topology,
+    movable: np.ndarray,
+    nodes: np.ndarray,
+) -> None:
     """Every node that can change is named, and none twice."""
     count = np.bincount(nodes, minlength=len(topology))
     repeated = np.flatnonzero(count > 1)
@@ -257,7 +263,9 @@ def block_of(topology: Topology) -> np.ndarray:
 
 
 def _block_by_block(
-    topology: Topology, movable: np.ndarray, order: tuple[Hashable, ...] | None
+    topology: Topology,
+    movable: np.ndarray,
+    order: tuple[Hashable, ...] | None,
 ) -> list[np.ndarray]:
     """The blocks of overlapping nodes, in the order of the first node of each."""
     nodes = np.flatnonzero(movable)
@@ -281,26 +289,33 @@ def _found_colours(topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
     # Blocks are coloured, not nodes, since they are visited as a whole. Edges inside of a block do
     # not count, nor those from or to a node that cannot change.
     block, columns = block_of(topology), topology.columns
-    ends = np.stack([block[columns.senders], block[columns.receivers]], axis=1)
-    both_move = movable[columns.senders] & movable[columns.receivers]
-    ends = ends[both_move & (ends[:, 0] != ends[:, 1])]
+    senders, receivers = columns.senders, columns.receivers
+    ends = np.stack([block[senders], block[receivers]], axis=1)
+    both_move = movable[senders] & movable[receivers]
+    between_blocks = ends[:, 0] != ends[:, 1]
+    ends = ends[both_move & between_blocks]
     colour = _two_colours(ends, len(block))
     if colour is None:
         found = nx.greedy_color(nx.Graph(ends.tolist()), strategy="largest_first")
         # blocks without such edges go with the first colour
-        colour = np.asarray([found.get(b, 0) for b in range(len(block))])
+        colour = np.zeros(len(block), np.int64)
+        for number, its_colour in found.items():
+            colour[number] = its_colour
     colour = colour[block]
-    colours = range(int(colour[movable].max(initial=-1)) + 1)
-    return [np.flatnonzero(movable & (colour == c)) for c in colours]
+    count = int(colour[movable].max(initial=-1)) + 1
+    return [np.flatnonzero(movable & (colour == c)) for c in range(count)]
 
 
 def _given_colours(
-    topology: Topology, movable: np.ndarray, colours: Mapping[Hashable, int]
+    topology: Topology,
+    movable: np.ndarray,
+    colours: Mapping[Hashable, int],
 ) -> list[np.ndarray]:
     """The nodes of each colour, after a look that no edge joins two of one colour."""
     nodes = np.asarray(topology.indices("schedule", colours), np.int64)
     colour = np.full(len(topology), -1)
-    values, colour[nodes] = np.unique(list(colours.values()), return_inverse=True)
+    given = list(colours.values())
+    values, colour[nodes] = np.unique(given, return_inverse=True)
     block, columns = block_of(topology), topology.columns
     u, v = columns.senders, columns.receivers
     both_move = movable[u] & movable[v]
@@ -328,11 +343,19 @@ def _two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
     _, component = connected_components(edges, directed=False)
     _, firsts = np.unique(component, return_index=True)
     # one more node, joined to the first of every component, reaches all of them in one search
-    rooted = np.concatenate([ends, np.stack([np.full(len(firsts), count), firsts], axis=1)])
-    edges = coo_array((np.ones(len(rooted)), tuple(rooted.T)), (count + 1, count + 1))
-    depth = dijkstra(edges.tocsr(), directed=False, unweighted=True, indices=count)
+    roots = np.stack([np.full(len(firsts), count), firsts], axis=1)
+    rooted = np.concatenate([ends, roots])
+    weights = np.ones(len(rooted))
+    edges = coo_array((weights, tuple(rooted.T)), (count + 1, count + 1))
+    depth = dijkstra(
+        edges.tocsr(),
+        directed=False,
+        unweighted=True,
+        indices=count,
+    )
     colour = (depth[:-1].astype(np.int64) + 1) % 2
-    return None if (colour[ends[:, 0]] == colour[ends[:, 1]]).any() else colour
+    alike = colour[ends[:, 0]] == colour[ends[:, 1]]
+    return None if alike.any() else colour
 
 
 def synchronous() -> Synchronous:

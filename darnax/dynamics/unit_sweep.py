@@ -77,11 +77,17 @@ def answer_one_by_one(
     # units as rows, whatever the shape of the node
     shape = math.prod(old.shape[:-1]), old.shape[-1]
 
-    def respond(field: Array, old: Array, noise: Array | None) -> Array:
-        return activation.target(field, old.astype(field.dtype), noise).astype(field.dtype)
+    def respond(
+        field: Array,
+        old: Array,
+        noise: Array | None,
+    ) -> Array:
+        target = activation.target(field, old.astype(field.dtype), noise)
+        return target.astype(field.dtype)
 
     def settle(target: Array, old: Array) -> Array:
-        return activation.move(old.astype(target.dtype), target).astype(old.dtype)
+        new = activation.move(old.astype(target.dtype), target)
+        return new.astype(old.dtype)
 
     moves = jnp.broadcast_to(True if free is None else free, old.shape)
     target = sweep_units(
@@ -94,7 +100,10 @@ def answer_one_by_one(
         moves.reshape(shape),
     )
     value = settle(target, old.reshape(shape))
-    return Answer(value.reshape(old.shape), target.reshape(old.shape))
+    return Answer(
+        value=value.reshape(old.shape),
+        target=target.reshape(old.shape),
+    )
 
 
 def sweep_units(
@@ -126,9 +135,14 @@ def sweep_units(
         matrix = jnp.pad(matrix.astype(field.dtype), (filling, filling))
         matrices.append((matrix, on))
 
-    def moved(target: Array, old: Array, free: Array) -> Array:
+    def moved(
+        target: Array,
+        old: Array,
+        free: Array,
+    ) -> Array:
         """The change of units, in the dtype of their field."""
-        change = settle(target, old).astype(field.dtype) - old.astype(field.dtype)
+        new = settle(target, old).astype(field.dtype)
+        change = new - old.astype(field.dtype)
         return jnp.where(free, change, 0)
 
     def block(changes: Array, first: Array) -> tuple[Array, Array]:
@@ -140,7 +154,8 @@ def sweep_units(
         # what the units of this block send to each other, (receiver, sender)
         inner = jnp.zeros((size, size), field.dtype)
         for matrix, on in matrices:
-            rows = jnp.where(on, jax.lax.dynamic_slice_in_dim(matrix, first, size), 0)
+            rows = jax.lax.dynamic_slice_in_dim(matrix, first, size)
+            rows = jnp.where(on, rows, 0)
             # all blocks before this one at once; the changes of its own units are still 0
             fields = fields + rows @ changes
             inner = inner + jax.lax.dynamic_slice_in_dim(rows, first, size, axis=1)
@@ -155,12 +170,14 @@ def sweep_units(
             return fields + column[:, None] * change, target
 
         # Columns of `inner`: what unit j sends to all units of its block.
-        _, targets = jax.lax.scan(unit, fields, (jnp.arange(size), inner.T, own))
+        each = jnp.arange(size), inner.T, own
+        _, targets = jax.lax.scan(unit, fields, each)
         here = moved(targets, own["old"], own["free"])
         return jax.lax.dynamic_update_slice_in_dim(changes, here, first, axis=0), targets
 
     firsts = jnp.arange(blocks) * size
-    _, targets = jax.lax.scan(block, jnp.zeros_like(given["field"]), firsts)
+    changes = jnp.zeros_like(given["field"])
+    _, targets = jax.lax.scan(block, changes, firsts)
     return targets.reshape(-1, batch)[:units]
 
 

@@ -61,7 +61,16 @@ def update(
         if array in visit.stepped:
             loops = visit.loops(network, constants.ready, array)
             ids = rows.take(units.ids)
-            answer = answer_one_by_one(network, array, ids, old, field, loops, free, keys)
+            answer = answer_one_by_one(
+                network,
+                array,
+                ids,
+                old,
+                field,
+                loops,
+                free,
+                keys,
+            )
         else:
             answer = units.answer(network.activations, rows, old, field, keys)
         # the cells that take their answer
@@ -77,7 +86,14 @@ def update(
         changes[array] = rows, new
         # The residual is that of all free cells, whether a random schedule moves them or not.
         if scales is not None and residual is not None:
-            change = change_to_target(problem, array, answer.target, new, old, free)
+            change = change_to_target(
+                problem,
+                array,
+                answer.target,
+                new,
+                old,
+                free,
+            )
             residual = jnp.maximum(residual, scales.relative(array, rows, change))
     return changes, residual
 
@@ -111,7 +127,14 @@ def _fields(
         array = passing.group.receiver.name
         if array in fields:
             ready, active = constants.ready[i], constants.active[i]
-            fields[array] = visit.add_messages(fields[array], passing, ready, arrays, active, keys)
+            fields[array] = visit.add_messages(
+                fields[array],
+                passing,
+                ready,
+                arrays,
+                active,
+                keys,
+            )
     return fields
 
 
@@ -120,7 +143,7 @@ def _free(
     visit: AnyVisit,
     array: str,
     old: Shaped[Array, "some *item batch"],
-) -> Bool[Array, "some *item _"] | None:
+) -> Bool[Array, "some ..."] | None:
     """The cells of the visited rows that can change; None for all.
 
     Its last axis is 1 where all samples share it, which costs a read less for every cell.

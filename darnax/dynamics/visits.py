@@ -121,7 +121,12 @@ class Visit(eqx.Module, Generic[SomeRows]):
     ) -> Float[Array, "some *item batch"]:
         """A field of the visited rows, with the messages of a group added."""
 
-    def loops(self, network: Network, ready: dict[int, Ready], array: str) -> Loops:
+    def loops(
+        self,
+        network: Network,
+        ready: dict[int, Ready],
+        array: str,
+    ) -> Loops:
         """The matrices by which units of the visited row of a stepped array send to each other."""
         return []
 
@@ -191,7 +196,12 @@ class ListedVisit(Visit[Listed]):
         cells = messages.reshape(entries.slots.size, *total.shape[1:])
         return total.at[entries.slots.ravel()].add(cells, mode="drop")
 
-    def loops(self, network: Network, ready: dict[int, Ready], array: str) -> Loops:
+    def loops(
+        self,
+        network: Network,
+        ready: dict[int, Ready],
+        array: str,
+    ) -> Loops:
         found: list[tuple[Array, Array]] = []
         for i, entries in self.entries.items():
             group = network.topology.groups[i]
@@ -227,7 +237,12 @@ class InTurn(eqx.Module):
     lists_edges: ClassVar[bool] = False
     visits: tuple[RangeVisit, ...]
 
-    def run(self, update: Update, arrays: Rows, residual: Residual) -> tuple[Rows, Residual]:
+    def run(
+        self,
+        update: Update,
+        arrays: Rows,
+        residual: Residual,
+    ) -> tuple[Rows, Residual]:
         """The arrays and the residual after the pass."""
         for visit in self.visits:
             changes, residual = update(arrays, residual, visit)
@@ -252,8 +267,10 @@ class Column(eqx.Module):
 
     def read(self, visit: Array, size: int) -> tuple[Int[Array, " size"], Bool[Array, " size"]]:
         """The positions of a visit, filled up to `size`, and which of them are no filling."""
-        positions = jax.lax.dynamic_slice(self.positions, (self.offset[visit],), (size,))
-        return positions, jnp.arange(size) < self.count[visit]
+        start = self.offset[visit]
+        positions = jax.lax.dynamic_slice(self.positions, (start,), (size,))
+        real = jnp.arange(size) < self.count[visit]
+        return positions, real
 
 
 class Sizes(eqx.Module):
@@ -296,13 +313,19 @@ class Sweep(eqx.Module):
     sizes: tuple[Sizes, ...]
     stepped: frozenset[str] = eqx.field(static=True)
 
-    def visit(self, number: Array, sizes: Sizes, arrays: Rows) -> ListedVisit:
+    def visit(
+        self,
+        number: Array,
+        sizes: Sizes,
+        arrays: Rows,
+    ) -> ListedVisit:
         """The visit of a number, which has one of the `sizes`."""
         rows: dict[str, Listed] = {}
         members: dict[str, Array | None] = {}
         for name, size in sizes.rows:
             positions, real = self.rows[name].read(number, size)
-            rows[name] = Listed(jnp.where(real, positions, len(arrays[name])))
+            out_of_range = len(arrays[name])
+            rows[name] = Listed(jnp.where(real, positions, out_of_range))
             members[name] = real
         entries: dict[int, Entries] = {}
         for i, size in sizes.edges:
@@ -324,7 +347,12 @@ class Sweep(eqx.Module):
             stepped=self.stepped,
         )
 
-    def run(self, update: Update, arrays: Rows, residual: Residual) -> tuple[Rows, Residual]:
+    def run(
+        self,
+        update: Update,
+        arrays: Rows,
+        residual: Residual,
+    ) -> tuple[Rows, Residual]:
         """The arrays and the residual after the pass."""
         # The scan carries what is visited, and reads all other arrays as they were before it.
         visited: Rows = {}
@@ -335,7 +363,11 @@ class Sweep(eqx.Module):
         def branch(sizes: Sizes) -> Branch:
             """The part of the program that makes the visits of one size."""
 
-            def run(visited: Rows, residual: Residual, number: Array) -> tuple[Changes, Residual]:
+            def run(
+                visited: Rows,
+                residual: Residual,
+                number: Array,
+            ) -> tuple[Changes, Residual]:
                 visit = self.visit(number, sizes, visited)
                 changes, residual = update(arrays | visited, residual, visit)
                 return _filled_up(changes, visited, largest), residual
@@ -369,7 +401,11 @@ class Sweep(eqx.Module):
         return largest
 
 
-def _filled_up(changes: Changes, arrays: Rows, sizes: dict[str, int]) -> Changes:
+def _filled_up(
+    changes: Changes,
+    arrays: Rows,
+    sizes: dict[str, int],
+) -> Changes:
     """Changes of so many rows of every array, as all branches must give them back."""
     result: Changes = {}
     for name, size in sizes.items():
