@@ -104,6 +104,7 @@ def attach(
             images[array] = jnp.where(free[array] & settled, after[array], rows)
         return images
 
+    # The point has the derivatives of a solution alone, and none of the way that led there.
     moved = jax.lax.stop_gradient(smooth)
     free_and_settled = {array: free[array] & settled for array in smooth}
     # Everything that the map reads becomes an argument, parameters in closures of the user's
@@ -114,7 +115,10 @@ def attach(
     return start.with_rows(others)
 
 
-def free_cells(constants: Constants, rows: Rows) -> dict[str, Bool[Array, "..."]]:
+def free_cells(
+    constants: Constants,
+    rows: Rows,
+) -> dict[str, Bool[Array, "..."]]:
     """The cells of moving arrays that an update of everything at once changes."""
     free: dict[str, Array] = {}
     for array, moves in constants.moves.items():
@@ -164,8 +168,8 @@ def _tangent(
     def pushed(change: Rows) -> Rows:
         """The linear map ∂F/∂s; it works in one dtype, whatever those of the arrays are."""
         change = _cast_as(only_free(change), here)
-        _, pushed = jax.jvp(image, (here,), (change,))
-        return only_free(pushed)
+        _, change = jax.jvp(image, (here,), (change,))
+        return only_free(change)
 
     def operator(change: Rows) -> Rows:
         return jax.tree.map(jnp.subtract, change, pushed(change))
@@ -257,8 +261,8 @@ def _solve(
     def going(now: Approach) -> Bool[Array, ""]:
         # It stops as well where a step does not lessen the error: from there GMRES does better.
         away = now.error > enough
-        nearer = now.error < now.before
-        return away & nearer & (now.steps < MOST)
+        closer = now.error < now.before
+        return away & closer & (now.steps < MOST)
 
     def nearer(now: Approach) -> Approach:
         u = jax.tree.map(jnp.add, now.u, now.rest)

@@ -55,6 +55,7 @@ def order_of(
     visits = _visits_that_move(topology, schedule, moves)
     if visits is None:
         return everything(topology, names)
+    # nothing can move
     if not visits:
         return InTurn(())
     if not schedule.by_unit:
@@ -162,6 +163,7 @@ def _in_turn(
             if mask.any():
                 masks[spec.name] = mask
         result.append(_range_visit(layout, masks))
+    # More than half of the work would be for rows that the visit leaves as they are.
     if touched > 2 * used:
         return None
     return InTurn(tuple(result))
@@ -174,7 +176,10 @@ class Visited(NamedTuple):
     visits: np.ndarray
 
 
-def _visited_rows(layout: Layout, visits: Sequence[np.ndarray]) -> dict[str, Visited]:
+def _visited_rows(
+    layout: Layout,
+    visits: Sequence[np.ndarray],
+) -> dict[str, Visited]:
     """The rows of the nodes of all visits, by array."""
     nodes = np.concatenate(visits)
     sizes = [len(visit) for visit in visits]
@@ -401,4 +406,5 @@ def _rounded_up(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # size serves all visits.
         if base > 1e6:
             return most[None], np.zeros(len(counts), np.int64)
+        # By squares a few rounds are enough, whatever the counts.
         base = 2.0 if base == 1 else base**2

@@ -121,6 +121,7 @@ class Problem(eqx.Module):
         """What does not change from pass to pass, from the state that a call starts at."""
         rows = state.rows()
         active = edge_masks(self.network.topology, self.active)
+        # masks of cells, which are data
         held: dict[str, Array] = {}
         for array in self.moves:
             mask = self._held_cells(array)
@@ -128,6 +129,7 @@ class Problem(eqx.Module):
                 held[array] = mask
         ready = self._ready(active)
         fields = self._constant_fields(state, rows, active)
+        # masks of rows, which follow from names
         moves: dict[str, Array | None] = {}
         for array in self.moves:
             moves[array] = self._moving_rows(array)
@@ -214,6 +216,7 @@ class Problem(eqx.Module):
             if callable(value) != functions:
                 continue
             spec = topology.array_of(node)
+            # What a function gives is known only here, and checked like an array of the user's.
             if callable(value):
                 value = driven_field(topology, node, value(state), state.batch_size)
             field = fields.get(spec.name)

@@ -159,14 +159,19 @@ def _relax(
     moving: Rows = {}
     for array in problem.moves:
         moving[array] = rows[array]
+    # Residuals are compared in their own dtype, float64 where any array that moves is.
     tol = tol.astype(residual_dtype(problem))
     first_scales = scales_of_bounded(problem, moving)
     constants = problem.constants(state)
 
+    # The map, how far a state was from its rest, and whether one is back at another.
     def scales(moving: Rows, t: Int[Array, ""]) -> Scales:
         return scales_before(problem, moving, first_scales, t)
 
-    def step(moving: Rows, t: Int[Array, ""]) -> tuple[Rows, Float[Array, " batch"]]:
+    def step(
+        moving: Rows,
+        t: Int[Array, ""],
+    ) -> tuple[Rows, Float[Array, " batch"]]:
         new, residual = one_pass(problem, constants, moving, pass_keys(keys, t), scales(moving, t))
         assert residual is not None  # scales were given
         return new, residual
@@ -191,6 +196,7 @@ def _relax(
     # A random schedule goes another way from the same state: to be back there is no cycle.
     cycles = back if problem.schedule.share is None else None
     progress = begin(moving, _finite(start), tol.dtype)
+    # An int stands for `dx.unrolled()`: its loop is differentiated as it is, and nothing attached.
     if isinstance(max_steps, int):
         end = unroll(step, progress, tol, max_steps, cycles)
         return _solution(state.with_rows(end.y), end, tol)
@@ -264,6 +270,7 @@ def begin(
     dtype: DTypeLike,
 ) -> Progress[Y]:
     """The progress before the first pass; samples that are not finite never go on."""
+    # Samples that are lost at the start have the numbers of one that its first pass loses.
     steps = jnp.where(finite, 0, 1).astype(jnp.int32)
     return Progress(
         t=jnp.zeros((), jnp.int32),
@@ -334,6 +341,7 @@ def iterate(
         return jnp.any(now.active) & (now.t < max_steps)
 
     def stretch(anchor: Progress[Y]) -> Progress[Y]:
+        # the pass at which the next copy is taken
         stop = jnp.maximum(2 * anchor.t, 1)
         return jax.lax.while_loop(
             lambda now: goes_on(now) & (now.t < stop),

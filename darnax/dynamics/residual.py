@@ -81,7 +81,10 @@ def scales_of(
     return jnp.maximum(size, 1)
 
 
-def scales_of_bounded(problem: Problem, moving: Rows) -> dict[str, Float[Array, "..."]]:
+def scales_of_bounded(
+    problem: Problem,
+    moving: Rows,
+) -> dict[str, Float[Array, "..."]]:
     """The scales before the first pass of the arrays whose scales are 1 from the second one on."""
     found = {}
     for array in problem.moves:
@@ -174,6 +177,7 @@ def distance(
         other = some.take(b[array]).astype(spec.field_dtype)
         here = scales.relative(array, some, jnp.abs(one - other))
         largest = here if largest is None else jnp.maximum(largest, here)
+        # one array is enough for a look
         if look:
             break
     assert largest is not None
@@ -200,6 +204,7 @@ def is_back(
 
     Few samples are back, and a look at some cells tells; only if some might be are all compared.
     """
+    # what never moves is at rest
     if not new:
         return jnp.zeros_like(residual, dtype=bool)
     floats = {}
@@ -216,7 +221,10 @@ def is_back(
         # units with memory go a share of their residual, and a slow approach is no cycle
         length = jnp.where(residual > 0, distance(problem, scales, new, old), 0)
 
-    def near(size: Float[Array, " batch"] | float, look: bool) -> Bool[Array, " batch"]:
+    def near(
+        size: Float[Array, " batch"] | float,
+        look: bool,
+    ) -> Bool[Array, " batch"]:
         within = jnp.maximum(NEAR * length, rounding * size)
         within = jnp.minimum(tol, within)
         return distance(problem, scales, new, anchor, look) <= within
@@ -234,6 +242,7 @@ def is_back(
 
     # In units of the scales, those of the state before, states are of size 1 or little more.
     hint = (length > 0) & near(1.0, look=True)
+    # Nobody, made from `hint`: inside of `shard_map` it is spread over devices as that is.
     return jax.lax.cond(jnp.any(hint), look_closer, lambda: hint & False)
 
 

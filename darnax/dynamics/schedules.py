@@ -242,6 +242,7 @@ def _check_complete(
 
 def _check_blocks(topology: Topology, visits: list[np.ndarray]) -> None:
     """Nodes that overlap are visited together; those that cannot change may be left out."""
+    # -1 for nodes that are not visited
     visit_of = np.full(len(topology), -1)
     for i, nodes in enumerate(visits):
         visit_of[nodes] = i
@@ -353,6 +354,7 @@ def _two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
         unweighted=True,
         indices=count,
     )
+    # The extra node comes last, and the first of every component is one step away from it.
     colour = (depth[:-1].astype(np.int64) + 1) % 2
     alike = colour[ends[:, 0]] == colour[ends[:, 1]]
     return None if alike.any() else colour

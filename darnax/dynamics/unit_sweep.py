@@ -73,6 +73,7 @@ def answer_one_by_one(
     (kind,) = network.units[array].kinds
     activation = network.activations[kind]
     field = guarded(kind, activation, old.dtype, field)
+    # for all units before the loop: what a unit draws depends on its name, and not on its turn
     noise = draw(activation, ids, old.shape[1:-1], field.dtype, keys)
     # units as rows, whatever the shape of the node
     shape = math.prod(old.shape[:-1]), old.shape[-1]

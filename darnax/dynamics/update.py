@@ -30,6 +30,7 @@ def one_pass(
         residual = jnp.zeros_like(like, shape=like.shape[-1:], dtype=scales.dtype)
     visit = partial(update, problem, constants, keys, scales)
     arrays, residual = problem.order.run(visit, arrays, residual)
+    # Arrays that stand still would be carried by the loop for nothing.
     moved: Rows = {}
     for array in moving:
         moved[array] = arrays[array]

@@ -48,6 +48,7 @@ class Range(eqx.Module):
         self, rows: Shaped[Array, "rows ..."], new: Shaped[Array, "some ..."]
     ) -> Shaped[Array, "rows ..."]:
         """All rows, with these replaced."""
+        # A range of all rows is replaced without a copy.
         if len(new) == len(rows):
             return new
         return rows.at[self.start : self.stop].set(new)
@@ -157,6 +158,8 @@ class RangeVisit(Visit[Range]):
         keys: Keys,
     ) -> Float[Array, "some *item batch"]:
         rows = self.rows[passing.group.receiver.name]
+        # All edges of the group at once, by its kernel. Their field spans the rows that they end
+        # at, and is cut or padded with zeros to those of the visit.
         field = passing.field(ready, arrays, active, keys)
         return total + fitted(field, passing.start, rows.start, rows.stop)
 
@@ -234,6 +237,7 @@ Update: TypeAlias = Callable[[Rows, Residual, AnyVisit], tuple[Changes, Residual
 class InTurn(eqx.Module):
     """A pass of a few visits, each a part of the program."""
 
+    # Whole groups send at once, so that their kernels are prepared.
     lists_edges: ClassVar[bool] = False
     visits: tuple[RangeVisit, ...]
 
@@ -265,7 +269,11 @@ class Column(eqx.Module):
     offset: Int[Array, " visits"]
     count: Int[Array, " visits"]
 
-    def read(self, visit: Array, size: int) -> tuple[Int[Array, " size"], Bool[Array, " size"]]:
+    def read(
+        self,
+        visit: Array,
+        size: int,
+    ) -> tuple[Int[Array, " size"], Bool[Array, " size"]]:
         """The positions of a visit, filled up to `size`, and which of them are no filling."""
         start = self.offset[visit]
         positions = jax.lax.dynamic_slice(self.positions, (start,), (size,))
@@ -303,6 +311,7 @@ class Sweep(eqx.Module):
     - `stepped`: arrays of which a visit updates all cells of its row, one after another.
     """
 
+    # A few edges of a group send at a time, which no kernel does.
     lists_edges: ClassVar[bool] = True
     topology: Topology
     rows: dict[str, Column]
@@ -323,6 +332,7 @@ class Sweep(eqx.Module):
         rows: dict[str, Listed] = {}
         members: dict[str, Array | None] = {}
         for name, size in sizes.rows:
+            # Whatever filling reads there is not written.
             positions, real = self.rows[name].read(number, size)
             out_of_range = len(arrays[name])
             rows[name] = Listed(jnp.where(real, positions, out_of_range))
