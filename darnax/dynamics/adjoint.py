@@ -1,13 +1,19 @@
-"""How gradients are taken through a relaxation."""
+"""How gradients are taken through a relaxation.
+
+The default forgets how a sample came to rest. Where it rests is a solution of `s = F(θ, s)`, whose
+derivatives follow from those of F at this point alone: one linear equation instead of a way back
+through every pass.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
 
 from darnax._arrays import any_rank
 from darnax.dynamics.problem import Constants, Problem
@@ -15,7 +21,14 @@ from darnax.dynamics.update import one_pass
 from darnax.network.message_passing import Rows, outer
 from darnax.states.graph import GraphState
 
+T = TypeVar("T")
+Map: TypeAlias = Callable[[Rows], Rows]
+"""A map of the moving arrays, or of small changes of them."""
+Tangents: TypeAlias = dict[str, Array | None]
+"""Small changes of arrays; None for those that do not change."""
+
 TOLERANCE, MOST = 1e-6, 100
+"""To which part of its right side the linear equation is solved, and how often is iterated."""
 
 
 @dataclass(frozen=True)
@@ -58,40 +71,56 @@ def unrolled() -> Unrolled:
 
 
 def attach(
-    problem: Problem, start: GraphState, end: GraphState, settled: Bool[Array, " batch"]
+    problem: Problem,
+    start: GraphState,
+    end: GraphState,
+    settled: Bool[Array, " batch"],
 ) -> GraphState:
     """`end`, bit for bit, with the derivatives of the fixed point that it is."""
+    # Every schedule has the fixed points of the synchronous map, which costs least.
     problem = problem.at_once()
     constants = problem.constants(start)
     given, found = start.rows(), end.rows()
     free = free_cells(constants, given)
-    # integers have no derivatives, and a map that needs theirs refuses by name
-    movable = [array for array in free if jnp.issubdtype(found[array].dtype, jnp.inexact)]
-    others = {array: found[array] for array in free if array not in movable}
+    # Integers have no derivatives, and a map that needs theirs refuses by name.
+    smooth: Rows = {}
+    others: Rows = {}
+    for array in free:
+        inexact = jnp.issubdtype(found[array].dtype, jnp.inexact)
+        (smooth if inexact else others)[array] = found[array]
 
     def image(moving: Rows) -> Rows:
         """One pass at once, by which the cells that moved and settled are where they are."""
+        # Cells that do not move are read from the start, for they have its derivatives.
         point = dict(others)
         for array, rows in moving.items():
             point[array] = jnp.where(free[array], rows, given[array])
-        # what did not settle may not be finite, and nothing times infinity is no number
-        point = {a: jnp.where(settled, rows, jnp.zeros_like(rows)) for a, rows in point.items()}
+        # What did not settle may not be finite, and nothing times infinity is no number.
+        for array, rows in point.items():
+            point[array] = jnp.where(settled, rows, jnp.zeros_like(rows))
         after, _ = one_pass(problem, constants, point)
-        return {a: jnp.where(free[a] & settled, after[a], moving[a]) for a in moving}
+        images: Rows = {}
+        for array, rows in moving.items():
+            images[array] = jnp.where(free[array] & settled, after[array], rows)
+        return images
 
-    moved = jax.lax.stop_gradient({array: found[array] for array in movable})
-    free_and_settled = {array: free[array] & settled for array in movable}
-    # everything that the map reads becomes an argument, parameters in closures of the user's
-    # included
+    # The point has the derivatives of a solution alone, and none of the way that led there.
+    moved = jax.lax.stop_gradient(smooth)
+    free_and_settled = {array: free[array] & settled for array in smooth}
+    # Everything that the map reads becomes an argument, parameters in closures of the user's
+    # included: the rule of `_at_rest` sees the derivatives of its arguments alone.
     rest = _at_rest(moved, eqx.filter_closure_convert(image, moved), free_and_settled)
-    for array in movable:
+    for array in smooth:
         others[array] = jnp.where(free[array], rest[array], given[array])
     return start.with_rows(others)
 
 
-def free_cells(constants: Constants, rows: Rows) -> dict[str, Bool[Array, "..."]]:
+def free_cells(
+    constants: Constants,
+    rows: Rows,
+) -> dict[str, Bool[Array, "..."]]:
     """The cells of moving arrays that an update of everything at once changes."""
-    free = {}
+    free: dict[str, Array] = {}
     for array, moves in constants.moves.items():
         mask = jnp.ones(rows[array].shape, bool)
         if moves is not None:
@@ -102,57 +131,116 @@ def free_cells(constants: Constants, rows: Rows) -> dict[str, Bool[Array, "..."]
     return free
 
 
-def without_gradient(tree: Any) -> Any:
+def without_gradient(tree: T) -> T:
     """The same values, constants for differentiation."""
     arrays, rest = eqx.partition(tree, eqx.is_inexact_array)
     return eqx.combine(jax.lax.stop_gradient(arrays), rest)
 
 
 @eqx.filter_custom_jvp
-def _at_rest(end: Rows, image: Callable[[Rows], Rows], free: Rows) -> Rows:
+def _at_rest(
+    end: Rows,
+    image: Map,
+    free: Rows,
+) -> Rows:
     """`end`, the fixed point of `image`; cells that are not `free` do not depend on anything."""
     return end
 
 
 @_at_rest.def_jvp
 @any_rank
-def _tangent(primals: Any, tangents: Any) -> tuple[Rows, Rows]:
+def _tangent(
+    primals: tuple[Rows, Map, Rows],
+    tangents: tuple[Tangents, Map, Tangents],
+) -> tuple[Rows, Rows]:
     end, image, free = primals
-    # the point itself moves with what the map reads: asked for again, it has its own derivative,
-    # and so to any order
+    # The point itself moves with what the map reads: asked for again, it has its own derivative,
+    # and so to any order.
     here = _at_rest(end, image, free)
-    dtype = (
-        jnp.float64 if any(array.dtype == jnp.float64 for array in here.values()) else jnp.float32
-    )
+    dtype = _working_dtype(here)
 
     def only_free(arrays: Rows) -> Rows:
-        return {at: jnp.where(free[at], array, 0).astype(dtype) for at, array in arrays.items()}
+        changes: Rows = {}
+        for array, rows in arrays.items():
+            changes[array] = jnp.where(free[array], rows, 0).astype(dtype)
+        return changes
 
     def pushed(change: Rows) -> Rows:
         """The linear map ∂F/∂s; it works in one dtype, whatever those of the arrays are."""
-        change = {at: u.astype(here[at].dtype) for at, u in only_free(change).items()}
-        return only_free(jax.jvp(image, (here,), (change,))[1])
+        change = _cast_as(only_free(change), here)
+        _, change = jax.jvp(image, (here,), (change,))
+        return only_free(change)
 
     def operator(change: Rows) -> Rows:
         return jax.tree.map(jnp.subtract, change, pushed(change))
 
-    _, given = eqx.filter_jvp(lambda image: image(here), (image,), (tangents[1],))
-    known = only_free({at: u for at, u in given.items() if u is not None})
+    # the right side ∂F/∂θ dθ
+    _, moved_image = eqx.filter_jvp(lambda image: image(here), (image,), (tangents[1],))
+    known: Rows = {}
+    for array, rows in moved_image.items():
+        if rows is not None:
+            known[array] = rows
+    known = only_free(known)
     # JAX transposes the solution only if every right side is linear in the tangents, and zeros
-    # alone are not
-    zero = jnp.where(False, sum(jnp.sum(u) for u in known.values()), 0)
-    given = {at: known.get(at, jnp.zeros(here[at].shape, dtype)) + zero for at in here}
-    enough = max(TOLERANCE, *(float(jnp.finfo(array.dtype).eps) for array in here.values()))
-    change = jax.lax.custom_linear_solve(
-        operator,
-        given,
-        solve=lambda matvec, given: _solve(matvec, given, enough),
-        transpose_solve=lambda matvec, given: _solve(matvec, given, enough),
-    )
-    return here, {at: u.astype(here[at].dtype) for at, u in change.items()}
+    # alone are not.
+    total = sum(jnp.sum(rows) for rows in known.values())
+    zero = jnp.where(False, total, 0)
+    given: Rows = {}
+    for array, rows in here.items():
+        nothing = jnp.zeros(rows.shape, dtype)
+        given[array] = known.get(array, nothing) + zero
+
+    def solve(operator: Map, given: Rows) -> Rows:
+        return _solve(operator, given, _tolerance(here))
+
+    # Forwards and backwards are one equation: JAX transposes the operator for the latter.
+    change = jax.lax.custom_linear_solve(operator, given, solve=solve, transpose_solve=solve)
+    return here, _cast_as(change, here)
 
 
-def _solve(operator: Callable[[Rows], Rows], given: Rows, tolerance: float) -> Rows:
+def _working_dtype(arrays: Rows) -> DTypeLike:
+    """Float32, or float64 where any of the arrays is."""
+    double = any(array.dtype == jnp.float64 for array in arrays.values())
+    return jnp.float64 if double else jnp.float32
+
+
+def _tolerance(arrays: Rows) -> float:
+    """The tolerance of a solution: no finer than the coarsest dtype of the arrays resolves."""
+    tolerance = TOLERANCE
+    for array in arrays.values():
+        tolerance = max(tolerance, float(jnp.finfo(array.dtype).eps))
+    return tolerance
+
+
+def _cast_as(changes: Rows, arrays: Rows) -> Rows:
+    """Changes in the dtypes of the arrays that they change."""
+    result: Rows = {}
+    for array, rows in changes.items():
+        result[array] = rows.astype(arrays[array].dtype)
+    return result
+
+
+class Approach(NamedTuple):
+    """An approximate solution `u`, what is left of the equation, and the sizes of this.
+
+    **Fields:**
+
+    - `error`, `before`: the size of `rest`, now and before the last step.
+    - `steps`: the steps made.
+    """
+
+    u: Rows
+    rest: Rows
+    error: Float[Array, ""]
+    before: Float[Array, ""]
+    steps: int | Int[Array, ""]
+
+
+def _solve(
+    operator: Map,
+    given: Rows,
+    tolerance: float,
+) -> Rows:
     """The u for which `operator(u) = given`.
 
     Where the network came to rest by passes that draw near to it, so does adding what is left, at
@@ -160,26 +248,38 @@ def _solve(operator: Callable[[Rows], Rows], given: Rows, tolerance: float) -> R
     """
 
     def left(u: Rows) -> tuple[Rows, Float[Array, ""]]:
+        """What is left of the equation, and its size."""
         rest = jax.tree.map(jnp.subtract, given, operator(u))
         return rest, size(rest)
 
     def size(arrays: Rows) -> Float[Array, ""]:
-        return jnp.sqrt(sum(jnp.vdot(a, a) for a in jax.tree.leaves(arrays)))
+        squares = sum(jnp.vdot(rows, rows) for rows in jax.tree.leaves(arrays))
+        return jnp.sqrt(squares)
 
     enough = tolerance * size(given)
 
-    def going(now):
-        _, _, error, before, count = now
-        return (error > enough) & (error < before) & (count < MOST)
+    def going(now: Approach) -> Bool[Array, ""]:
+        # It stops as well where a step does not lessen the error: from there GMRES does better.
+        away = now.error > enough
+        closer = now.error < now.before
+        return away & closer & (now.steps < MOST)
 
-    def nearer(now):
-        u, rest, error, _, count = now
-        u = jax.tree.map(jnp.add, u, rest)
-        return u, *left(u), error, count + 1
+    def nearer(now: Approach) -> Approach:
+        u = jax.tree.map(jnp.add, now.u, now.rest)
+        rest, error = left(u)
+        return Approach(u, rest, error, before=now.error, steps=now.steps + 1)
 
-    start = given, *left(given), jnp.full_like(enough, jnp.inf), 0
-    u, *_ = jax.lax.while_loop(going, nearer, start)
+    rest, error = left(given)
+    start = Approach(given, rest, error, before=jnp.full_like(enough, jnp.inf), steps=0)
+    end = jax.lax.while_loop(going, nearer, start)
+    # It looks at the error first: where that is small enough, it gives the start back.
     solved, _ = jax.scipy.sparse.linalg.gmres(
-        operator, given, u, tol=tolerance, restart=32, maxiter=32, solve_method="incremental"
+        operator,
+        given,
+        end.u,
+        tol=tolerance,
+        restart=32,
+        maxiter=32,
+        solve_method="incremental",
     )
     return solved

@@ -1,15 +1,16 @@
 """The residual: how far samples are from rest, and whether they are back where they were."""
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax._lazy import Lazy
 from darnax.dynamics.problem import Problem
-from darnax.dynamics.visits import Range
+from darnax.dynamics.visits import Range, Selection
 from darnax.network.message_passing import Rows
 
 if TYPE_CHECKING:
@@ -33,55 +34,100 @@ class Scales(NamedTuple):
     """
 
     by_array: dict[str, Float[Array, "..."]]
-    dtype: Any
+    dtype: DTypeLike
 
     def relative(
-        self, array: str, rows: Any, change: Float[Array, "some *item batch"]
+        self,
+        array: str,
+        rows: Selection,
+        change: Float[Array, "some *item batch"],
     ) -> Float[Array, " batch"]:
         """The largest change of every sample, relative to the scale of its row."""
-        largest = jnp.max(change, axis=tuple(range(1, change.ndim - 1)))
-        relative = jnp.max(largest / rows.take(self.by_array[array]), axis=0)
+        cells = tuple(range(1, change.ndim - 1))
+        largest = jnp.max(change, axis=cells)  # (some, batch)
+        scale = rows.take(self.by_array[array])
+        relative = jnp.max(largest / scale, axis=0)
         return relative.astype(self.dtype)
 
 
-def residual_dtype(problem: Problem) -> Any:
+def residual_dtype(problem: Problem) -> DTypeLike:
     """Float32, or float64 where any array that moves is."""
-    specs = [problem.network.topology.arrays[array] for array in problem.moves]
-    double = any(spec.field_dtype == "float64" for spec in specs)
-    return jnp.dtype("float64" if double else "float32")
+    arrays = problem.network.topology.arrays
+    for name in problem.moves:
+        if arrays[name].field_dtype == "float64":
+            return jnp.dtype("float64")
+    return jnp.dtype("float32")
 
 
-def scales_of(problem: Problem, moving: Rows) -> Scales:
-    """The scales of arrays before a pass."""
-    result = {}
+def scales_of(
+    problem: Problem,
+    array: str,
+    rows: Shaped[Array, "..."],
+) -> Float[Array, "..."]:
+    """The scale of every row of an array, of every sample."""
+    spec = problem.network.topology.arrays[array]
+    size = jnp.abs(rows.astype(spec.field_dtype))
+    if spec.shared:
+        # Rows are cells here, and those of one block have one scale.
+        blocks = problem.network.units[array].blocks
+        assert blocks is not None
+        # Cells that no node covers belong to none: a segment out of range is dropped.
+        segments = jnp.where(blocks < 0, spec.rows, blocks)
+        largest = jraph.segment_max(size, segments, spec.rows)
+        size = largest.at[blocks].get(mode="fill", fill_value=1)
+    else:
+        cells = tuple(range(1, size.ndim - 1))
+        size = jnp.max(size, axis=cells)
+    return jnp.maximum(size, 1)
+
+
+def scales_of_bounded(
+    problem: Problem,
+    moving: Rows,
+) -> dict[str, Float[Array, "..."]]:
+    """The scales before the first pass of the arrays whose scales are 1 from the second one on."""
+    found = {}
+    for array in problem.moves:
+        if within_one(problem, array):
+            found[array] = scales_of(problem, array, moving[array])
+    return found
+
+
+def scales_before(
+    problem: Problem,
+    moving: Rows,
+    first: dict[str, Float[Array, "..."]],
+    t: Int[Array, ""],
+) -> Scales:
+    """The scales before pass `t`, counted from 0; `first` is what `scales_of_bounded` found."""
+    scales = {}
     for array, rows in moving.items():
-        spec = problem.network.topology.arrays[array]
-        size = jnp.abs(rows.astype(spec.field_dtype))
-        if spec.shared:
-            blocks = problem.network.units[array].blocks
-            assert blocks is not None
-            segments = jnp.where(blocks < 0, spec.rows, blocks)
-            largest = jraph.segment_max(size, segments, spec.rows)
-            size = largest.at[blocks].get(mode="fill", fill_value=1)
-        else:
-            size = jnp.max(size, axis=tuple(range(1, size.ndim - 1)))
-        result[array] = jnp.maximum(size, 1)
-    return Scales(result, residual_dtype(problem))
+        if array not in first:
+            scales[array] = scales_of(problem, array, rows)
+    for array, before_first_pass in first.items():
+        # To know them saves a look at all states in every pass.
+        scales[array] = jnp.where(t == 0, before_first_pass, 1)
+    return Scales(scales, residual_dtype(problem))
 
 
 def within_one(problem: Problem, array: str) -> bool:
     """Whether after a first pass the states of an array lie between -1 and 1, so that scales are 1.
 
     Held cells may be larger: they must not share a block with cells that move, nor may a pass leave
-    out what it could move. Knowing it saves a look at all states in every pass.
+    out what it could move.
     """
     network = problem.network
-    bounded = all(network.activations[kind].bounded for kind in network.units[array].kinds)
-    if problem.schedule.share is not None or not bounded:
+    if problem.schedule.share is not None:
         return False
-    masked = any(network.topology.array_of(node).name == array for node in problem.masked)
+    for kind in network.units[array].kinds:
+        if not network.activations[kind].bounded:
+            return False
+    for node in problem.masked:
+        if network.topology.array_of(node).name == array:
+            return False
     shared = network.topology.arrays[array].shared
-    return not masked and (not shared or problem.moves[array] is None)
+    # A row of a stacked array is a block of its own: rows that are held scale themselves alone.
+    return not shared or problem.moves[array] is None
 
 
 def shows(problem: Problem, array: str) -> bool:
@@ -97,30 +143,45 @@ def shows(problem: Problem, array: str) -> bool:
 
 
 def change_to_target(
-    problem: Problem, array: str, target: Array, new: Array, old: Array, free: Array | None
+    problem: Problem,
+    array: str,
+    target: Float[Array, "some *item batch"],
+    new: Shaped[Array, "some *item batch"],
+    old: Shaped[Array, "some *item batch"],
+    free: Bool[Array, "..."] | None,
 ) -> Float[Array, "some *item batch"]:
     """How far free cells were from their target; NaN and infinity show as such."""
     if shows(problem, array):
+        # cells that are not free kept their state: their change is 0 without a mask
         return jnp.abs(new - old).astype(target.dtype)
     change = jnp.abs(target - old.astype(target.dtype))
     return change if free is None else jnp.where(free, change, 0)
 
 
 def distance(
-    problem: Problem, scales: Scales, a: Rows, b: Rows, look: bool = False
+    problem: Problem,
+    scales: Scales,
+    a: Rows,
+    b: Rows,
+    look: bool = False,
 ) -> Float[Array, " batch"]:
     """The largest difference of two states; with `look` on some cells of one array alone."""
-    result = None
+    largest = None
     for array, rows in a.items():
         spec = problem.network.topology.arrays[array]
-        some = Range(0, 1 + LOOK // math.prod(spec.item) if look else spec.rows)
-        one, other = (some.take(x).astype(spec.field_dtype) for x in (rows, b[array]))
-        largest = scales.relative(array, some, jnp.abs(one - other))
-        result = largest if result is None else jnp.maximum(result, largest)
+        count = spec.rows
+        if look:
+            count = 1 + LOOK // math.prod(spec.item)
+        some = Range(0, count)
+        one = some.take(rows).astype(spec.field_dtype)
+        other = some.take(b[array]).astype(spec.field_dtype)
+        here = scales.relative(array, some, jnp.abs(one - other))
+        largest = here if largest is None else jnp.maximum(largest, here)
+        # one array is enough for a look
         if look:
             break
-    assert result is not None
-    return result
+    assert largest is not None
+    return largest
 
 
 def is_back(
@@ -129,7 +190,7 @@ def is_back(
     new: Rows,
     old: Rows,
     anchor: Rows,
-    tol: Array,
+    tol: Float[Array, ""],
     residual: Float[Array, " batch"],
 ) -> Bool[Array, " batch"]:
     """The samples that are back at an earlier copy of their state, so that they cycle.
@@ -143,29 +204,45 @@ def is_back(
 
     Few samples are back, and a look at some cells tells; only if some might be are all compared.
     """
+    # what never moves is at rest
     if not new:
         return jnp.zeros_like(residual, dtype=bool)
-    floats = {a: rows for a, rows in new.items() if jnp.issubdtype(rows.dtype, jnp.inexact)}
-    rounding = 4 * max((float(jnp.finfo(x.dtype).eps) for x in floats.values()), default=0.0)
+    floats = {}
+    for array, rows in new.items():
+        if jnp.issubdtype(rows.dtype, jnp.inexact):
+            floats[array] = rows
+    # a few units in the last place, of the coarsest dtype
+    rounding = 0.0
+    for rows in floats.values():
+        rounding = max(rounding, 4 * float(jnp.finfo(rows.dtype).eps))
+    # how far each sample went in this pass
     length = residual
     if not all(_immediate(problem, array) for array in new):
         # units with memory go a share of their residual, and a slow approach is no cycle
         length = jnp.where(residual > 0, distance(problem, scales, new, old), 0)
 
-    def near(size: Any, look: bool) -> Bool[Array, " batch"]:
-        within = jnp.minimum(tol, jnp.maximum(NEAR * length, rounding * size))
+    def near(
+        size: Float[Array, " batch"] | float,
+        look: bool,
+    ) -> Bool[Array, " batch"]:
+        within = jnp.maximum(NEAR * length, rounding * size)
+        within = jnp.minimum(tol, within)
         return distance(problem, scales, new, anchor, look) <= within
 
     def look_closer() -> Bool[Array, " batch"]:
+        # Rounding is relative to the largest state of a sample, in units of the scales.
         size = jnp.zeros_like(residual)
         for array, rows in floats.items():
             spec = problem.network.topology.arrays[array]
             values = jnp.abs(rows).astype(spec.field_dtype)
-            size = jnp.maximum(size, scales.relative(array, Range(0, spec.rows), values))
+            all_rows = Range(0, spec.rows)
+            size = jnp.maximum(size, scales.relative(array, all_rows, values))
         reached = min(SUSTAINED * rounding, MOST_SUSTAINED) * size
         return hint & near(size, look=False) & (length > reached)
 
+    # In units of the scales, those of the state before, states are of size 1 or little more.
     hint = (length > 0) & near(1.0, look=True)
+    # Nobody, made from `hint`: inside of `shard_map` it is spread over devices as that is.
     return jax.lax.cond(jnp.any(hint), look_closer, lambda: hint & False)
 
 

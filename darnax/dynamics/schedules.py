@@ -11,7 +11,7 @@ schedule of your own is a subclass of `Schedule`, or simply a function
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 else:
     nx = Lazy("networkx")
 
-Visits = Sequence[Sequence[int] | np.ndarray]
+Visits: TypeAlias = Sequence[Sequence[int] | np.ndarray]
 """The nodes of each visit, as positions in `topology.nodes`."""
+VisitFunction: TypeAlias = Callable[[Topology, np.ndarray], Visits | None]
+"""`(topology, movable) -> visits`, as `Schedule.visits`."""
 
 
 class Schedule(ABC):
@@ -142,14 +144,19 @@ class Coloured(Schedule):
 class OfFunction(Schedule):
     """A function of the user as a schedule."""
 
-    function: Callable[[Topology, np.ndarray], Any]
+    function: VisitFunction
 
     @checks.by_hand  # what it gives is checked by `checked_visits`
     def visits(self, topology: Topology, movable: np.ndarray) -> Visits | None:
         return self.function(topology, movable)
 
 
-def as_schedule(schedule: Any) -> Schedule:
+ScheduleLike: TypeAlias = Schedule | VisitFunction
+"""What a call takes as its schedule."""
+
+
+@checks.by_hand
+def as_schedule(schedule: ScheduleLike) -> Schedule:
     """A schedule, or a function `(topology, movable) -> visits` as one."""
     if isinstance(schedule, Schedule):
         _check_hashable(schedule)
@@ -167,12 +174,15 @@ def _check_hashable(schedule: Schedule) -> None:
     try:
         hash(schedule)
     except TypeError:
-        holds, advice = "equal by content and hashable", "freeze it, as dataclass(frozen=True) does"
+        holds = "equal by content and hashable"
+        advice = "freeze it, as dataclass(frozen=True) does"
         checks.refuse("schedule", holds, schedule, advice)
 
 
 def checked_visits(
-    topology: Topology, schedule: Schedule, movable: np.ndarray
+    topology: Topology,
+    schedule: Schedule,
+    movable: np.ndarray,
 ) -> list[np.ndarray] | None:
     """The visits of a schedule as arrays of positions; None for all at once.
 
@@ -183,22 +193,26 @@ def checked_visits(
     if given is None:
         return None
     holds = "a schedule of visits, each a list of positions in topology.nodes"
-    visits = checks.entries("schedule", given, holds, "give such a list, or None for all at once")
-    visits = [_positions(topology, visit) for visit in visits]
-    _check_complete(topology, movable, np.concatenate([*visits, np.zeros(0, np.int64)]))
+    advice = "give such a list, or None for all at once"
+    entries = checks.entries("schedule", given, holds, advice)
+    visits = [_positions(topology, visit) for visit in entries]
+    # with an empty one, since NumPy does not join nothing
+    nodes = np.concatenate([*visits, np.zeros(0, np.int64)])
+    _check_complete(topology, movable, nodes)
     _check_blocks(topology, visits)
     return visits
 
 
-def _positions(topology: Topology, visit: Any) -> np.ndarray:
+def _positions(topology: Topology, visit: object) -> np.ndarray:
     """The nodes of a visit as an array."""
     advice = "give positions in topology.nodes, as topology.index(node) finds them"
-    nodes = visit
-    if not isinstance(visit, np.ndarray):
+    if isinstance(visit, np.ndarray):
+        nodes = visit
+    else:
         holds = "a list of visits, each a list of positions"
-        nodes = np.asarray(
-            checks.entries("schedule", visit, holds, advice) or np.zeros(0, np.int64)
-        )
+        entries = checks.entries("schedule", visit, holds, advice)
+        # an empty list would be an array of floats
+        nodes = np.asarray(entries or np.zeros(0, np.int64))
     whole = nodes.ndim == 1 and nodes.dtype.kind in "iu"
     if not whole or (nodes < 0).any() or (nodes >= len(topology)).any():
         holds = f"visits to positions from 0 to {len(topology) - 1}"
@@ -206,14 +220,19 @@ def _positions(topology: Topology, visit: Any) -> np.ndarray:
     return nodes.astype(np.int64)
 
 
-def _check_complete(topology: Topology, movable: np.ndarray, nodes: np.ndarray) -> None:
+def _check_complete(
+    topology: Topology,
+    movable: np.ndarray,
+    nodes: np.ndarray,
+) -> None:
     """Every node that can change is named, and none twice."""
     count = np.bincount(nodes, minlength=len(topology))
-    repeated, missing = np.flatnonzero(count > 1), np.flatnonzero(movable & (count == 0))
+    repeated = np.flatnonzero(count > 1)
     if len(repeated):
         raise ValueError(
             f"`schedule` repeats nodes {topology.named(repeated.tolist())}; name each once"
         )
+    missing = np.flatnonzero(movable & (count == 0))
     if len(missing):
         raise ValueError(
             f"`schedule` leaves out nodes {topology.named(missing.tolist())}, which can change in "
@@ -223,11 +242,13 @@ def _check_complete(topology: Topology, movable: np.ndarray, nodes: np.ndarray) 
 
 def _check_blocks(topology: Topology, visits: list[np.ndarray]) -> None:
     """Nodes that overlap are visited together; those that cannot change may be left out."""
+    # -1 for nodes that are not visited
     visit_of = np.full(len(topology), -1)
     for i, nodes in enumerate(visits):
         visit_of[nodes] = i
     for block in topology.layout.overlaps:
-        if len(set(visit_of[block].tolist()) - {-1}) > 1:
+        visits_of_block = set(visit_of[block].tolist()) - {-1}
+        if len(visits_of_block) > 1:
             raise ValueError(
                 f"`schedule` splits a block: nodes {topology.named(block.tolist())} overlap on "
                 "a shared array, so put all of them in one group"
@@ -243,7 +264,9 @@ def block_of(topology: Topology) -> np.ndarray:
 
 
 def _block_by_block(
-    topology: Topology, movable: np.ndarray, order: tuple[Hashable, ...] | None
+    topology: Topology,
+    movable: np.ndarray,
+    order: tuple[Hashable, ...] | None,
 ) -> list[np.ndarray]:
     """The blocks of overlapping nodes, in the order of the first node of each."""
     nodes = np.flatnonzero(movable)
@@ -252,37 +275,53 @@ def _block_by_block(
         _check_complete(topology, movable, nodes)
     if not topology.layout.overlaps:
         return list(nodes[:, None])
-    members = {int(nodes[0]): nodes for nodes in topology.layout.overlaps}
+    # A block is visited when the first of its nodes is due, with all of its nodes.
     blocks = block_of(topology)[nodes]
     _, first = np.unique(blocks, return_index=True)
-    return [members.get(int(b), np.asarray([b])) for b in blocks[np.sort(first)]]
+    members = {int(nodes[0]): nodes for nodes in topology.layout.overlaps}
+    visits: list[np.ndarray] = []
+    for block in blocks[np.sort(first)].tolist():
+        visits.append(members.get(block, np.asarray([block])))
+    return visits
 
 
 def _found_colours(topology: Topology, movable: np.ndarray) -> list[np.ndarray]:
     """The nodes of each colour, of a colouring with few."""
+    # Blocks are coloured, not nodes, since they are visited as a whole. Edges inside of a block do
+    # not count, nor those from or to a node that cannot change.
     block, columns = block_of(topology), topology.columns
-    ends = np.stack([block[columns.senders], block[columns.receivers]], axis=1)
-    both_move = movable[columns.senders] & movable[columns.receivers]
-    ends = ends[both_move & (ends[:, 0] != ends[:, 1])]
+    senders, receivers = columns.senders, columns.receivers
+    ends = np.stack([block[senders], block[receivers]], axis=1)
+    both_move = movable[senders] & movable[receivers]
+    between_blocks = ends[:, 0] != ends[:, 1]
+    ends = ends[both_move & between_blocks]
     colour = _two_colours(ends, len(block))
     if colour is None:
         found = nx.greedy_color(nx.Graph(ends.tolist()), strategy="largest_first")
-        colour = np.asarray([found.get(b, 0) for b in range(len(block))])
+        # blocks without such edges go with the first colour
+        colour = np.zeros(len(block), np.int64)
+        for number, its_colour in found.items():
+            colour[number] = its_colour
     colour = colour[block]
-    colours = range(int(colour[movable].max(initial=-1)) + 1)
-    return [np.flatnonzero(movable & (colour == c)) for c in colours]
+    count = int(colour[movable].max(initial=-1)) + 1
+    return [np.flatnonzero(movable & (colour == c)) for c in range(count)]
 
 
 def _given_colours(
-    topology: Topology, movable: np.ndarray, colours: Mapping[Hashable, int]
+    topology: Topology,
+    movable: np.ndarray,
+    colours: Mapping[Hashable, int],
 ) -> list[np.ndarray]:
     """The nodes of each colour, after a look that no edge joins two of one colour."""
     nodes = np.asarray(topology.indices("schedule", colours), np.int64)
     colour = np.full(len(topology), -1)
-    values, colour[nodes] = np.unique(list(colours.values()), return_inverse=True)
+    given = list(colours.values())
+    values, colour[nodes] = np.unique(given, return_inverse=True)
     block, columns = block_of(topology), topology.columns
     u, v = columns.senders, columns.receivers
-    clash = movable[u] & movable[v] & (colour[u] >= 0) & (colour[u] == colour[v])
+    both_move = movable[u] & movable[v]
+    clash = both_move & (colour[u] >= 0) & (colour[u] == colour[v])
+    # nodes that overlap are visited together, and send to each other from one snapshot
     edges = np.flatnonzero(clash & (block[u] != block[v])).tolist()
     if edges:
         raise ValueError(
@@ -297,6 +336,7 @@ def _two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
 
     The colour is the distance from the first node of the component, even or odd.
     """
+    # imported here: SciPy's graph routines take long to import, and few calls need them
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components, dijkstra
 
@@ -304,11 +344,20 @@ def _two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
     _, component = connected_components(edges, directed=False)
     _, firsts = np.unique(component, return_index=True)
     # one more node, joined to the first of every component, reaches all of them in one search
-    rooted = np.concatenate([ends, np.stack([np.full(len(firsts), count), firsts], axis=1)])
-    edges = coo_array((np.ones(len(rooted)), tuple(rooted.T)), (count + 1, count + 1))
-    depth = dijkstra(edges.tocsr(), directed=False, unweighted=True, indices=count)
+    roots = np.stack([np.full(len(firsts), count), firsts], axis=1)
+    rooted = np.concatenate([ends, roots])
+    weights = np.ones(len(rooted))
+    edges = coo_array((weights, tuple(rooted.T)), (count + 1, count + 1))
+    depth = dijkstra(
+        edges.tocsr(),
+        directed=False,
+        unweighted=True,
+        indices=count,
+    )
+    # The extra node comes last, and the first of every component is one step away from it.
     colour = (depth[:-1].astype(np.int64) + 1) % 2
-    return None if (colour[ends[:, 0]] == colour[ends[:, 1]]).any() else colour
+    alike = colour[ends[:, 0]] == colour[ends[:, 1]]
+    return None if alike.any() else colour
 
 
 def synchronous() -> Synchronous:
@@ -356,8 +405,11 @@ def groups(members: Iterable[Iterable[Name]]) -> Groups:
 
     Every node that can change is named once.
     """
-    groups = checks.several("members", members, "a sequence of groups of names")
-    return Groups(tuple(checks.names(f"members[{i}]", group) for i, group in enumerate(groups)))
+    given = checks.several("members", members, "a sequence of groups of names")
+    groups: list[tuple[Name, ...]] = []
+    for i, group in enumerate(given):
+        groups.append(checks.names(f"members[{i}]", group))
+    return Groups(tuple(groups))
 
 
 @checks.by_hand
@@ -372,7 +424,8 @@ def coloured(colours: Mapping[Name, int] | None = None) -> Coloured:
     if colours is None:
         return Coloured(None)
     given = checks.mapping("colours", colours, "nodes to the numbers of their colours")
-    pairs = []
+    # as pairs, since a dict has no hash
+    pairs: list[tuple[Name, int]] = []
     for node, colour in given.items():
         pairs.append((node, checks.count(f"colours[{node!r}]", colour)))
     return Coloured(tuple(pairs))

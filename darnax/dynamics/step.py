@@ -1,22 +1,27 @@
 """A pass, or a fixed number of them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 
 from darnax import checks
 from darnax._arrays import any_rank
-from darnax.dynamics.problem import Clamp, Drive, Kinds, Nodes, Problem, pose
-from darnax.dynamics.schedules import Schedule, synchronous
+from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
+from darnax.dynamics.problem import Problem, pose
+from darnax.dynamics.schedules import ScheduleLike, synchronous
 from darnax.dynamics.update import one_pass
+from darnax.dynamics.visits import Keys
 from darnax.network.message_passing import Rows
 from darnax.network.network import Network
 from darnax.noise import pass_keys, sample_keys
 from darnax.states.graph import GraphState
+
+Observe: TypeAlias = Callable[[GraphState], object]
+"""What is looked at after every pass, as a function of the state."""
 
 
 @checks.slips(steps="dx.rollout")
@@ -25,7 +30,7 @@ def step(
     network: Network,
     state: GraphState,
     *,
-    schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
+    schedule: ScheduleLike = synchronous(),  # noqa: B008 (schedules are frozen)
     clamp: Clamp = (),
     silence: Nodes = (),
     kinds: Kinds = None,
@@ -59,7 +64,7 @@ def step(
         state = dx.step(network, state, schedule=dx.node_by_node(), silence=["label"])
         ```
     """
-    return rollout(
+    after, _ = rollout(
         network,
         state,
         1,
@@ -69,7 +74,8 @@ def step(
         kinds=kinds,
         drive=drive,
         key=key,
-    )[0]
+    )
+    return after
 
 
 @any_rank
@@ -80,13 +86,13 @@ def rollout(
     state: GraphState,
     steps: int,
     *,
-    schedule: Schedule = synchronous(),  # noqa: B008 (schedules are frozen)
+    schedule: ScheduleLike = synchronous(),  # noqa: B008 (schedules are frozen)
     clamp: Clamp = (),
     silence: Nodes = (),
     kinds: Kinds = None,
     drive: Drive = None,
     key: Key[Array, "..."] | None = None,
-    observe: Callable[[GraphState], Any] | None = None,
+    observe: Observe | None = None,
 ) -> tuple[GraphState, Any]:
     """The state after `steps` passes, and what was observed on the way.
 
@@ -108,7 +114,13 @@ def rollout(
     if observe is not None:
         checks.function("observe", observe, "a function of the state", "give one, or None")
     problem = pose(
-        network, state, schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive
+        network,
+        state,
+        schedule=schedule,
+        clamp=clamp,
+        silence=silence,
+        kinds=kinds,
+        drive=drive,
     )
     keys = sample_keys(key, state.batch_size, problem.random)
     return _rollout(problem, state, keys, steps, observe)
@@ -118,19 +130,24 @@ def rollout(
 def _rollout(
     problem: Problem,
     state: GraphState,
-    keys: Key[Array, " batch"] | None,
+    keys: Keys,
     steps: int,
-    observe: Callable[[GraphState], Any] | None,
+    observe: Observe | None,
 ) -> tuple[GraphState, Any]:
-    constants, rows = problem.constants(state), state.rows()
+    constants = problem.constants(state)
+    rows = state.rows()
+    # Arrays that do not move are no part of what the loop carries.
+    moving: Rows = {}
+    for array in problem.moves:
+        moving[array] = rows[array]
 
-    def body(moving: Rows, t: Any) -> tuple[Rows, Any]:
+    def body(moving: Rows, t: int | Int[Array, ""]) -> tuple[Rows, object]:
         after, _ = one_pass(problem, constants, moving, pass_keys(keys, t))
-        return after, None if observe is None else observe(state.with_rows(after))
+        frame = None if observe is None else observe(state.with_rows(after))
+        return after, frame
 
-    # arrays that do not move pass the loop by: messages from them are worked out once for all loops
-    moving = {array: rows[array] for array in problem.moves}
     if steps == 1:
+        # without the cost of a loop, as `step` makes its one pass
         moving, frame = body(moving, 0)
         frames = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], frame)
     else:

@@ -1,18 +1,17 @@
 """The update: what one visit does, and a pass as the updates of its visits."""
 
-from typing import Any
+from functools import partial
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Shaped
 
-from darnax.dynamics.problem import Constants, Problem
+from darnax.dynamics.problem import Constants, Fields, Problem
 from darnax.dynamics.residual import Scales, change_to_target
-from darnax.dynamics.visits import Changes, Visit
+from darnax.dynamics.unit_sweep import answer_one_by_one
+from darnax.dynamics.visits import AnyVisit, Changes, Keys, Residual
 from darnax.network.message_passing import Rows, outer
 from darnax.noise import chosen
 from darnax.states.graph import GraphState
-
-Keys = Key[Array, " batch"] | None
 
 
 def one_pass(
@@ -21,66 +20,100 @@ def one_pass(
     moving: Rows,
     keys: Keys = None,
     scales: Scales | None = None,
-) -> tuple[Rows, Float[Array, " batch"] | None]:
+) -> tuple[Rows, Residual]:
     """The moving arrays after one pass, and the residual of every sample if `scales` are given."""
-
-    def visit(arrays: Rows, residual: Any, visit: Visit) -> tuple[Changes, Any]:
-        return update(problem, constants, arrays, visit, keys, scales, residual)
-
+    arrays = constants.still | moving
     residual = None
     if scales is not None:
-        # like an array of the state, it is spread over devices inside of `shard_map`
-        like = next(iter((constants.still | moving).values()))
+        # Made from an array of the state, it is spread over devices like one inside of `shard_map`.
+        like = next(iter(arrays.values()))
         residual = jnp.zeros_like(like, shape=like.shape[-1:], dtype=scales.dtype)
-    arrays, residual = problem.order.run(visit, constants.still | moving, residual)
-    return {array: arrays[array] for array in moving}, residual
+    visit = partial(update, problem, constants, keys, scales)
+    arrays, residual = problem.order.run(visit, arrays, residual)
+    # Arrays that stand still would be carried by the loop for nothing.
+    moved: Rows = {}
+    for array in moving:
+        moved[array] = arrays[array]
+    return moved, residual
 
 
 def update(
     problem: Problem,
     constants: Constants,
-    arrays: Rows,
-    visit: Visit,
     keys: Keys,
     scales: Scales | None,
-    residual: Float[Array, " batch"] | None,
-) -> tuple[Changes, Float[Array, " batch"] | None]:
+    arrays: Rows,
+    residual: Residual,
+    visit: AnyVisit,
+) -> tuple[Changes, Residual]:
     """What a visit changes: fields, answers, and the states of the cells that are free to move.
 
     It serves every visit of every schedule. All visited rows are worked out, since to pick some of
     them would cost more, and the mask of free cells decides at the end which of them are changed.
     """
-    network, changes = problem.network, {}
-    for array, field in _fields(problem, constants, arrays, visit, keys).items():
+    network = problem.network
+    changes: Changes = {}
+    for array, field in _fields(problem, constants, keys, arrays, visit).items():
         rows = visit.rows[array]
+        units = network.units[array]
         old = rows.take(arrays[array])
         free = _free(constants, visit, array, old)
-        answer = visit.answer(network, constants.ready, array, old, field, free, keys)
+        # the answers, as if all units were updated
+        if array in visit.stepped:
+            loops = visit.loops(network, constants.ready, array)
+            ids = rows.take(units.ids)
+            answer = answer_one_by_one(
+                network,
+                array,
+                ids,
+                old,
+                field,
+                loops,
+                free,
+                keys,
+            )
+        else:
+            answer = units.answer(network.activations, rows, old, field, keys)
+        # the cells that take their answer
         moves = free
         share = problem.schedule.share
         if share is not None:
             assert keys is not None
-            ids = rows.take(network.units[array].ids)
+            ids = rows.take(units.ids)
             moves = both(free, chosen(ids, keys, old.shape[1:-1], share))
         new = answer.value.astype(old.dtype)
-        new = new if moves is None else jnp.where(moves, new, old)
-        if scales is not None and residual is not None:
-            change = change_to_target(problem, array, answer.target, new, old, free)
-            residual = jnp.maximum(residual, scales.relative(array, rows, change))
+        if moves is not None:
+            new = jnp.where(moves, new, old)
         changes[array] = rows, new
+        # The residual is that of all free cells, whether a random schedule moves them or not.
+        if scales is not None and residual is not None:
+            change = change_to_target(
+                problem,
+                array,
+                answer.target,
+                new,
+                old,
+                free,
+            )
+            residual = jnp.maximum(residual, scales.relative(array, rows, change))
     return changes, residual
 
 
 def _fields(
-    problem: Problem, constants: Constants, arrays: Rows, visit: Visit, keys: Keys
-) -> dict[str, Float[Array, "..."]]:
+    problem: Problem,
+    constants: Constants,
+    keys: Keys,
+    arrays: Rows,
+    visit: AnyVisit,
+) -> Fields:
     """The local fields of the visited rows."""
     network = problem.network
-    driven: Rows = {}
+    driven: Fields = {}
     if any(map(callable, problem.drives)):
         state = GraphState.of_rows(network.topology, arrays)
         driven = problem.driven_fields(state, functions=True)
-    fields = {}
+    # what does not depend on the state, and drives
+    fields: Fields = {}
     for array, rows in visit.rows.items():
         spec = network.topology.arrays[array]
         like = rows.take(arrays[array])
@@ -89,32 +122,53 @@ def _fields(
             if part is not None:
                 field = field + rows.take(part)
         fields[array] = field
+    # messages
     for i in problem.changing:
         passing = network.message_passing[i]
         array = passing.group.receiver.name
         if array in fields:
             ready, active = constants.ready[i], constants.active[i]
-            fields[array] = visit.add_messages(fields[array], passing, ready, arrays, active, keys)
+            fields[array] = visit.add_messages(
+                fields[array],
+                passing,
+                ready,
+                arrays,
+                active,
+                keys,
+            )
     return fields
 
 
 def _free(
-    constants: Constants, visit: Visit, array: str, old: Array
-) -> Bool[Array, "some *item _"] | None:
-    """The cells of the visited rows that can change; None for all."""
-    rows, free = visit.rows[array], visit.members[array]
+    constants: Constants,
+    visit: AnyVisit,
+    array: str,
+    old: Shaped[Array, "some *item batch"],
+) -> Bool[Array, "some ..."] | None:
+    """The cells of the visited rows that can change; None for all.
+
+    Its last axis is 1 where all samples share it, which costs a read less for every cell.
+    """
+    rows = visit.rows[array]
+    free = visit.members[array]  # (some,), as are the rows that can move
     moves = constants.moves[array]
     if moves is not None:
         free = both(free, rows.take(moves))
-    free = None if free is None else outer(free, old.ndim)
+    if free is not None:
+        free = outer(free, old.ndim)
     held = constants.held.get(array)
     if held is not None:
         free = both(free, ~rows.take(held))
     return both(free, visit.chosen_cell(array, old))
 
 
-def both(a: Array | None, b: Array | None) -> Array | None:
+def both(
+    a: Bool[Array, "..."] | None,
+    b: Bool[Array, "..."] | None,
+) -> Bool[Array, "..."] | None:
     """Two masks as one; None restricts nothing."""
-    if a is None or b is None:
-        return b if a is None else a
+    if a is None:
+        return b
+    if b is None:
+        return a
     return a & b

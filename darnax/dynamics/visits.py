@@ -13,22 +13,25 @@ Two forms of visit serve all schedules, and one `update` serves both.
 import abc
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from darnax.couplings.coupling import pick
-from darnax.dynamics.unit_sweep import answer_one_by_one
+from darnax.dynamics.unit_sweep import Loops
 from darnax.network.message_passing import MessagePassing, Rows, fitted
 from darnax.network.network import Network
-from darnax.network.units import Answer
 from darnax.topologies.topology import Topology
 
-Changes = dict[str, tuple[Any, Shaped[Array, "..."]]]
-"""The rows of each array that a visit changed, and their new states."""
+Keys: TypeAlias = Key[Array, " batch"] | None
+"""One key a sample; None where nothing is random."""
+Ready: TypeAlias = Any
+"""The parameters of a group as its message passing takes them: any pytree that a kernel makes."""
+Residual: TypeAlias = Float[Array, " batch"] | None
+"""The largest change of every sample so far; None where nobody asks for it."""
 
 
 class Range(eqx.Module):
@@ -45,7 +48,10 @@ class Range(eqx.Module):
         self, rows: Shaped[Array, "rows ..."], new: Shaped[Array, "some ..."]
     ) -> Shaped[Array, "rows ..."]:
         """All rows, with these replaced."""
-        return new if len(new) == len(rows) else rows.at[self.start : self.stop].set(new)
+        # A range of all rows is replaced without a copy.
+        if len(new) == len(rows):
+            return new
+        return rows.at[self.start : self.stop].set(new)
 
 
 class Listed(eqx.Module):
@@ -67,6 +73,13 @@ class Listed(eqx.Module):
         return rows.at[self.positions].set(new, mode="drop")
 
 
+Selection: TypeAlias = Range | Listed
+"""The rows of an array that a visit updates."""
+SomeRows = TypeVar("SomeRows", Range, Listed)
+Changes: TypeAlias = dict[str, tuple[Selection, Shaped[Array, "..."]]]
+"""The rows of each array that a visit changed, and their new states."""
+
+
 class Entries(eqx.Module):
     """Some edges of a group, and the place of everything that they send among a visit's rows.
 
@@ -83,68 +96,81 @@ class Entries(eqx.Module):
     slots: UInt32[Array, "some cells"]
 
 
-class Visit(eqx.Module):
+class Visit(eqx.Module, Generic[SomeRows]):
     """Rows that are updated together.
 
     **Fields:**
 
     - `rows`: for every array that takes part, which of its rows.
     - `members`: for each of these arrays, which of the rows are visited; None for all.
+    - `stepped`: arrays of which the visit updates all cells of its row, one after another.
     """
 
-    rows: eqx.AbstractVar[dict[str, Any]]
+    rows: eqx.AbstractVar[dict[str, SomeRows]]
     members: eqx.AbstractVar[dict[str, Bool[Array, " some"] | None]]
+    stepped: eqx.AbstractVar[frozenset[str]]
 
     @abc.abstractmethod
     def add_messages(
         self,
         total: Float[Array, "some *item batch"],
         passing: MessagePassing,
-        ready: Any,
+        ready: Ready,
         arrays: Rows,
         active: Bool[Array, " edges"] | None,
-        keys: Any,
+        keys: Keys,
     ) -> Float[Array, "some *item batch"]:
         """A field of the visited rows, with the messages of a group added."""
 
-    def answer(
+    def loops(
         self,
         network: Network,
-        ready: dict[int, Any],
+        ready: dict[int, Ready],
+        array: str,
+    ) -> Loops:
+        """The matrices by which units of the visited row of a stepped array send to each other."""
+        return []
+
+    def chosen_cell(
+        self,
         array: str,
         old: Shaped[Array, "some *item batch"],
-        field: Float[Array, "some *item batch"],
-        free: Bool[Array, "..."] | None,
-        keys: Any,
-    ) -> Answer:
-        """The answers of the visited rows of an array to their fields."""
-        return network.units[array].answer(network.activations, self.rows[array], old, field, keys)
-
-    def chosen_cell(self, array: str, old: Array) -> Bool[Array, "some *item 1"] | None:
+    ) -> Bool[Array, "some *item 1"] | None:
         """The cells of the visited rows that are updated; None for all of them."""
         return None
 
 
-class RangeVisit(Visit):
+class RangeVisit(Visit[Range]):
     """A visit of ranges of rows, and of all edges that end there."""
 
     rows: dict[str, Range]
     members: dict[str, Bool[Array, " some"] | None]
 
-    def add_messages(self, total, passing, ready, arrays, active, keys):
+    stepped: frozenset[str] = eqx.field(static=True, default=frozenset())
+
+    def add_messages(
+        self,
+        total: Float[Array, "some *item batch"],
+        passing: MessagePassing,
+        ready: Ready,
+        arrays: Rows,
+        active: Bool[Array, " edges"] | None,
+        keys: Keys,
+    ) -> Float[Array, "some *item batch"]:
         rows = self.rows[passing.group.receiver.name]
+        # All edges of the group at once, by its kernel. Their field spans the rows that they end
+        # at, and is cut or padded with zeros to those of the visit.
         field = passing.field(ready, arrays, active, keys)
         return total + fitted(field, passing.start, rows.start, rows.stop)
 
 
-class ListedVisit(Visit):
+class ListedVisit(Visit[Listed]):
     """A visit of listed rows, and of the edges that end at them.
 
     **Fields:**
 
     - `entries`: for every group of which edges end at the rows, these edges.
     - `cell`: the one cell of the rows that is updated, in row-major order; None for all of them.
-    - `stepped`: arrays of which the visit updates all cells of its row, one after another.
     """
 
     rows: dict[str, Listed]
@@ -153,50 +179,75 @@ class ListedVisit(Visit):
     cell: Int[Array, ""] | None
     stepped: frozenset[str] = eqx.field(static=True)
 
-    def add_messages(self, total, passing, ready, arrays, active, keys):
+    def add_messages(
+        self,
+        total: Float[Array, "some *item batch"],
+        passing: MessagePassing,
+        ready: Ready,
+        arrays: Rows,
+        active: Bool[Array, " edges"] | None,
+        keys: Keys,
+    ) -> Float[Array, "some *item batch"]:
         entries = self.entries.get(passing.position)
         if entries is None:
             return total
         edges = entries.edges
         coupling = ready if edges is None else pick(ready, passing.tied, edges)
         messages = passing.send(coupling, passing.gather(arrays, keys, edges))
-        messages = messages.reshape(entries.slots.size, *total.shape[1:])
-        return total.at[entries.slots.ravel()].add(messages, mode="drop")
+        # One row for every cell of every message. Edges that do not send are not listed, so that
+        # `active` is not asked, and those that fill the visit up land out of range.
+        cells = messages.reshape(entries.slots.size, *total.shape[1:])
+        return total.at[entries.slots.ravel()].add(cells, mode="drop")
 
-    def answer(self, network, ready, array, old, field, free, keys):
-        if array not in self.stepped:
-            return super().answer(network, ready, array, old, field, free, keys)
-        units, loops = network.units[array], []
+    def loops(
+        self,
+        network: Network,
+        ready: dict[int, Ready],
+        array: str,
+    ) -> Loops:
+        found: list[tuple[Array, Array]] = []
         for i, entries in self.entries.items():
             group = network.topology.groups[i]
-            if group.self_loop and group.receiver.name == array:
-                loops += _loops(ready[i], group.tie is not None, entries)
-        (kind,) = units.kinds
-        ids, activation = self.rows[array].take(units.ids), network.activations[kind]
-        return answer_one_by_one(kind, activation, ids, old, field, loops, free, keys)
+            if not group.self_loop or group.receiver.name != array:
+                continue
+            # one node is visited, so that these are its parallel self-loops: few
+            edges = [0] if entries.edges is None else list(entries.edges)
+            tied = group.tie is not None
+            matrices = [pick(ready[i], tied, edge).matrix() for edge in edges]
+            found += zip(matrices, entries.real, strict=True)
+        return found
 
-    def chosen_cell(self, array, old):
+    def chosen_cell(
+        self,
+        array: str,
+        old: Shaped[Array, "some *item batch"],
+    ) -> Bool[Array, "some *item 1"] | None:
         if self.cell is None or array in self.stepped:
             return None
-        cells = jnp.arange(math.prod(old.shape[:-1])).reshape(*old.shape[:-1], 1)
+        shape = old.shape[:-1]
+        cells = jnp.arange(math.prod(shape)).reshape(*shape, 1)
         return cells == self.cell
 
 
-def _loops(coupling: Any, tied: bool, entries: Entries) -> list[tuple[Array, Array]]:
-    """The matrices of self-loops, and whether each of them sends in this visit."""
-    edges = [0] if entries.edges is None else list(entries.edges)
-    matrices = [pick(coupling, tied, edge).matrix() for edge in edges]
-    return list(zip(matrices, entries.real, strict=True))
+AnyVisit: TypeAlias = RangeVisit | ListedVisit
+Update: TypeAlias = Callable[[Rows, Residual, AnyVisit], tuple[Changes, Residual]]
+"""`(arrays, residual, visit) -> (changes, residual)`: makes one visit, and writes nothing."""
 
 
 class InTurn(eqx.Module):
     """A pass of a few visits, each a part of the program."""
 
+    # Whole groups send at once, so that their kernels are prepared.
     lists_edges: ClassVar[bool] = False
     visits: tuple[RangeVisit, ...]
 
-    def run(self, update: Callable[..., Any], arrays: Rows, residual: Any) -> tuple[Rows, Any]:
-        """The arrays after the pass; `update(arrays, residual, visit)` makes one visit."""
+    def run(
+        self,
+        update: Update,
+        arrays: Rows,
+        residual: Residual,
+    ) -> tuple[Rows, Residual]:
+        """The arrays and the residual after the pass."""
         for visit in self.visits:
             changes, residual = update(arrays, residual, visit)
             arrays = written(arrays, changes)
@@ -205,7 +256,10 @@ class InTurn(eqx.Module):
 
 def written(arrays: Rows, changes: Changes) -> Rows:
     """The arrays after a visit."""
-    return arrays | {name: rows.put(arrays[name], new) for name, (rows, new) in changes.items()}
+    result = dict(arrays)
+    for name, (rows, new) in changes.items():
+        result[name] = rows.put(arrays[name], new)
+    return result
 
 
 class Column(eqx.Module):
@@ -215,10 +269,16 @@ class Column(eqx.Module):
     offset: Int[Array, " visits"]
     count: Int[Array, " visits"]
 
-    def read(self, visit: Array, size: int) -> tuple[Int[Array, " size"], Bool[Array, " size"]]:
+    def read(
+        self,
+        visit: Array,
+        size: int,
+    ) -> tuple[Int[Array, " size"], Bool[Array, " size"]]:
         """The positions of a visit, filled up to `size`, and which of them are no filling."""
-        positions = jax.lax.dynamic_slice(self.positions, (self.offset[visit],), (size,))
-        return positions, jnp.arange(size) < self.count[visit]
+        start = self.offset[visit]
+        positions = jax.lax.dynamic_slice(self.positions, (start,), (size,))
+        real = jnp.arange(size) < self.count[visit]
+        return positions, real
 
 
 class Sizes(eqx.Module):
@@ -226,6 +286,10 @@ class Sizes(eqx.Module):
 
     rows: tuple[tuple[str, int], ...] = eqx.field(static=True)
     edges: tuple[tuple[int, int], ...] = eqx.field(static=True)
+
+
+Branch: TypeAlias = Callable[[Rows, Residual, Array], tuple[Changes, Residual]]
+"""`(visited arrays, residual, number) -> (changes, residual)`: the visit of a number."""
 
 
 class Sweep(eqx.Module):
@@ -247,6 +311,7 @@ class Sweep(eqx.Module):
     - `stepped`: arrays of which a visit updates all cells of its row, one after another.
     """
 
+    # A few edges of a group send at a time, which no kernel does.
     lists_edges: ClassVar[bool] = True
     topology: Topology
     rows: dict[str, Column]
@@ -257,60 +322,110 @@ class Sweep(eqx.Module):
     sizes: tuple[Sizes, ...]
     stepped: frozenset[str] = eqx.field(static=True)
 
-    def visit(self, number: Array, sizes: Sizes, arrays: Rows) -> ListedVisit:
+    def visit(
+        self,
+        number: Array,
+        sizes: Sizes,
+        arrays: Rows,
+    ) -> ListedVisit:
         """The visit of a number, which has one of the `sizes`."""
-        rows, members, entries = {}, {}, {}
+        rows: dict[str, Listed] = {}
+        members: dict[str, Array | None] = {}
         for name, size in sizes.rows:
+            # Whatever filling reads there is not written.
             positions, real = self.rows[name].read(number, size)
-            rows[name] = Listed(jnp.where(real, positions, len(arrays[name])))
+            out_of_range = len(arrays[name])
+            rows[name] = Listed(jnp.where(real, positions, out_of_range))
             members[name] = real
+        entries: dict[int, Entries] = {}
         for i, size in sizes.edges:
             edges, real = self.edges[i].read(number, size)
             name = self.topology.groups[i].receiver.name
+            # from places among the rows of all visits to rows of this one
             places = self.places[i][edges] - self.rows[name].offset[number]
-            # unsigned, a place before this visit is far out of range, and not counted from the end
+            # Unsigned, a place before this visit is far out of range, and not counted from the end.
             slots = jnp.where(real[:, None], places, -1).astype(jnp.uint32)
+            # A group of one edge has nothing to pick: a static address then gathers its sender.
             alone = len(self.places[i]) == 1
             entries[i] = Entries(None if alone else edges, real, slots)
         cell = None if self.cell is None else self.cell[number]
-        return ListedVisit(rows, members, entries, cell, self.stepped)
+        return ListedVisit(
+            rows=rows,
+            members=members,
+            entries=entries,
+            cell=cell,
+            stepped=self.stepped,
+        )
 
-    def run(self, update: Callable[..., Any], arrays: Rows, residual: Any) -> tuple[Rows, Any]:
-        """The arrays after the pass; `update(arrays, residual, visit)` makes one visit."""
-        moving = {name: arrays[name] for name in self.rows}
-        largest = {name: max(dict(s.rows).get(name, 0) for s in self.sizes) for name in self.rows}
+    def run(
+        self,
+        update: Update,
+        arrays: Rows,
+        residual: Residual,
+    ) -> tuple[Rows, Residual]:
+        """The arrays and the residual after the pass."""
+        # The scan carries what is visited, and reads all other arrays as they were before it.
+        visited: Rows = {}
+        for name in self.rows:
+            visited[name] = arrays[name]
+        largest = self._largest_sizes()
 
-        def branch(sizes: Sizes) -> Callable[..., Any]:
-            def run(moving: Rows, residual: Any, number: Array) -> tuple[Changes, Any]:
-                visit = self.visit(number, sizes, moving)
-                changes, residual = update(arrays | moving, residual, visit)
-                return _filled_up(changes, moving, largest), residual
+        def branch(sizes: Sizes) -> Branch:
+            """The part of the program that makes the visits of one size."""
+
+            def run(
+                visited: Rows,
+                residual: Residual,
+                number: Array,
+            ) -> tuple[Changes, Residual]:
+                visit = self.visit(number, sizes, visited)
+                changes, residual = update(arrays | visited, residual, visit)
+                return _filled_up(changes, visited, largest), residual
 
             return run
 
         branches = [branch(sizes) for sizes in self.sizes]
 
-        def body(carry: tuple[Rows, Any], number: Array) -> tuple[tuple[Rows, Any], None]:
+        def body(
+            carry: tuple[Rows, Residual],
+            number: Int[Array, ""],
+        ) -> tuple[tuple[Rows, Residual], None]:
+            visited, residual = carry
             if len(branches) == 1:
-                changes, residual = branches[0](*carry, number)
+                changes, residual = branches[0](visited, residual, number)
             else:
-                changes, residual = jax.lax.switch(self.size_of[number], branches, *carry, number)
-            return (written(carry[0], changes), residual), None
+                size = self.size_of[number]
+                changes, residual = jax.lax.switch(size, branches, visited, residual, number)
+            return (written(visited, changes), residual), None
 
         numbers = jnp.arange(len(self.size_of))
-        (moving, residual), _ = jax.lax.scan(body, (moving, residual), numbers)
-        return arrays | moving, residual
+        (visited, residual), _ = jax.lax.scan(body, (visited, residual), numbers)
+        return arrays | visited, residual
+
+    def _largest_sizes(self) -> dict[str, int]:
+        """The most rows of every array that any visit has."""
+        largest = dict.fromkeys(self.rows, 0)
+        for sizes in self.sizes:
+            for name, size in sizes.rows:
+                largest[name] = max(largest[name], size)
+        return largest
 
 
-def _filled_up(changes: Changes, arrays: Rows, sizes: dict[str, int]) -> Changes:
+def _filled_up(
+    changes: Changes,
+    arrays: Rows,
+    sizes: dict[str, int],
+) -> Changes:
     """Changes of so many rows of every array, as all branches must give them back."""
     result: Changes = {}
     for name, size in sizes.items():
         array = arrays[name]
+        # positions past the end are not written
         positions = jnp.full(size, len(array))
         values = jnp.zeros_like(array, shape=(size, *array.shape[1:]))
         if name in changes:
             rows, new = changes[name]
+            assert isinstance(rows, Listed)  # as all rows of a sweep
             positions = positions.at[: len(new)].set(rows.positions)
             values = values.at[: len(new)].set(new)
         result[name] = Listed(positions), values
