@@ -18,9 +18,9 @@ from darnax import checks
 from darnax.dynamics import Solution
 from darnax.learning.data import Data, Targets
 from darnax.learning.phases import Phase, RandomKey, in_sequence, run_phases
-from darnax.learning.rules import Normalise, Rule, Rules
+from darnax.learning.rules import Normalise, Rule, Rules, as_rules, check_normalise
 from darnax.learning.scores import Samples, Scores, finite, overlap
-from darnax.learning.updates import as_rules, check_normalise, local_updates
+from darnax.learning.updates import local_updates
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 from darnax.topologies.topology import Topology
