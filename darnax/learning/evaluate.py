@@ -126,7 +126,10 @@ def mean_scores(
     """The scores of inference, averaged over all samples."""
     scores = _infer_all(network, learning, data, batch_size, key, sample_scores)
     # in 64 bits: sums over many samples are not exact in 32
-    return {name: float(np.asarray(score, float).mean()) for name, score in scores.items()}
+    means: dict[str, float] = {}
+    for name, score in scores.items():
+        means[name] = float(np.asarray(score, float).mean())
+    return means
 
 
 def _readout(answer: Solution, y: Targets) -> tuple[Array | OrderedDict[Name, Array], Samples]:
@@ -148,7 +151,8 @@ def _infer_all(
 ) -> Read:
     """The results of `read`, from the solution and the targets of every sample."""
     # few data are one small batch, and not a large one that is mostly filled up
-    batches = in_batches(np.arange(len(data)), min(len(data), batch_size))
+    size = min(len(data), batch_size)
+    batches = in_batches(np.arange(len(data)), size)
     return _inferred(network, learning, data, batches, key, read)
 
 

@@ -14,7 +14,7 @@ equal, and programs that were compiled for one serve the other.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -220,10 +220,11 @@ def bcm() -> BCM:
     return BCM()
 
 
-def as_rules(rules: object) -> dict[str, Rule]:
+def as_rules(rules: object) -> dict[Any, Rule]:
     """Rules by edge kind: functions of a field and a state."""
     holds = "edge kinds to rules such as dx.perceptron(0.5)"
-    by_kind: dict[str, Rule] = dict(checks.mapping("rules", rules, holds))
+    # kinds are looked at where a topology is known: until then they may be anything
+    by_kind: dict[Any, Rule] = dict(checks.mapping("rules", rules, holds))
     wrong = [kind for kind, rule in by_kind.items() if not callable(rule)]
     if wrong:
         raise TypeError(

@@ -39,7 +39,7 @@ class Trained(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a run is: after its last whole epoch, so that all of these belong together.
+    """The place that a run has reached: its last whole epoch, so that all of these fit together.
 
     **Fields:**
 
@@ -78,7 +78,11 @@ class Run(NamedTuple):
         """The network as it is now."""
         return eqx.combine(progress.params, self.frozen)
 
-    def epoch(self, progress: Progress, stops: Sequence[EarlyStopping] = ()) -> Progress:
+    def epoch(
+        self,
+        progress: Progress,
+        stops: Sequence[EarlyStopping] = (),
+    ) -> Progress:
         """The progress after one epoch more; `stops` look at scores that it must have."""
         epoch = len(progress.history)
         key = jax.random.fold_in(self.key, epoch)

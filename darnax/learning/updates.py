@@ -134,7 +134,10 @@ def check_rules(network: Network, rules: object) -> dict[str, Rule]:
     for kind in by_kind:
         # a kind that is declared but has no edge has no couplings either
         couplings = network.couplings.get(kind)
-        if couplings is not None and not any(jax.tree.leaves(trainable(couplings))):
+        if couplings is None:
+            continue
+        leaves = jax.tree.leaves(trainable(couplings))
+        if not any(leaves):
             empty.append(kind)
     if empty:
         raise ValueError(
@@ -144,7 +147,7 @@ def check_rules(network: Network, rules: object) -> dict[str, Rule]:
 
 
 class _Lesson(NamedTuple):
-    """Everything that signals and messages are made of.
+    """The inputs of all signals and messages: the network, states, fields, targets and rules.
 
     **Fields:**
 
@@ -184,7 +187,8 @@ class _Lesson(NamedTuple):
         active = self.active[i]
         if active is not None:
             return active
-        return jnp.ones(len(self.network.topology.groups[i].edges), bool)
+        group = self.network.topology.groups[i]
+        return jnp.ones(len(group.edges), bool)
 
 
 class _Divisor(NamedTuple):
@@ -221,7 +225,7 @@ def _local_updates(
         active=masks,
         senders=senders,
         keys=keys,
-        # the fields of all groups that send: a receiver hears those without a rule as well
+        # the fields of all groups that send: those without a rule reach a receiver as well
         fields=network.fields(senders, masks, keys),
         goals=target.rows(),
         rules=by_kind,
@@ -252,7 +256,8 @@ def _local_updates(
     _, pull = jax.vjp(sent, params)
     divided: list[Array] = []
     for i, signal in zip(lesson.learning, signals, strict=True):
-        divided.append(divisor.divide(signal, math.prod(groups[i].sender_shape)))
+        fan_in = math.prod(groups[i].sender_shape)
+        divided.append(divisor.divide(signal, fan_in))
     (updates,) = pull(divided)
 
     # no message depends on a bias: what the product gives for them is zero, and is replaced
@@ -269,8 +274,9 @@ def _local_updates(
 
 def _is_summed(lesson: _Lesson, i: int) -> bool:
     """Whether the messages of a group are made and summed by its kernel."""
-    if lesson.network.message_passing[i].kernel is None or lesson.active[i] is not None:
-        # a kernel runs all edges of a group, and cannot leave out those that are silent
+    kernel = lesson.network.message_passing[i].kernel
+    # a kernel runs all edges of a group, and cannot leave out those that are silent
+    if kernel is None or lesson.active[i] is not None:
         return False
     # residuals are taken edge by edge: a kernel reads the rows of senders, where all receivers of a
     # sender would find the same
@@ -320,8 +326,11 @@ def _explained(lesson: _Lesson, i: int, ends: Ends) -> Float[Array, "edges *send
 
     # the transpose of any linear coupling is the product with respect to its senders
     messages, pull = jax.vjp(sent, ends.senders)
-    goal = lesson.goals[passing.group.receiver.name][passing.receiver_rows()]
-    return pull(goal.reshape(messages.shape).astype(messages.dtype))[0]
+    rows = passing.receiver_rows()
+    goal = lesson.goals[passing.group.receiver.name][rows]
+    goal = goal.reshape(messages.shape).astype(messages.dtype)
+    (explained,) = pull(goal)
+    return explained
 
 
 # signals
@@ -336,11 +345,13 @@ def _signal(lesson: _Lesson, i: int, summed: bool) -> Float[Array, "edges *recei
     passing = lesson.network.message_passing[i]
     rows = slice(passing.start, passing.stop) if summed else passing.receiver_rows()
     array = passing.group.receiver.name
-    field, goal = lesson.fields[array][rows], lesson.goals[array][rows]
+    field = lesson.fields[array][rows]
+    goal = lesson.goals[array][rows]
     result = per_node(lesson.rule(i), field, goal, lesson.samples)
     if summed or lesson.active[i] is None:
         return result
-    return jnp.where(outer(lesson.active_edges(i), result.ndim), result, 0)
+    active = outer(lesson.active_edges(i), result.ndim)
+    return jnp.where(active, result, 0)
 
 
 def per_node(
@@ -357,7 +368,8 @@ def per_node(
         def mean(values: Units) -> Units:
             # here a node has one sample, and the others are reached by the name of their axis
             total = jax.lax.psum(jnp.where(counts, values, 0), "batch")
-            return total / jnp.maximum(jax.lax.psum(counts.astype(values.dtype), "batch"), 1)
+            number = jax.lax.psum(counts.astype(values.dtype), "batch")
+            return total / jnp.maximum(number, 1)
 
         result = rule(field, state, mean=mean) if averages else rule(field, state)
         if getattr(result, "shape", None) != field.shape:
@@ -368,7 +380,9 @@ def per_node(
         return jnp.where(counts, result, 0)
 
     one_batch = jax.vmap(one, in_axes=-1, out_axes=-1, axis_name="batch")
-    result = jax.vmap(one_batch, in_axes=(0, 0, None))(field, state.astype(field.dtype), counts)
+    every_node = jax.vmap(one_batch, in_axes=(0, 0, None))
+    # the state of ±1 units may be whole numbers, with which fields are not computed
+    result = every_node(field, state.astype(field.dtype), counts)
     # a rule may compute in another dtype, but a signal goes back through messages of this one
     return result.astype(field.dtype)
 
@@ -382,7 +396,7 @@ def _averages(rule: Rule) -> bool:
 
 
 def _above_zero(value: object) -> Array | float:
-    """What `normalise` gives: a number above 0, or a traced one."""
+    """The divisor that `normalise` gives: a number above 0, or a traced one."""
     # where `samples` are given the batch is traced, and so is most of what follows from it
     if isinstance(value, Tracer) and value.shape == ():
         return value
@@ -413,13 +427,18 @@ def _bias_signal(lesson: _Lesson, kind: str, array: str) -> Float[Array, "..."]:
     spec = lesson.network.topology.arrays[array]
     covers = lesson.network.units[array].covers
     reached = _reached_rows(lesson, array)
+    # the sum over samples is divided later, as those of couplings are
     total = jnp.zeros((spec.rows, *spec.item), spec.field_dtype)
     for rule, rows in reached:
-        signal = per_node(rule, lesson.fields[array], lesson.goals[array], lesson.samples)
+        # looked up here: an array that no rule reaches need not have a field
+        field = lesson.fields[array]
+        goal = lesson.goals[array]
+        signal = per_node(rule, field, goal, lesson.samples)
         # where nodes of several kinds live in one array, each kind has biases on its own cells
         if kind in covers:
             rows = rows & covers[kind]
-        total = total + jnp.sum(jnp.where(outer(rows, signal.ndim), signal, 0), axis=-1)
+        signal = jnp.where(outer(rows, signal.ndim), signal, 0)
+        total = total + jnp.sum(signal, axis=-1)
     return total.reshape(spec.shape)
 
 
@@ -432,7 +451,8 @@ def _reached_rows(lesson: _Lesson, array: str) -> list[tuple[Rule, Bool[Array, "
     rows = lesson.network.topology.arrays[array].rows
     reached: dict[object, tuple[Rule, Bool[Array, " rows"]]] = {}
     for i in lesson.learning:
-        group = lesson.network.topology.groups[i]
+        passing = lesson.network.message_passing[i]
+        group = passing.group
         if group.receiver.name != array:
             continue
         rule = lesson.rule(i)
@@ -441,6 +461,6 @@ def _reached_rows(lesson: _Lesson, array: str) -> list[tuple[Rule, Bool[Array, "
         _, before = reached.get(same, (rule, jnp.zeros(rows, bool)))
         active = outer(lesson.active_edges(i), group.receivers.ndim)
         # several edges may end at one row: it is reached if any of them sends
-        receivers = lesson.network.message_passing[i].receiver_rows()
+        receivers = passing.receiver_rows()
         reached[same] = rule, before.at[receivers].max(active)
     return list(reached.values())
