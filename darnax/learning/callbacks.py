@@ -15,6 +15,7 @@ Callback: TypeAlias = Callable[[Network, History], bool | None]
 """A function of the network and the history after an epoch; True ends the training."""
 
 
+# no closure: `fit` reads its score, to refuse one that no epoch has before an hour has gone by
 @dataclass(frozen=True)
 class EarlyStopping:
     """See `early_stopping`."""
@@ -24,7 +25,7 @@ class EarlyStopping:
     larger: bool
 
     def check(self, scores: Collection[str]):
-        """Raise `ValueError` if the score is none of those that an epoch will have."""
+        """Raise `ValueError` for a score that is none of those that an epoch will have."""
         if self.score not in scores:
             raise ValueError(
                 f"`score` of early stopping is {self.score!r}, which no epoch will have; there "
@@ -32,9 +33,13 @@ class EarlyStopping:
             )
 
     def __call__(self, network: Network, history: History) -> bool:
-        values = history[self.score] if self.larger else -history[self.score]
+        values = history[self.score]
+        if not self.larger:
+            values = -values
         # an epoch in which the score is NaN was no better than any other
-        best = int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+        values = np.where(np.isnan(values), -np.inf, values)
+        # the first of equal ones: to be as good as before is not to be better
+        best = int(np.argmax(values))
         return len(values) - 1 - best >= self.patience
 
 
@@ -66,6 +71,7 @@ def as_callbacks(callbacks: object) -> tuple[Callback, ...]:
     """Callbacks as a tuple; `TypeError` for what cannot be called with a network and a history."""
     holds = "a list of functions (network, history)"
     if callable(callbacks):
+        # `dx.early_stopping` itself is told to be called, and not to be put into a list
         checks.called("callbacks", callbacks)
         checks.refuse("callbacks", holds, callbacks, "write [callback]")
     result = checks.several("callbacks", callbacks, holds)
@@ -77,7 +83,7 @@ def as_callbacks(callbacks: object) -> tuple[Callback, ...]:
 
 
 def early_stops(callbacks: Iterable[Callback]) -> list[EarlyStopping]:
-    """The callbacks that look at a score, which an epoch must have."""
+    """The callbacks that look at a score, which every epoch must have."""
     return [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
 
 
@@ -86,9 +92,10 @@ def ask(callbacks: Iterable[Callback], network: Network, history: History) -> bo
     ends = False
     for i, callback in enumerate(callbacks):
         answer = callback(network, history)
+        # a function without `return` goes on
         if answer is None:
             continue
-        # the answer of a comparison of arrays is a scalar array of bool
+        # a comparison of arrays gives a scalar array of bool
         if (
             isinstance(answer, (jax.Array, np.ndarray))
             and answer.shape == ()

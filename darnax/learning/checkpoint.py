@@ -14,11 +14,10 @@ no part of them, so their bits are digested too.
 
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from darnax import _text, checks, files
 from darnax.learning.history import History
@@ -37,6 +36,7 @@ MayDiffer: TypeAlias = Literal[
 ]
 """A fact of a run that a user may let differ."""
 
+# facts of the topology are not among them: the arrays of another one need not fit the network
 MAY_DIFFER = get_args(MayDiffer)
 
 DIGESTS = {
@@ -47,7 +47,11 @@ DIGESTS = {
 }
 """Facts that are digests, and what of; a message cannot show more of them."""
 
+Facts: TypeAlias = dict[str, Any]
+"""Facts by name, in values that JSON has: numbers, text, lists and dicts of these."""
 
+
+# no `OSError`: one of a callback, or of an iterable of data, must not pass for a failed save
 class NotSaved(Exception):
     """A checkpoint that could be written before, and cannot be any more."""
 
@@ -62,7 +66,13 @@ class Checkpoint:
     - `run`, `start`: a run and the progress that it starts from.
     """
 
-    def __init__(self, path: Path, may_differ: tuple[str, ...], run: Run, start: Progress):
+    def __init__(
+        self,
+        path: Path,
+        may_differ: tuple[str, ...],
+        run: Run,
+        start: Progress,
+    ):
         self.path = path
         self.may_differ = may_differ
         self.start = start
@@ -100,15 +110,17 @@ class Checkpoint:
         except OSError as error:
             raise NotSaved(error) from error
 
-    def _check(self, there: dict):
+    def _check(self, there: Facts):
         """Raise `ValueError` for facts that differ between the file and this run, and may not."""
         here = self.facts["run"]
         if there["reached"] == here["start"]:
             # a network that came out of the run was handed in to go on with it, as where a cell of
             # a notebook is run twice: it is still the run that started elsewhere
             here["start"] = there["run"]["start"]
-        wrong = [name for name in here if there["run"].get(name) != here[name]]
-        wrong = [name for name in wrong if name not in self.may_differ]
+        wrong: list[str] = []
+        for name, value in here.items():
+            if there["run"].get(name) != value and name not in self.may_differ:
+                wrong.append(name)
         if not wrong:
             return
         advice = "give another path, or the same run"
@@ -119,12 +131,13 @@ class Checkpoint:
             f"`checkpoint` {str(self.path)!r} is of another run: {differences}; {advice}"
         )
 
-    def _difference(self, name: str, there: dict) -> str:
-        """How a fact differs, in words."""
+    def _difference(self, name: str, there: Facts) -> str:
+        """The difference of a fact between the file and this run, in words."""
         here = self.facts
         if name not in DIGESTS:
             return f"{name} ({there['run'].get(name)} there, {here['run'][name]} here)"
         words = f"{name} ({DIGESTS[name]})"
+        # the same rules in words may still be other functions: a lambda is called just that
         if name == "learning" and there["rules"] != here["rules"]:
             words = f"{name} (the rules {there['rules']} there, {here['rules']} here)"
         if name in ("learning", "optimiser") and there["versions"] != here["versions"]:
@@ -147,33 +160,39 @@ def check_may_differ(may_differ: object) -> tuple[str, ...]:
     return names
 
 
-def _facts(run: Run, start: Progress) -> dict:
-    """What a checkpoint keeps of a run, in the words of JSON."""
-    frozen, topology = run.frozen, run.frozen.topology
-    # how many samples a batch has is a fact of its own, and no part of what a batch teaches
+def _facts(run: Run, start: Progress) -> Facts:
+    """The facts that a checkpoint keeps of a run."""
+    frozen = run.frozen
+    topology = frozen.topology
+    # the size of a batch is a fact of its own: the digest of a lesson must not depend on it
     example = run.data.example()
     everyone = jnp.ones(len(example), bool)
-    taught = fingerprint(lesson, run.network(start), run.learning, example, everyone, run.key)
+    network = run.network(start)
+    taught = fingerprint(lesson, network, run.learning, example, everyone, run.key)
     steps = fingerprint(run.optimiser.update, start.params, start.memory, start.params)
     # some optimisers keep their rates in their memory; it may hold the parameters as well, which
     # are a fact of their own: here they are zeros
-    rates = run.optimiser.init(jax.tree.map(jnp.zeros_like, start.params))
+    zeros = jax.tree.map(jnp.zeros_like, start.params)
+    rates = run.optimiser.init(zeros)
+    validation = None if run.validation is None else run.validation.described()
     decisive = {
-        # the digest decides; the others say in words how a topology differs
+        # the digest decides; the others say in words how a topology differs. Lists and not tuples:
+        # they are compared with what JSON gives back
         "nodes": len(topology.nodes),
         "edges": len(topology.columns.senders),
         "arrays": {name: list(spec.shape) for name, spec in topology.arrays.items()},
         "edge kinds": list(topology.edge_kinds),
         "digest of the topology": topology.digest.hex(),
         "batch_size": run.batch_size,
-        "key": np.asarray(jax.random.key_data(run.key)).tolist(),
+        "key": files.plain(run.key).tolist(),
         "data": run.data.described(),
-        "validation": None if run.validation is None else run.validation.described(),
+        "validation": validation,
         "learning": taught + files.digest(run.learning),
         "optimiser": steps + files.digest((run.optimiser, rates)),
         "start": files.digest(start.params),
         "frozen": files.digest((frozen.couplings, frozen.activations, frozen.biases)),
     }
+    # these two are not compared: they only help to say why digests differ
     rules = {kind: checks.came(rule) for kind, rule in run.learning.rules.items()}
     return {"run": decisive, "rules": rules, "versions": _versions()}
 

@@ -1,14 +1,17 @@
 """Data for training: inputs and targets by node, and how they are cut into batches.
 
 Arrays become one `Dataset`, and an epoch is one compiled scan over its batches, all of one size. An
-iterable becomes `Batches`, each of which is a `Dataset` of its own when its turn comes. Both answer
-the same questions: what the parts of an epoch are, what a sample looks like, and how a checkpoint
-tells them from others.
+iterable becomes `Batches`, each of which is a `Dataset` of its own when its turn comes. Both have
+the same methods: `parts` are the pieces of an epoch, `example` is the form of a sample, and by
+`described` a checkpoint tells them from others.
+
+Checks come before the first epoch, or where a batch is first seen. In the programs nothing is
+checked any more.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeGuard
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeGuard
 
 import equinox as eqx
 import jax
@@ -25,6 +28,8 @@ from darnax.states.values import as_array, cast
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
+# `Any`, since lists of numbers may be nested to any depth, and since by the rules of types a dict
+# of str is no mapping from `Name`
 Values: TypeAlias = Array | np.ndarray | Sequence[Any]
 """An array, or lists of numbers that can be read as one."""
 
@@ -34,45 +39,58 @@ Data: TypeAlias = Values | Mapping[Any, Values]
 Targets: TypeAlias = Mapping[Any, Array]
 """The states that nodes should be in: a mapping from nodes to arrays `(B, *shape)`."""
 
+Argument: TypeAlias = Literal["x", "y"]
+"""The argument that data came in: inputs or targets."""
+
 
 class Dataset(eqx.Module):
     """Checked inputs and targets of all samples, by node."""
 
-    # no plain dicts: JAX sorts the keys of those, and names of two types have no order
+    # no plain dicts: JAX sorts the keys of these, and names of two types have no order
     x: OrderedDict[Name, Array]
     y: OrderedDict[Name, Array]
 
     @staticmethod
-    def of(topology: Topology, x: object, y: object, rules: Rules | None = None) -> "Dataset":
-        """Data as users give them; `rules` are those that are to learn from the targets, if any."""
+    def of(
+        topology: Topology,
+        x: object,
+        y: object,
+        rules: Rules | None = None,
+    ) -> "Dataset":
+        """The data that a user gave; `rules` are those that will learn from the targets, if any."""
         inputs = _by_node(topology, "x", x, topology.inputs)
         targets = _by_node(topology, "y", y, topology.outputs)
         if not inputs:
             raise ValueError("`x` is empty; give an array for at least one node")
-        lengths = {len(array) for array in [*inputs.values(), *targets.values()]}
+        arrays = [*inputs.values(), *targets.values()]
+        lengths = {len(array) for array in arrays}
         if len(lengths) > 1:
             came = _text.arrays(inputs | targets)
             raise ValueError(
                 f"inputs and labels have one length, but got {came}; give one label a sample"
             )
+        # an epoch over nothing would have scores of 0 / 0
         if lengths == {0}:
             raise ValueError("the data are empty; give at least one sample")
         _check_signs(topology, rules or {}, targets)
         return Dataset(inputs, targets)
 
     def __len__(self) -> int:
-        return len(next(iter(self.x.values())))
+        # there is at least one input, but targets may be left out
+        first = next(iter(self.x.values()))
+        return len(first)
 
     def take(self, numbers: Int[Array | np.ndarray, " n"]) -> "Dataset":
         """Some of the samples, by their numbers; past the end it is the last one again."""
 
         def rows(array: Array) -> Array:
+            # what fills a batch up is a sample like others, and no NaN that spreads
             return jnp.take(array, numbers, axis=0, mode="clip")
 
         return jax.tree.map(rows, self)
 
     def parts(self) -> Iterator["Dataset"]:
-        """The pieces in which an epoch gets to see the data: here all of them at once."""
+        """The pieces of an epoch: here the data as a whole."""
         yield self
 
     def example(self) -> "Dataset":
@@ -93,16 +111,18 @@ class Batches(NamedTuple):
     given: Iterable[tuple[Data, Data]]
 
     def parts(self) -> Iterator[Dataset]:
-        """The pieces in which an epoch gets to see the data: here one batch after another."""
+        """The pieces of an epoch: here one batch after another."""
         for batch in self.given:
             x, y = pair("x", batch, "one array, or an iterable of batches")
             yield Dataset.of(self.topology, x, y, self.rules)
 
     def example(self) -> Dataset:
         """Two samples of zeros: no batch can be looked at before it is there."""
-        zeros, topology = GraphState(self.topology, 2), self.topology
+        topology = self.topology
+        zeros = GraphState(topology, 2)
         # without inputs some other node must say how many samples there are
-        x = {node: zeros[node] for node in topology.inputs or topology.nodes[:1]}
+        inputs = topology.inputs or topology.nodes[:1]
+        x = {node: zeros[node] for node in inputs}
         y = {node: zeros[node] for node in topology.outputs}
         return Dataset.of(topology, x, y)
 
@@ -113,36 +133,50 @@ class Batches(NamedTuple):
 
 def _by_node(
     topology: Topology,
-    argument: str,
-    given: Any,
+    argument: Argument,
+    given: object,
     nodes: tuple[Name, ...],
 ) -> OrderedDict[Name, Array]:
     """Arrays by node; `nodes` are the inputs or the outputs."""
-    arrays = OrderedDict()
-    if given is None and argument == "y" and not nodes:
-        return arrays
+    by_node = _as_mapping(topology, argument, given, nodes)
+    # names as the topology has them: that of a user may be equal, but of another type
+    numbers = topology.indices(argument, by_node)
+    arrays: OrderedDict[Name, Array] = OrderedDict()
+    for i, values in zip(numbers, by_node.values(), strict=True):
+        node = topology.nodes[i]
+        arrays[node] = _array(topology, argument, node, values)
+    return arrays
+
+
+def _as_mapping(
+    topology: Topology,
+    argument: Argument,
+    given: object,
+    nodes: tuple[Name, ...],
+) -> Mapping[Any, object]:
+    """Values by node; those of the only one of `nodes` need no mapping."""
+    if isinstance(given, Mapping):
+        return given
     if given is None:
+        # without outputs there is nothing that targets could be given for
+        if argument == "y" and not nodes:
+            return {}
         advice = "give an array by node"
         if len(nodes) == 1:
             advice = f"give an array `(n, *{topology.shape(nodes[0])})`"
         if argument == "y":
             advice += ", or `x` alone, as an iterable of batches (x, y)"
         raise TypeError(f"`{argument}` is missing; {advice}")
-    if not isinstance(given, Mapping):
-        if len(nodes) != 1:
-            which = {"x": "inputs", "y": "outputs"}[argument]
-            raise ValueError(
-                f"the topology has {len(nodes)} {which}; give `{argument}` as a mapping from nodes "
-                "to arrays"
-            )
-        given = {nodes[0]: given}
-    for i, values in zip(topology.indices(argument, given), given.values(), strict=True):
-        node = topology.nodes[i]
-        arrays[node] = _array(topology, argument, node, values)
-    return arrays
+    if len(nodes) != 1:
+        which = "inputs" if argument == "x" else "outputs"
+        raise ValueError(
+            f"the topology has {len(nodes)} {which}; give `{argument}` as a mapping from nodes "
+            "to arrays"
+        )
+    return {nodes[0]: given}
 
 
-def _array(topology: Topology, argument: str, node: Name, values: Any) -> Array:
+def _array(topology: Topology, argument: Argument, node: Name, values: object) -> Array:
     """The values of a node in its shape and dtype."""
     what = f"`{argument}` for node {node!r}"
     if isinstance(values, Tracer):
@@ -151,14 +185,16 @@ def _array(topology: Topology, argument: str, node: Name, values: Any) -> Array:
             "outside"
         )
     array = as_array(what, values)
-    if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+    is_number = jnp.issubdtype(array.dtype, jnp.number)
+    if not is_number and array.dtype != bool:
         raise TypeError(
             f"{what} is an array of numbers, but got {checks.came(values)}; give numbers"
         )
     shape = topology.shape(node)
     if array.ndim == 0 or array.shape[1:] != shape:
         advice = "give one number a unit"
-        if argument == "y" and array.ndim == len(shape) == 1 and array.dtype.kind in "iu":
+        one_each = array.ndim == len(shape) == 1 and array.dtype.kind in "iu"
+        if argument == "y" and one_each:
             advice = f"class indices become targets by dx.one_vs_all(y, {shape[0]})"
         raise ValueError(f"{what} has shape (n, *{shape}), but got {array.shape}; {advice}")
     dtype = topology.node_class(topology.index(node)).dtype
@@ -166,10 +202,11 @@ def _array(topology: Topology, argument: str, node: Name, values: Any) -> Array:
 
 
 def _check_signs(topology: Topology, rules: Rules, targets: Targets):
-    """Targets of nodes that learn by a rule for ±1 units are ±1: at 0 its signal is 0."""
+    """Raise `ValueError` for targets of 0 of nodes that learn by a rule for ±1 units."""
     columns = topology.columns
     signed = [kind for kind, rule in rules.items() if getattr(rule, "signs", False)]
     for node, target in targets.items():
+        # edges have their kinds by class, and of classes there are few
         incoming = columns.receivers == topology.index(node)
         classes = np.unique(columns.edge_class[incoming])
         kinds = {columns.edge_classes[i][0] for i in classes.tolist()}
@@ -200,23 +237,33 @@ def one_vs_all(labels: Values, classes: int) -> Float[Array, "n classes"]:
         ```
     """
     classes = checks.count("classes", classes, 1)
-    # whether they are in range cannot be told of traced numbers
+    # of traced numbers nobody can tell whether they are in range
     if isinstance(labels, Tracer):
         advice = "make the targets outside of jitted functions"
         checks.refuse("labels", "an array of whole numbers", labels, advice)
     array = as_array("`labels`", labels)
-    good = array.ndim == 1 and array.dtype.kind in "iu"
-    if not good or bool(((array < 0) | (array >= classes)).any()):
-        numeric = array.dtype.kind in "iuf"
-        kind = "text" if array.dtype.kind in "US" else str(array.dtype)
-        span = f" from {array.min()} to {array.max()}" if numeric and array.size else ""
-        error = ValueError if numeric else TypeError
-        raise error(
-            f"`labels` are whole numbers from 0 to {classes - 1}, one a sample, but got {kind} of "
-            f"shape {array.shape}{span}; number the classes, as np.unique(labels, "
-            "return_inverse=True)[1] does"
-        )
+    numbered = array.ndim == 1 and array.dtype.kind in "iu"
+    # a label out of range would silently become a target of -1 for every class
+    if not numbered or (array < 0).any() or (array >= classes).any():
+        raise _wrong_labels(array, classes)
     return 2 * jax.nn.one_hot(np.asarray(array), classes) - 1
+
+
+def _wrong_labels(labels: Array | np.ndarray, classes: int) -> Exception:
+    """The error for labels that are no class indices, with what they are."""
+    numeric = labels.dtype.kind in "iuf"
+    error = ValueError if numeric else TypeError
+    came = str(labels.dtype)
+    if labels.dtype.kind in "US":
+        # the dtype of text is its length in a code of NumPy
+        came = "text"
+    came += f" of shape {labels.shape}"
+    if numeric and labels.size:
+        came += f" from {labels.min()} to {labels.max()}"
+    return error(
+        f"`labels` are whole numbers from 0 to {classes - 1}, one a sample, but got {came}; "
+        "number the classes, as np.unique(labels, return_inverse=True)[1] does"
+    )
 
 
 def in_batches(
@@ -236,6 +283,7 @@ def in_batches(
 
 def is_batches(x: object) -> TypeGuard[Iterable[tuple[Data, Data]]]:
     """Whether `x` is an iterable of batches, and no data itself."""
+    # a list cannot be told from lists of numbers here: `fit` asks only where `y` is missing
     is_data = isinstance(x, (Mapping, str, bytes)) or hasattr(x, "shape")
     return isinstance(x, Iterable) and not is_data
 

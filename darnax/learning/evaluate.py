@@ -3,11 +3,13 @@
 import inspect
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key, Shaped
 
 from darnax import _text, checks
 from darnax._arrays import any_rank
@@ -19,6 +21,9 @@ from darnax.learning.scores import Samples, finite, sample_scores
 from darnax.learning.teaching import Learning
 from darnax.network.network import Network, check_network
 from darnax.topologies.names import Name
+
+Read = TypeVar("Read")
+"""A pytree of what is read from the solution of every sample, `(B, ...)`."""
 
 
 @any_rank
@@ -81,10 +86,12 @@ def predict(
     data = Dataset.of(network.topology, x, {})
     answers, good = _infer_all(network, learning, data, batch_size, key, _readout)
     lost = np.flatnonzero(~np.asarray(good)).tolist()
+    # a warning and not an error: the other answers are good, and may have taken hours
     if lost:
         warnings.warn(
             f"{len(lost)} of {len(data)} samples are not finite, in the data or after relaxing, "
             f"and their answers mean nothing: samples {_text.listing(lost)}",
+            # past the wrapper of `any_rank`, to the line that called `predict`
             stacklevel=3,
         )
     return dict(answers) if isinstance(answers, OrderedDict) else answers
@@ -119,11 +126,14 @@ def mean_scores(
     """The scores of inference, averaged over all samples."""
     scores = _infer_all(network, learning, data, batch_size, key, sample_scores)
     # in 64 bits: sums over many samples are not exact in 32
-    return {name: float(np.asarray(score, float).mean()) for name, score in scores.items()}
+    means: dict[str, float] = {}
+    for name, score in scores.items():
+        means[name] = float(np.asarray(score, float).mean())
+    return means
 
 
-def _readout(answer: Solution, _: Targets) -> tuple[Array | OrderedDict[Name, Array], Samples]:
-    """The read-out of every sample, and whether the sample is finite."""
+def _readout(answer: Solution, y: Targets) -> tuple[Array | OrderedDict[Name, Array], Samples]:
+    """The read-out of every sample, and whether the sample is finite; targets are not read."""
     readout = answer.state.readout
     if isinstance(readout, dict):
         # no plain dict: JAX sorts the keys of that, and names of two types have no order
@@ -131,23 +141,40 @@ def _readout(answer: Solution, _: Targets) -> tuple[Array | OrderedDict[Name, Ar
     return readout, finite(answer.state)
 
 
-def _infer_all(network, learning, data, batch_size, key, read):
+def _infer_all(
+    network: Network,
+    learning: Learning,
+    data: Dataset,
+    batch_size: int,
+    key: RandomKey,
+    read: Callable[[Solution, Targets], Read],
+) -> Read:
+    """The results of `read`, from the solution and the targets of every sample."""
     # few data are one small batch, and not a large one that is mostly filled up
-    batches = in_batches(np.arange(len(data)), min(len(data), batch_size))
+    size = min(len(data), batch_size)
+    batches = in_batches(np.arange(len(data)), size)
     return _inferred(network, learning, data, batches, key, read)
 
 
 @Shared
-def _inferred(network, learning, data, batches, key, read):
-    """What `read` makes of the solution and the targets of every sample, batch after batch."""
+def _inferred(
+    network: Network,
+    learning: Learning,
+    data: Dataset,
+    batches: Int[Array | np.ndarray, "batches size"],
+    key: RandomKey,
+    read: Callable[[Solution, Targets], Read],
+) -> Read:
+    """The results of `read` on all batches, one after another in one program."""
 
-    def of_batch(batch):
+    def of_batch(batch: tuple[Array, Array]) -> Read:
         i, numbers = batch
         here = data.take(numbers)
-        own = None if key is None else jax.random.fold_in(key, i)
-        return read(learning.infer(network, here.x, own), here.y)
+        noise = None if key is None else jax.random.fold_in(key, i)
+        # read at once: states go with their batch, and memory holds no more than what is read
+        return read(learning.infer(network, here.x, noise), here.y)
 
-    def joined(leaf):
+    def joined(leaf: Shaped[Array, "batches size *rest"]) -> Shaped[Array, "samples *rest"]:
         # the last batch was filled up with what is no sample
         return leaf.reshape(-1, *leaf.shape[2:])[: len(data)]
 

@@ -22,7 +22,6 @@ from darnax.network.network import Network, partition
 
 if TYPE_CHECKING:
     import optax
-    from tqdm.auto import tqdm
 
 
 @any_rank
@@ -92,8 +91,10 @@ def fit(
         )
         ```
     """
+    # arguments first, all of them: nothing is traced, written or trained before they are right
     check_learning(network, learning)
-    topology, rules = network.topology, check_rules(network, learning.rules)
+    topology = network.topology
+    rules = check_rules(network, learning.rules)
     if not rules:
         raise ValueError(
             "`rules` is empty, and nothing would learn; give a rule to at least one edge kind"
@@ -106,19 +107,25 @@ def fit(
     key = one_key(key)
     differing = check_may_differ(may_differ)
     if y is None and is_batches(x):
+        data = Batches(topology, rules, x)
         # every batch is one update, whatever its size
-        data, size = Batches(topology, rules, x), None
+        size = None
     else:
         data = Dataset.of(topology, x, y, rules)
+        # few data are one small batch, and not a large one that is mostly filled up
         size = min(batch_size, len(data))
     held_out = None
     if validation is not None:
-        held_out = Dataset.of(topology, *pair("validation", validation, "a pair"))
+        # without the rules: nothing is learnt from these targets, so they may hold zeros
+        inputs, targets = pair("validation", validation, "a pair")
+        held_out = Dataset.of(topology, inputs, targets)
     path = None
     if checkpoint is not None:
         path = files.as_path("checkpoint", checkpoint)
-        # better now than after the first epoch
+        # a path that cannot be written is better found now than after the first epoch
         files.check_writable("checkpoint", path)
+
+    # what is trained, and what an optimiser never sees
     params, frozen = partition(network, rules)
     # optax takes any pytree, though its types do not say so
     memory = optimiser.init(params)  # pyright: ignore[reportArgumentType]
@@ -138,6 +145,7 @@ def _train(
     show: bool,
 ) -> Progress:
     """The progress after the last epoch, or after the one in which the training was ended."""
+    # imported here, so that `import darnax` stays quick
     from tqdm.auto import tqdm
 
     checkpoint = None
@@ -149,6 +157,7 @@ def _train(
         if now.ended:
             # the callbacks that ended the run may have been left out by now
             now = _asked(run, now, callbacks)
+        # `epochs` counts those before a resumption as well; there may be none left
         done = len(now.history)
         left = range(done, epochs)
         stops = early_stops(callbacks)
@@ -158,17 +167,21 @@ def _train(
                     break
                 now = run.epoch(now, stops)
                 stops = []  # all epochs have the same scores: once is enough
-                _report(bar, now.history)
+                bar.set_postfix(_accuracies(now.history))
+                _warn_of_lost(now.history)
                 now = _asked(run, now, callbacks)
                 # saved after the callbacks were asked, since whether they ended the run is saved
                 if checkpoint is not None:
                     checkpoint.save(now)
     except (KeyboardInterrupt, NotSaved) as stop:
+        # Ctrl-C has no text, a failed save tells of the disk
         reason = f": {stop}" if str(stop) else ""
-        epochs = len(now.history)
-        reached = f"after epoch {epochs}" if epochs else "given"
+        done = len(now.history)
+        reached = f"after epoch {done}" if done else "given"
         warnings.warn(
-            f"training was interrupted{reason}; the network is as it was {reached}", stacklevel=4
+            f"training was interrupted{reason}; the network is as it was {reached}",
+            # past `fit` and its wrapper, to the line that called `fit`
+            stacklevel=4,
         )
     return now
 
@@ -178,21 +191,29 @@ def _asked(run: Run, now: Progress, callbacks: Sequence[Callback]) -> Progress:
     return now._replace(ended=ask(callbacks, run.network(now), now.history))
 
 
-def _report(bar: "tqdm", history: History):
-    """Show the accuracies of the last epoch, and warn of samples that were lost."""
+def _accuracies(history: History) -> dict[str, float]:
+    """The accuracies of the last epoch, by name: of training, and of validation if there is one."""
     row = history[-1]
-    bar.set_postfix({name: row[name] for name in row if name.endswith("accuracy")})
-    if row["lost"] > 0:
+    return {name: row[name] for name in row if name.endswith("accuracy")}
+
+
+def _warn_of_lost(history: History):
+    """Warn of samples that were lost in the last epoch."""
+    lost = history[-1]["lost"]
+    if lost > 0:
         warnings.warn(
-            f"epoch {len(history)}: {row['lost']:.2%} of the samples are not finite, in the data "
-            "or after relaxing; they taught nothing",
+            f"epoch {len(history)}: {lost:.2%} of the samples are not finite, in the data or after "
+            "relaxing; they taught nothing",
+            # as in `_train`, from one function deeper
             stacklevel=5,
         )
 
 
 def check_optimiser(optimiser: object):
-    """A gradient transformation of optax."""
+    """Raise `TypeError` for what is no gradient transformation of optax."""
+    # by its methods and not by its class: any object with these two will do
     parts = [callable(getattr(optimiser, name, None)) for name in ("init", "update")]
+    # a class has them as well, but they cannot be called without an instance
     if inspect.isclass(optimiser) or not all(parts):
         advice = "call it with its rate" if callable(optimiser) else "give one made by optax"
         checks.refuse(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
 
-from darnax import checks
+from darnax import _text, checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,9 +44,10 @@ class History(Sequence[Row]):
         for row in rows:
             checks.mapping("rows", row, "names of scores to numbers, one an epoch")
             for name, value in row.items():
-                if not (isinstance(name, str) and _is_number(value)):
+                if not isinstance(name, str) or not _is_number(value):
                     advice = "give a number, or NaN where there is none"
                     checks.refuse("rows", holds, {name: value}, advice)
+            # a copy: what the user does to the row later does not change the history
             self.rows.append(dict(row))
 
     def __len__(self) -> int:
@@ -62,6 +63,7 @@ class History(Sequence[Row]):
     def __getitem__(self, key: str | int | slice, /) -> np.ndarray | Row | list[Row]:
         if isinstance(key, str):
             return self._column(key)
+        # a list knows what an index may be; only its words are of lists, and not of epochs
         try:
             return self.rows[key]
         except TypeError:
@@ -72,12 +74,13 @@ class History(Sequence[Row]):
 
     def _column(self, name: str) -> np.ndarray:
         if name not in self.names:
-            there = ", ".join(map(repr, self.names)) or "no numbers yet"
+            there = _text.names(self.names) or "no numbers yet"
             raise KeyError(f"no epoch has {name!r}; there are {there}")
         return np.asarray([row.get(name, np.nan) for row in self.rows])
 
     def extended(self, row: Row) -> "History":
         """The history with one epoch more."""
+        # past the checks of `__init__`: those of all earlier rows would be made anew every epoch
         longer = History()
         longer.rows = [*self.rows, row]
         return longer
@@ -85,7 +88,11 @@ class History(Sequence[Row]):
     @property
     def names(self) -> list[str]:
         """The names of all columns, in order of first use."""
-        return list(dict.fromkeys(name for row in self.rows for name in row))
+        # rows may differ: a run that goes on may have been given other `validation`
+        names: dict[str, None] = {}
+        for row in self.rows:
+            names.update(dict.fromkeys(row))
+        return list(names)
 
     def __repr__(self) -> str:
         last = "empty"
@@ -108,40 +115,47 @@ class History(Sequence[Row]):
 
         Raises `ValueError` or `TypeError` for other axes, and if there is nothing to plot.
         """
-        import matplotlib.pyplot as plt
-        from matplotlib.axes import Axes
-
+        names = self.names
         # a score of validation shares the panel of the same score in training
-        alone = [name.removeprefix("validation ") for name in self.names]
+        alone = [name.removeprefix("validation ") for name in names]
         scores = list(dict.fromkeys(alone))
         if not scores:
             raise ValueError(
                 "the history is empty, and there is nothing to plot; train for at least one epoch"
             )
-        if axes is None:
-            size = (3.5 * len(scores), 3)
-            _, axes = plt.subplots(
-                1, len(scores), figsize=size, layout="constrained", squeeze=False
-            )
-        panels = np.ravel(np.asarray(axes))
-        if not all(isinstance(panel, Axes) for panel in panels):
-            advice = "give them as from plt.subplots(1, n)[1]"
-            checks.refuse("axes", "one matplotlib axes or several", axes, advice)
-        if len(panels) != len(scores):
-            raise ValueError(
-                f"`axes` are {len(panels)}, but there are {len(scores)} scores: {scores}; give one "
-                "each"
-            )
+        panels = _panels(axes, scores)
         epochs = np.arange(1, len(self) + 1)
         for panel, score in zip(panels, scores, strict=True):
             styles = {score: "-", f"validation {score}": "--"}
             for name, style in styles.items():
-                if name in self.names:
+                if name in names:
                     panel.plot(epochs, self[name], style, label=name)
             panel.set(xlabel="epoch", title=score)
             panel.legend(frameon=False)
         return panels[0].figure
 
 
+def _panels(axes: object, scores: list[str]) -> np.ndarray:
+    """One matplotlib axes for each score: those that are given, or new ones in a row."""
+    # matplotlib takes long to import, and most histories are never plotted
+    import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+
+    if axes is None:
+        size = (3.5 * len(scores), 3)
+        _, axes = plt.subplots(1, len(scores), figsize=size, layout="constrained")
+    # one axes, a list of them, or the grid that `plt.subplots` gives
+    panels = np.ravel(np.asarray(axes))
+    if not all(isinstance(panel, Axes) for panel in panels):
+        advice = "give them as from plt.subplots(1, n)[1]"
+        checks.refuse("axes", "one matplotlib axes or several", axes, advice)
+    if len(panels) != len(scores):
+        raise ValueError(
+            f"`axes` are {len(panels)}, but there are {len(scores)} scores: {scores}; give one each"
+        )
+    return panels
+
+
 def _is_number(value: object) -> bool:
+    # Python takes True for 1
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

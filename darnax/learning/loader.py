@@ -12,7 +12,7 @@ import numpy as np
 from darnax import checks
 from darnax.files import FilePath, as_path
 
-# codes of the format; numbers of several bytes have the first one first
+# codes of the format; ">" because numbers of several bytes have the highest one first
 IDX_DTYPES = {
     0x08: "u1",
     0x09: "i1",
@@ -52,11 +52,15 @@ def load_idx(folder: FilePath) -> Images:
     of handwritten digits.
     """
     folder = as_path("folder", folder)
-    paths, missing = [], []
+    paths: list[Path] = []
+    missing: list[str] = []
     for part in PARTS:
+        # the plain one first: it need not be unpacked
         found = [path for path in (folder / part, folder / f"{part}.gz") if path.exists()]
-        paths += found[:1]
-        missing += [] if found else [part]
+        if found:
+            paths.append(found[0])
+        else:
+            missing.append(part)
     if missing:
         raise FileNotFoundError(
             f"`folder` {str(folder)!r} lacks {', '.join(missing)}, plain or with .gz; put the "
@@ -76,6 +80,7 @@ def load_npz(path: FilePath) -> Images:
         raise FileNotFoundError(
             f"`path` {str(path)!r} is not there; put the file there, nothing is downloaded"
         )
+    # arrays are read when they are asked for: a damaged file may show only then
     try:
         arrays = _arrays(path)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -105,11 +110,12 @@ def read_idx(path: object) -> np.ndarray:
         raise ValueError(
             f"{str(path)!r} cannot be read as an IDX file: {error}; get a whole file"
         ) from error
-    # two zeros, a code for the dtype, the number of axes, then the length of each axis
+    # head of the file: two zeros, a code for the dtype, the number of axes, the length of each axis
     axes = data[3] if len(data) > 3 else 0
     start = 4 + 4 * axes
     if len(data) < start or data[:2] != b"\x00\x00" or data[2] not in IDX_DTYPES:
         raise ValueError(f"{str(path)!r} is not an IDX file; give one as MNIST has them")
+    # numbers of Python, whose product has no limit: a damaged head may hold any lengths
     shape = tuple(np.frombuffer(data, ">u4", axes, 4).tolist())
     dtype = np.dtype(IDX_DTYPES[data[2]])
     size = len(data) - start
@@ -119,12 +125,15 @@ def read_idx(path: object) -> np.ndarray:
             "them; get a whole file"
         )
     values = np.frombuffer(data, dtype, offset=start).reshape(shape)
+    # JAX takes the byte order of the machine alone. The copy may be written to, unlike the bytes
     return values.astype(dtype.newbyteorder("="))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` that are fields of `Images`."""
+    # a pickle would run whatever its writer wanted
     file = np.load(path, allow_pickle=False)
+    # an .npy gives an array, and no archive of them
     if isinstance(file, np.ndarray):
         raise ValueError("it holds one array without a name")
     with file:
@@ -132,7 +141,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _paired(argument: str, path: Path, images: Images) -> Images:
-    """Images that have one label each."""
+    """The same images; `ValueError` if they do not have one label each."""
     for x, y in ((images.x_train, images.y_train), (images.x_test, images.y_test)):
         if x.shape[:1] != y.shape[:1] or not x.ndim:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Phases: stretches of the dynamics in which the same nodes are held and the same ones speak.
+"""Phases: stretches of the dynamics in which the same nodes are held and the same edges send.
 
 Local rules need nothing but states, so a network is taught by leading it through the states to
 learn from. `dx.DynamicalLearning` does so in three phases unless it is given others:
@@ -37,6 +37,7 @@ RandomKey: TypeAlias = Key[Array, ""] | None
 class Nudge(eqx.Module):
     """See `nudge`."""
 
+    # target and strength are leaves: a drive with other values is no other program
     node: Name = eqx.field(static=True)
     target: Array
     strength: Float[Array, ""]
@@ -80,7 +81,7 @@ def nudge(node: Name, target: Values, strength: float | Array) -> Nudge:
 @checks.by_hand
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of the dynamics in which the same nodes are held and the same ones speak.
+    """A stretch of the dynamics in which the same nodes are held and the same edges send.
 
     **Fields:**
 
@@ -90,7 +91,7 @@ class Phase:
       residual is computed, and no sample counts as settled.
     - `clamp`: nodes held besides the inputs; those that have a target are set to it first.
     - `silence`: nodes whose messages are dropped.
-    - `kinds`: the edge kinds that speak; None for all.
+    - `kinds`: the edge kinds that send; None for all.
     - `nudge`: how strongly the field of nodes that have a target is drawn to it, or driven away
       below 0; 0 for not at all.
     - `schedule`: who is updated when.
@@ -114,24 +115,29 @@ class Phase:
     schedule: Schedule = synchronous()  # noqa: RUF009 (schedules are frozen)
 
     def __post_init__(self):
-        phase = f"of phase {checks.text('name', self.name, 'the name of a phase')!r}"
-        schedule = "a schedule such as dx.synchronous()"
-        checks.instance(f"schedule {phase}", self.schedule, Schedule, schedule, "give one")
+        name = checks.text("name", self.name, "the name of a phase")
+        phase = f"of phase {name!r}"
+        holds = "a schedule such as dx.synchronous()"
+        checks.instance(f"schedule {phase}", self.schedule, Schedule, holds, "give one")
         settle = checks.flag(f"settle {phase}", self.settle)
-        # phases that say the same are equal, however their fields were written: programs are
+        # equal phases are written alike, be it with a list or a tuple, 1 or 1.0: a program is
         # compiled once for equal ones
-        plain = {
+        plain: dict[str, object] = {
             "settle": settle,
+            # a pass at least has to show that a sample is at rest
             "steps": checks.count(f"steps {phase}", self.steps, int(settle)),
             "nudge": checks.number(f"nudge {phase}", self.nudge),
         }
         for field in ("clamp", "silence", "kinds"):
             value = getattr(self, field)
+            # the keys of a mapping would pass for names, and its masks would be lost
             if isinstance(value, Mapping):
                 advice = "a phase holds whole nodes; for masks use dx.relax"
                 checks.refuse(f"{field} {phase}", "a list of names", value, advice)
-            if field != "kinds" or value is not None:
+            every_kind = field == "kinds" and value is None
+            if not every_kind:
                 plain[field] = checks.names(f"{field} {phase}", value)
+        # the only way to write to fields of a frozen dataclass
         for field, value in plain.items():
             object.__setattr__(self, field, value)
 
@@ -157,11 +163,16 @@ class Phase:
         targets: Targets,
         key: RandomKey = None,
     ) -> Solution:
-        """Where the phase leads from a state; a phase that does not settle has no residual."""
+        """The solution of the phase from a state; one that does not settle has no residual."""
         # `clamp` holds a node where it is: a node with a target is put there first
-        held = {node: target for node, target in targets.items() if node in self.clamp}
-        if held:
-            state = state.replace(held)
+        placed: dict[Name, Array] = {}
+        for node, target in targets.items():
+            if node in self.clamp:
+                placed[node] = target
+        if placed:
+            state = state.replace(placed)
+
+        # the arguments that `relax` and `rollout` have in common
         arguments: dict[str, Any] = {
             "schedule": self.schedule,
             "clamp": self.clamp,
@@ -169,10 +180,13 @@ class Phase:
             "kinds": self.kinds,
             "key": key,
         }
+        # without targets, as in inference, nothing is nudged
         if self.nudge:
-            arguments["drive"] = {
-                node: nudge(node, target, self.nudge) for node, target in targets.items()
-            }
+            drive: dict[Name, Nudge] = {}
+            for node, target in targets.items():
+                drive[node] = nudge(node, target, self.nudge)
+            arguments["drive"] = drive
+
         if self.settle:
             return relax(network, state, max_steps=self.steps, **arguments)
         # random activations never settle, and `relax` refuses them: a rollout takes them
@@ -197,7 +211,8 @@ def run_phases(
 ) -> list[Solution]:
     """The solutions of phases one after another; `done` are those of the first ones.
 
-    Phase i draws its noise from `fold_in(key, i)`.
+    Phase i draws its noise from `fold_in(key, i)`. So a phase has the same noise whether the ones
+    before it are run or handed in.
     """
     solutions = list(done)
     for i in range(len(done), len(phases)):
@@ -216,5 +231,6 @@ def in_sequence(solutions: Sequence[Solution]) -> Solution:
     """
     steps = solutions[-1].steps
     for earlier in solutions[:-1]:
-        steps = steps + earlier.steps - earlier.settled.astype(steps.dtype)
+        deciding = earlier.settled.astype(steps.dtype)
+        steps = steps + earlier.steps - deciding
     return dataclasses.replace(solutions[-1], steps=steps)

@@ -13,17 +13,25 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Generic, TypeAlias, TypeGuard, TypeVar, TypeVarTuple
 
 import equinox as eqx
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jax.typing import ArrayLike
+from jaxtyping import Array
 
 from darnax import files
 
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 
-class Shared:
+Program: TypeAlias = Callable[..., list[Array]]
+"""A compiled program: it takes array leaves one by one, and gives the leaves of the results."""
+
+
+class Shared(Generic[*Arguments, Result]):
     """A function that is compiled once for all arguments for which it is the same program.
 
     Arrays are traced, everything else is part of the program, as in `eqx.filter_jit`; results are
@@ -31,26 +39,30 @@ class Shared:
     of the time that compiling takes.
     """
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[[*Arguments], Result]):
+        # what is no array goes in flat: JAX finds a trace by the hash of static arguments, which a
+        # tuple of leaves and a structure have, and a tree with a dict in it has not
         @functools.partial(jax.jit, static_argnums=0)
-        def traced(static, arrays):
+        def traced(static: tuple[tuple[object, ...], object], arrays: object) -> Result:
             leaves, structure = static
-            arguments = eqx.combine(arrays, jax.tree.unflatten(structure, leaves))
+            others = jax.tree.unflatten(structure, leaves)
+            arguments: tuple[*Arguments] = eqx.combine(arrays, others)
             return function(*arguments)
 
         # used for its traces alone, which JAX keeps for arguments that are equal
         self.traced = traced
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: *Arguments) -> Result:
         arrays, static = eqx.partition(arguments, _is_array)
         leaves, structure = jax.tree.flatten(static)
         traced = self.traced.trace((tuple(leaves), structure), arrays)
+        # one program serves traces of several structures: they are put on again outside of it
         program = _program(traced.jaxpr)
         results = program(*jax.tree.leaves(arrays))
         return jax.tree.unflatten(jax.tree.structure(traced.out_info), results)
 
 
-def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
+def fingerprint(function: Callable[..., object], *arguments: object) -> str:
     """A digest of what `function` computes of its arguments, the same in every process.
 
     It depends on the shapes and dtypes of arrays, not on their values, and on everything else as
@@ -65,12 +77,15 @@ class _Trace:
     """A traced program, equal to others of the same identity: the key of a compiled one."""
 
     identity: str | int
+    # left out of the comparison: two traces of one program are two objects, which are never equal
     closed: ClosedJaxpr = field(compare=False)
 
 
-# a bound, since a compiled program of an epoch takes megabytes; 64 are more than a run uses
+# The first cache is by object, and spares the text of a trace that JAX has kept; the second is by
+# identity. Both are bounded, since a compiled program of an epoch takes megabytes. 64 are more than
+# a run uses.
 @functools.lru_cache(maxsize=64)
-def _program(closed: ClosedJaxpr) -> Callable[..., Any]:
+def _program(closed: ClosedJaxpr) -> Program:
     """The compiled form of a traced program."""
     text = _text(closed)
     opaque = "0x" in text
@@ -83,32 +98,36 @@ def _program(closed: ClosedJaxpr) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(trace: _Trace) -> Callable[..., Any]:
+def _compiled(trace: _Trace) -> Program:
     return jax.jit(jaxpr_as_fun(trace.closed))
 
 
 def _text(closed: ClosedJaxpr) -> str:
+    # colours would depend on where the output of the process goes
     return closed.pretty_print(use_color=False)
 
 
 def _digest(closed: ClosedJaxpr, text: str) -> str:
     """A digest of the operations, as text, and of the bits of all constants."""
-    # an address differs from process to process
+    # an address differs from process to process, and would make every digest a new one
     plain = re.sub(r"0x\w+", "", text)
     result = blake2b(plain.encode(), digest_size=16)
     for constant in _constants(closed):
         array = files.plain(constant)
+        # with its dtype and shape, since other arrays may have the same bits
         result.update(f"{array.dtype} {array.shape};".encode() + array.tobytes())
     return result.hexdigest()
 
 
-def _constants(closed: ClosedJaxpr) -> Iterator[Any]:
+def _constants(closed: ClosedJaxpr) -> Iterator[ArrayLike]:
     """The constants of a program in the order of use; most of them are but names in its text."""
     yield from closed.consts
     for equation in _equations(closed):
+        # a literal that is an array is no more than [...] in the text
         for end in equation.invars:
             if isinstance(end, Literal):
                 yield end.val
+        # inner programs hold constants of their own; those of a Jaxpr are arguments
         for value in _parameters(equation):
             if isinstance(value, ClosedJaxpr):
                 yield from value.consts
@@ -125,10 +144,10 @@ def _equations(program: ClosedJaxpr | Jaxpr) -> Iterator[JaxprEqn]:
                 yield from _equations(value)
 
 
-def _parameters(equation: JaxprEqn) -> list[Any]:
+def _parameters(equation: JaxprEqn) -> list[object]:
     """The parameters of an equation, those inside of tuples one by one."""
     return jax.tree.leaves(list(equation.params.values()))
 
 
-def _is_array(leaf: object) -> bool:
+def _is_array(leaf: object) -> TypeGuard[ArrayLike]:
     return isinstance(leaf, (jax.Array, np.ndarray, np.generic))

@@ -7,17 +7,21 @@ product, and optimisers subtract that. A dense weight therefore moves along `-si
 a rule that strengthens what agrees with the state has the signal `-state`.
 
 A rule that compares samples has a third parameter, `mean`: a function that averages over the batch.
+
+The rules of the library are frozen dataclasses and not closures. Two that were made alike are then
+equal, and programs that were compiled for one serve the other.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from darnax import checks
+from darnax import _text, checks
 from darnax.activations import as_activation, identity, name
 
 Units = Float[Array, "*shape"]
@@ -26,7 +30,9 @@ Units = Float[Array, "*shape"]
 Mean = Callable[[Units], Units]
 """The function that a rule is given to average over the batch."""
 
-Rule: TypeAlias = Callable[[Array, Array], Array] | Callable[[Array, Array, Mean], Array]
+# no union of two functions: a third parameter counts by its name, `mean`, which the type of a
+# function cannot say
+Rule: TypeAlias = Callable[..., Array]
 """A local rule: `(field, state) -> signal`, or `(field, state, mean) -> signal`."""
 
 Rules: TypeAlias = Mapping[str, Rule]
@@ -41,10 +47,11 @@ class Perceptron:
     """See `perceptron`."""
 
     margin: float
-    # the rule is for targets of ±1: its signal at a target of 0 is 0
+    # the rule is for targets of ±1: its signal at a target of 0 is 0, which `fit` refuses
     signs = True
 
     def __call__(self, field: Units, state: Units) -> Units:
+        # at a margin of 0 a field of 0 still violates it: weights that start at 0 begin to learn
         return jnp.where(state * field <= self.margin, -state, 0)
 
 
@@ -62,7 +69,8 @@ class Hebbian:
 class Oja:
     """See `oja`."""
 
-    # senders are replaced by what the receivers do not explain of them
+    # the rest of the rule is about senders, and no signal can say it: `local_updates` replaces them
+    # by what the receivers do not explain of them
     residual = True
 
     def __call__(self, field: Units, state: Units) -> Units:
@@ -76,6 +84,7 @@ class Delta:
     activation: Callable[[Array], Array]
 
     def __call__(self, field: Units, state: Units) -> Units:
+        # a product and not `jax.grad`: units of one node may depend on one another, as in softmax
         answer, pull = jax.vjp(self.activation, field)
         return pull(answer - state)[0]
 
@@ -176,6 +185,7 @@ def delta(activation: Callable[[Array], Array] = identity) -> Delta:
         ```
     """
     checks.function("activation", activation, "a function of the field such as dx.tanh", "give one")
+    # rules are given neither a key nor the state before the pass
     needed = sorted(as_activation(activation).needed)
     if needed:
         raise ValueError(
@@ -208,3 +218,46 @@ def bcm() -> BCM:
     threshold as in N. Intrator and L. N. Cooper, Neural Networks 5, 3 (1992).
     """
     return BCM()
+
+
+def as_rules(rules: object) -> dict[Any, Rule]:
+    """Rules by edge kind: functions of a field and a state."""
+    holds = "edge kinds to rules such as dx.perceptron(0.5)"
+    # kinds are looked at where a topology is known: until then they may be anything
+    by_kind: dict[Any, Rule] = dict(checks.mapping("rules", rules, holds))
+    wrong = [kind for kind, rule in by_kind.items() if not callable(rule)]
+    if wrong:
+        raise TypeError(
+            f"`rules` {_text.names(wrong)} are not rules; give functions such as dx.perceptron(0.5)"
+        )
+    for kind, rule in by_kind.items():
+        argument = f"rules[{kind!r}]"
+        checks.called(argument, rule)
+        checks.takes(argument, rule, 2, "(field, state)", {"mean"})
+        # arrays in a rule are arguments of the program; all else is part of its identity
+        static = eqx.filter(rule, eqx.is_array, inverse=True)
+        leaves, structure = jax.tree.flatten(static)
+        if not is_hashable((tuple(leaves), structure)):
+            holds = "part of a compiled program, and so can be hashed"
+            advice = "freeze its class, as dataclass(frozen=True) does"
+            checks.refuse(argument, holds, rule, advice)
+    return by_kind
+
+
+def check_normalise(normalise: object):
+    """Raise `TypeError` unless it is None or a function of the batch and the fan-in."""
+    if normalise is None:
+        return
+    holds = "None, or a function (batch, fan_in) -> number to divide by"
+    advice = "write one, as in lambda batch, fan_in: batch"
+    checks.function("normalise", normalise, holds, advice)
+    checks.takes("normalise", normalise, 2, "(batch, fan_in)")
+
+
+def is_hashable(value: object) -> bool:
+    """Whether equal programs can be found by this value; a tuple can if all of its parts can."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

@@ -1,8 +1,9 @@
 """Learning: how a network answers, and what it learns from a batch.
 
 A `Learning` leads the network through states, in phases of its dynamics, and applies local rules
-there. It knows nothing of epochs, optimisers or files: `fit` calls `updates` for every batch and
-`infer` for evaluation. A way of teaching of your own is a class with these three methods.
+there. It knows nothing of epochs, optimisers or files: `fit` calls `check` once, `updates` for
+every batch and `infer` for evaluation. A way of teaching of your own is a class with these three
+methods, and with `rules`, which say what is trained.
 """
 
 import abc
@@ -18,9 +19,9 @@ from darnax import checks
 from darnax.dynamics import Solution
 from darnax.learning.data import Data, Targets
 from darnax.learning.phases import Phase, RandomKey, in_sequence, run_phases
-from darnax.learning.rules import Normalise, Rule, Rules
+from darnax.learning.rules import Normalise, Rule, Rules, as_rules, check_normalise
 from darnax.learning.scores import Samples, Scores, finite, overlap
-from darnax.learning.updates import as_rules, check_normalise, local_updates
+from darnax.learning.updates import local_updates
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 from darnax.topologies.topology import Topology
@@ -29,6 +30,7 @@ from darnax.topologies.topology import Topology
 class Learning(eqx.Module):
     """A way of teaching: how a network answers, and what it learns from a batch."""
 
+    # by them `fit` separates the leaves that are trained from the rest
     rules: eqx.AbstractVar[dict[str, Rule]]
 
     @abc.abstractmethod
@@ -37,7 +39,7 @@ class Learning(eqx.Module):
 
     @abc.abstractmethod
     def infer(self, network: Network, x: Data, key: RandomKey = None) -> Solution:
-        """Where the network settles on its inputs, without targets."""
+        """The solution that the network settles in on its inputs, without targets."""
 
     @abc.abstractmethod
     def updates(
@@ -48,7 +50,7 @@ class Learning(eqx.Module):
         samples: Samples,
         key: RandomKey = None,
     ) -> tuple[Network, Solution, Scores]:
-        """What a batch teaches.
+        """The updates that a batch gives, its answers, and its scores.
 
         **Arguments:**
 
@@ -91,7 +93,9 @@ class DynamicalLearning(Learning):
         ```
     """
 
+    # rules may hold arrays, which are leaves; all other fields are part of the program
     rules: dict[str, Rule]
+    # None stays None: the usual phases depend on the outputs, which only a topology knows
     phases: tuple[Phase, ...] | None = eqx.field(static=True)
     from_inference: bool = eqx.field(static=True)
     normalise: Normalise | None = eqx.field(static=True)
@@ -132,8 +136,11 @@ class DynamicalLearning(Learning):
         network = bound(network)
         phases = self._phases(topology)
         start = GraphState(topology).init(x)
+
+        # teaching: the last phase gives the targets, and senders and fields unless inference does
         solutions = run_phases(network, start, phases, y, key)
-        last = answer = solutions[-1]
+        last = solutions[-1]
+        answer = last
         if self.from_inference:
             # up to the first phase that teaches, inference is what has just been run
             needed = {*y, *topology.outputs}
@@ -141,18 +148,23 @@ class DynamicalLearning(Learning):
             done = solutions[: len(common)]
             inference = self._inference(topology)
             answer = in_sequence(run_phases(network, start, inference, {}, key, done))
+
         # NaN in one sample would be NaN in every weight
         samples = samples & finite(answer.state) & finite(last.state)
+        # outputs learn their targets themselves, and not the state that they were let go to
         target = last.state.replace(y) if y else last.state
         updates = _learnt(self, network, answer.state, phases[-1], samples, target)
+
         scores = {"lost": (~samples).astype(jnp.float32)}
-        taught = [solutions[i] for i, phase in enumerate(phases) if phase.teaches(y)]
+        pairs = zip(phases, solutions, strict=True)
+        taught = [solution for phase, solution in pairs if phase.teaches(y)]
         if taught:
-            # whether what was taught has lasted until the end
+            # how much of the last state that was taught has lasted until the end
             scores["overlap"] = overlap(taught[-1].state, last.state)
         return updates, answer, scores
 
     def _phases(self, topology: Topology) -> tuple[Phase, ...]:
+        """The phases that were given, or the usual three."""
         outputs = topology.outputs
         return self.phases or (
             Phase("warm-up", steps=1, settle=False, silence=outputs),
@@ -173,7 +185,7 @@ class DynamicalLearning(Learning):
 
 
 class ContrastiveLearning(Learning):
-    """Learns from the difference of two phases: rules where the network is taught, less where free.
+    """Learns from the difference of two phases: updates where it is taught less those where free.
 
     With `hebbian` rules, clamped outputs are contrastive Hebbian learning (J. R. Movellan,
     Connectionist Models 10, 1991); outputs that are nudged, by `Phase(..., nudge=β)`, equilibrium
@@ -218,6 +230,7 @@ class ContrastiveLearning(Learning):
         self.normalise = normalise
         self.free = _as_phase("free", free)
         self.taught = _as_phase("taught", taught)
+        # names of outputs are not known yet: `check` sees whether the free phase holds any
         if not (taught.clamp or taught.nudge):
             advice = "give it clamp=[...] or nudge=..., or it does what the free one does"
             checks.refuse("taught", "a phase that is given targets", taught, advice, ValueError)
@@ -247,10 +260,13 @@ class ContrastiveLearning(Learning):
         network = bound(network)
         start = GraphState(network.topology).init(x)
         free, taught = run_phases(network, start, (self.free, self.taught), y, key)
+        # NaN in one sample would be NaN in every weight
         samples = samples & finite(free.state) & finite(taught.state)
+        # without `target`: in both phases receivers learn the state that the phase led to
         here = _learnt(self, network, free.state, self.free, samples)
         there = _learnt(self, network, taught.state, self.taught, samples)
-        # a weak nudge changes little: what is learnt does not depend on its strength
+        # a weak nudge changes little: what is learnt does not depend on its strength, nor on its
+        # sign, since a negative one turns the difference around
         scale = self.taught.nudge or 1
         updates = jax.tree.map(lambda a, b: (a - b) / scale, there, here)
         scores = {
@@ -268,7 +284,7 @@ def _learnt(
     samples: Samples,
     target: GraphState | None = None,
 ) -> Network:
-    """Local updates among the edges that speak in a phase."""
+    """Local updates among the edges that send in a phase."""
     return local_updates(
         network,
         state,
@@ -305,5 +321,6 @@ def bound(network: Network) -> Network:
     In a loop over batches XLA takes what depends on index arrays alone out of the loop, once for
     every phase. Then it no longer sees that all phases gather the same from nodes that are held.
     """
+    # a barrier means something within a program alone
     traced, rest = eqx.partition(network, lambda leaf: isinstance(leaf, Tracer))
     return eqx.combine(jax.lax.optimization_barrier(traced), rest)
