@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Array
 
 from darnax.dynamics.schedules import Schedule, block_of, checked_visits
-from darnax.dynamics.visits import Column, InTurn, Range, RangeVisit, Sizes, Sweep
+from darnax.dynamics.visits import Column, InTurn, RangeVisit, Sizes, Sweep
 from darnax.network.active import active_edges, concrete, moving_rows
+from darnax.network.selection import Range
 from darnax.topologies.layout import Layout
 from darnax.topologies.memory import remembered
 from darnax.topologies.names import Name

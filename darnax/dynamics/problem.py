@@ -30,7 +30,7 @@ from darnax.dynamics.arguments import (
 from darnax.dynamics.order import Names, everything, order_of
 from darnax.dynamics.schedules import Schedule, ScheduleLike, Synchronous, as_schedule
 from darnax.dynamics.unit_sweep import sweepable
-from darnax.dynamics.visits import InTurn, Ready, Sweep
+from darnax.dynamics.visits import InTurn, Sweep
 from darnax.network.active import (
     Active,
     EdgeMasks,
@@ -39,7 +39,7 @@ from darnax.network.active import (
     edge_masks,
     moving_flips,
 )
-from darnax.network.message_passing import Rows, fitted
+from darnax.network.message_passing import Ready, Rows, fitted
 from darnax.network.network import Network, check_state, random_couplings
 from darnax.states.graph import GraphState
 

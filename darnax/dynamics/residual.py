@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from darnax._lazy import Lazy
 from darnax.dynamics.problem import Problem
-from darnax.dynamics.visits import Range, Selection
 from darnax.network.message_passing import Rows
+from darnax.network.selection import Range, Selection
 
 if TYPE_CHECKING:
     import jraph

@@ -13,7 +13,7 @@ Two forms of visit serve all schedules, and one `update` serves both.
 import abc
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -22,60 +22,18 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from darnax.couplings.coupling import pick
 from darnax.dynamics.unit_sweep import Loops
-from darnax.network.message_passing import MessagePassing, Rows, fitted
+from darnax.network.message_passing import MessagePassing, Ready, Rows, fitted
 from darnax.network.network import Network
+from darnax.network.selection import Listed, Range, Selection
 from darnax.topologies.topology import Topology
 
 Keys: TypeAlias = Key[Array, " batch"] | None
 """One key a sample; None where nothing is random."""
-Ready: TypeAlias = Any
-"""The parameters of a group as its message passing takes them: any pytree that a kernel makes."""
 Residual: TypeAlias = Float[Array, " batch"] | None
 """The largest change of every sample so far; None where nobody asks for it."""
 
 
-class Range(eqx.Module):
-    """Neighbouring rows of an array, known when a program is compiled."""
-
-    start: int = eqx.field(static=True)
-    stop: int = eqx.field(static=True)
-
-    def take(self, rows: Shaped[Array, "rows ..."]) -> Shaped[Array, "some ..."]:
-        """These rows of all."""
-        return rows[self.start : self.stop]
-
-    def put(
-        self, rows: Shaped[Array, "rows ..."], new: Shaped[Array, "some ..."]
-    ) -> Shaped[Array, "rows ..."]:
-        """All rows, with these replaced."""
-        # A range of all rows is replaced without a copy.
-        if len(new) == len(rows):
-            return new
-        return rows.at[self.start : self.stop].set(new)
-
-
-class Listed(eqx.Module):
-    """Rows of an array by position.
-
-    A position that is out of range fills a visit up, and is not written.
-    """
-
-    positions: Int[Array, " some"]
-
-    def take(self, rows: Shaped[Array, "rows ..."]) -> Shaped[Array, "some ..."]:
-        """These rows of all."""
-        return rows[self.positions]
-
-    def put(
-        self, rows: Shaped[Array, "rows ..."], new: Shaped[Array, "some ..."]
-    ) -> Shaped[Array, "rows ..."]:
-        """All rows, with these replaced."""
-        return rows.at[self.positions].set(new, mode="drop")
-
-
-Selection: TypeAlias = Range | Listed
-"""The rows of an array that a visit updates."""
-SomeRows = TypeVar("SomeRows", Range, Listed)
+Selected = TypeVar("Selected", Range, Listed)
 Changes: TypeAlias = dict[str, tuple[Selection, Shaped[Array, "..."]]]
 """The rows of each array that a visit changed, and their new states."""
 
@@ -96,7 +54,7 @@ class Entries(eqx.Module):
     slots: UInt32[Array, "some cells"]
 
 
-class Visit(eqx.Module, Generic[SomeRows]):
+class Visit(eqx.Module, Generic[Selected]):
     """Rows that are updated together.
 
     **Fields:**
@@ -106,7 +64,7 @@ class Visit(eqx.Module, Generic[SomeRows]):
     - `stepped`: arrays of which the visit updates all cells of its row, one after another.
     """
 
-    rows: eqx.AbstractVar[dict[str, SomeRows]]
+    rows: eqx.AbstractVar[dict[str, Selected]]
     members: eqx.AbstractVar[dict[str, Bool[Array, " some"] | None]]
     stepped: eqx.AbstractVar[frozenset[str]]
 

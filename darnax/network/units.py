@@ -1,7 +1,7 @@
 """Units: what the rows of an array are, and how they answer to their field."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, NoReturn, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, NoReturn, TypeAlias
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from darnax._arrays import on_device
 from darnax.activations import Activation, name
 from darnax.network.active import moves_by_default
 from darnax.network.message_passing import outer
+from darnax.network.selection import Selection
 from darnax.noise import named_keys, uniform
 from darnax.topologies import names as naming
 from darnax.topologies.topology import Topology
@@ -23,24 +24,6 @@ Noise: TypeAlias = Float[Array, "nodes *shape batch"] | Key[Array, "nodes batch"
 
 Views: TypeAlias = tuple[Int[Array, "nodes *shape"], UInt32[Array, "nodes 2"]]
 """Nodes of one shape on a shared array: their cells as rows, and the words of their names."""
-
-
-# A protocol, because visits lie a floor above: `Range` and `Listed` are in `dynamics/visits.py`.
-@runtime_checkable
-class SomeRows(Protocol):
-    """Some rows of an array, such as those of a visit."""
-
-    def take(self, rows: Shaped[Array, "rows ..."]) -> Shaped[Array, "some ..."]:
-        """These rows of all."""
-        ...
-
-    def put(
-        self,
-        rows: Shaped[Array, "rows ..."],
-        new: Shaped[Array, "some ..."],
-    ) -> Shaped[Array, "rows ..."]:
-        """All rows, with these replaced."""
-        ...
 
 
 class Answer(NamedTuple):
@@ -82,7 +65,7 @@ class Units(eqx.Module):
     def answer(
         self,
         activations: dict[str, Activation],
-        rows: SomeRows,
+        rows: Selection,
         old: Shaped[Array, "rows *item batch"],
         field: Float[Array, "rows *item batch"],
         keys: Key[Array, " batch"] | None,
@@ -105,7 +88,7 @@ class Units(eqx.Module):
     def _answer_by_node(
         self,
         activations: dict[str, Activation],
-        rows: SomeRows,
+        rows: Selection,
         old: Shaped[Array, "rows batch"],
         field: Float[Array, "rows batch"],
         keys: Key[Array, " batch"] | None,
@@ -312,7 +295,7 @@ def _owners(
 
     Where several kinds cover a cell they have one activation, so that any of them would do.
     """
-    owner = np.full(rows, -1, np.int8)
+    owner = np.full(rows, -1, np.int32)
     # The last kind is written first, so that the first one stays.
     for i, kind in reversed(list(enumerate(kinds))):
         owner[covers[kind]] = i
