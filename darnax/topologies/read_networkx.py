@@ -4,12 +4,12 @@ import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from darnax import _text, checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxGraph, nx
 from darnax.topologies.names import Finder, Name, Names, node_names, normalise
 from darnax.topologies.roles import read_roles
 from darnax.topologies.tables import (
@@ -29,11 +29,6 @@ from darnax.topologies.tables import (
 )
 from darnax.topologies.views import ViewIndex, index_shape, resolve_index
 
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
-
 Attributes = dict[str, Any]
 """What networkx keeps for one node or edge: anything, under any name."""
 
@@ -46,7 +41,7 @@ EDGE_ATTRIBUTES = ("kind", "tie")
 
 @checks.by_hand
 def read_graph(
-    graph: "nx.Graph",
+    graph: NxGraph,
     *,
     inputs: Names | None,
     outputs: Names | None,
@@ -107,7 +102,7 @@ def read_array_shapes(arrays: object) -> Shapes:
 
 
 def _read_nodes(
-    graph: "nx.Graph",
+    graph: NxGraph,
     names: Sequence[Name],
     shapes: Shapes,
 ) -> NodeTable:
@@ -253,7 +248,7 @@ class DrawnEdges(NamedTuple):
         return ends if self.keys is None else (*ends, self.keys[i])
 
 
-def drawn_edges(graph: "nx.Graph", names: Sequence[Name]) -> DrawnEdges:
+def drawn_edges(graph: NxGraph, names: Sequence[Name]) -> DrawnEdges:
     """The edges of a graph whose nodes, in its order, are called `names`."""
     # networkx lists neighbours in one dictionary a node. Going through all of these at once takes
     # half the time of `graph.edges`.
@@ -385,7 +380,7 @@ def _read_numbers(edges: DrawnEdges) -> tuple[dict[str, Column], dict[str, str]]
 # slips
 
 
-def _warn_of_slips_on_nodes(graph: "nx.Graph"):
+def _warn_of_slips_on_nodes(graph: NxGraph):
     names = set().union(*graph.nodes.values()).difference(NODE_ATTRIBUTES)
     for name in sorted(name for name in names if isinstance(name, str)):
         example = next(node for node, attributes in graph.nodes.items() if name in attributes)

@@ -6,17 +6,11 @@ follows it through every function, through `relabel_nodes`, `compose` and `subgr
 """
 
 from collections.abc import Mapping, Sequence, Set
-from typing import TYPE_CHECKING
 
 from darnax import checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxGraph
 from darnax.topologies.names import Finder, Name, Names
 from darnax.topologies.tables import Columns, Problems, Roles, find_roles
-
-if TYPE_CHECKING:
-    import networkx as nx
-else:
-    nx = Lazy("networkx")
 
 ROLES = {"input": "inputs", "output": "outputs", "held": "held"}
 """Every role, and the argument of `Topology` that names the nodes which have it."""
@@ -24,7 +18,7 @@ ROLES = {"input": "inputs", "output": "outputs", "held": "held"}
 
 @checks.by_hand
 def read_roles(
-    graph: "nx.Graph",
+    graph: NxGraph,
     named: Mapping[str, Names | None],
     find: Finder,
 ) -> Roles:
@@ -39,7 +33,7 @@ def read_roles(
     return find_roles(find, **nodes)
 
 
-def _marked(graph: "nx.Graph") -> dict[str, list[Name]]:
+def _marked(graph: NxGraph) -> dict[str, list[Name]]:
     """The marked nodes by role: in the order of their places (0 by default), then as drawn."""
     found: dict[str, list[tuple[int, Name]]] = {role: [] for role in ROLES}
     problems = Problems("node")
@@ -85,7 +79,7 @@ def _parts(role: object) -> list[object]:
     return [role]
 
 
-def _check_names_on_graph(role: str, marked: Sequence[Name], graph: "nx.Graph"):
+def _check_names_on_graph(role: str, marked: Sequence[Name], graph: NxGraph):
     """Refuse names on `graph.graph` unless they are those of the marked nodes: they may be old."""
     argument = ROLES[role]
     named = graph.graph.get(argument)

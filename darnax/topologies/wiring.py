@@ -1,20 +1,25 @@
 """The wiring inside a population: which unit sends to which, from a graph or a sparse matrix."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ForwardRef, NamedTuple, TypeAlias
 
 import numpy as np
 
 from darnax import _text, checks
-from darnax._lazy import Lazy
+from darnax.topologies.lazy_networkx import NxGraph, nx
 from darnax.topologies.read_networkx import drawn_edges, numbers_on
 from darnax.topologies.tables import number_column
 
 if TYPE_CHECKING:
-    import networkx as nx
     from jax.experimental.sparse import BCOO
     from scipy.sparse import sparray, spmatrix
 else:
-    nx = Lazy("networkx")
+    # Named by text: both modules take long to import, and most networks have no sparse coupling.
+    BCOO = ForwardRef("BCOO", module="jax.experimental.sparse")
+    sparray = ForwardRef("sparray", module="scipy.sparse")
+    spmatrix = ForwardRef("spmatrix", module="scipy.sparse")
+
+GraphOrMatrix: TypeAlias = NxGraph | sparray | spmatrix | BCOO
+"""Who sends to whom: `u -> v` in a graph of networkx, or a `matrix[receiver, sender]`."""
 
 
 class Wiring(NamedTuple):
@@ -34,7 +39,7 @@ class Wiring(NamedTuple):
 
 
 @checks.by_hand
-def read_wiring(argument: str, graph: "nx.Graph | sparray | spmatrix | BCOO") -> Wiring:
+def read_wiring(argument: str, graph: GraphOrMatrix) -> Wiring:
     """A networkx graph, where `u -> v` says that u sends to v, or a `matrix[receiver, sender]`.
 
     Matrices are those of scipy.sparse, or a BCOO. The vertices of a graph are counted in its own
@@ -63,7 +68,7 @@ def read_wiring(argument: str, graph: "nx.Graph | sparray | spmatrix | BCOO") ->
     )
 
 
-def _of_graph(graph: "nx.Graph") -> Wiring:
+def _of_graph(graph: NxGraph) -> Wiring:
     edges = drawn_edges(graph, list(graph))
     shape = len(graph), len(graph)
     weights, given, strange = numbers_on(edges, "weight")
