@@ -354,12 +354,13 @@ def _checked_padding(padding: object) -> AnyPadding:
         return checks.count("padding", padding)
     if not isinstance(padding, (tuple, list)):
         checks.refuse("padding", holds, padding, "give one of them")
-    pairs = []
     for pair in padding:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             checks.refuse("padding", holds, padding, "give one of them")
-        before, after = [checks.count("padding", cells) for cells in pair]
-        pairs.append((before, after))
+    pairs = []
+    for before, after in padding:
+        cells_before = checks.count("padding", before)
+        pairs.append((cells_before, checks.count("padding", after)))
     return tuple(pairs)
 
 

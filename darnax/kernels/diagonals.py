@@ -124,7 +124,7 @@ class Shifts(Arrangement):
     ) -> Float[Array, "rows units batch"]:
         """The weighted sums in less time, in operations that have none."""
         before, after = self.reach
-        # Two small updates in place of a padded copy, where a concatenation is slower
+        # The ring cut open: at both ends stand the rows that come next on it.
         none = 0, 0, 0
         zero = jnp.zeros((), x.dtype)
         ring = jax.lax.pad(x, zero, [(before, after, 0), none, none])
