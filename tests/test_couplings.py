@@ -440,3 +440,19 @@ def test_a_factor_of_untied_edges():
             dx.tanh,
             key=jax.random.key(0),
         )
+
+
+def test_a_coupling_without_arrays_may_prepare_itself():
+    class Negative(dx.Coupling):
+        def __call__(self, x):
+            return -x
+
+        def prepared(self):
+            return Negative()
+
+    graph = nx.DiGraph([("a", "b")])
+    nx.set_node_attributes(graph, 2, "shape")
+    coupling = lambda sender, receiver: Negative()  # noqa: E731
+    made = dx.Network(dx.Topology(graph), {"edge": coupling}, dx.identity, key=jax.random.key(0))
+    state = dx.GraphState(made.topology).init({"a": numbers((3, 2))})
+    np.testing.assert_array_equal(dx.step(made, state)["b"], -state["a"])

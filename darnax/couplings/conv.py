@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -18,7 +18,11 @@ from darnax.couplings.coupling import Coupling, Edges, Factory
 from darnax.couplings.draws import Draws
 
 FEW = 32
-Padding = str | tuple[tuple[int, ...], ...]
+"""Numbers of a window up to which shifted copies are faster than the library."""
+Padding: TypeAlias = str | tuple[tuple[int, int], ...]
+"""Padding as JAX takes it: "SAME", "VALID", or a pair (before, after) for each axis of space."""
+AnyPadding: TypeAlias = int | Padding
+"""Padding as users give it, before the number of axes is known."""
 
 
 class Conv(Coupling):
@@ -33,10 +37,12 @@ class Conv(Coupling):
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
         space = "DHW"[-len(self.stride) :]
-        padding: Any = self.padding  # typed too narrowly by JAX
-        numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
         message = jax.lax.conv_general_dilated(
-            x[None], self.weight, self.stride, padding, dimension_numbers=numbers
+            x[None],
+            self.weight,
+            self.stride,
+            self.padding,
+            dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
         )
         return message[0]
 
@@ -46,18 +52,20 @@ class Conv(Coupling):
         Windows of few numbers are shifted copies of the image, weighted and added in one loop; a
         library call would first move the batch to where it wants it.
         """
-        if not self._small:
+        if self._numbers > FEW:
             return _over_batch(self, x)
+        # The rule of `_with_derivatives` takes over: JAX need not follow the loop.
         still = jax.lax.stop_gradient((self, x))
         return _with_derivatives(_shifted(*still), self, x)
 
     def describe(self) -> tuple[str, str]:
-        how = "shifted copies" if self._small else "library"
-        return how, f"windows of {math.prod(self.weight.shape[:-1])} numbers"
+        how = "shifted copies" if self._numbers <= FEW else "library"
+        return how, f"windows of {self._numbers} numbers"
 
     @property
-    def _small(self) -> bool:
-        return math.prod(self.weight.shape[:-1]) <= FEW
+    def _numbers(self) -> int:
+        """The numbers of a window, all of its channels included."""
+        return math.prod(self.weight.shape[:-1])
 
 
 def _over_batch(coupling: Conv, x: Array) -> Array:
@@ -65,22 +73,27 @@ def _over_batch(coupling: Conv, x: Array) -> Array:
 
 
 def _shifted(coupling: Conv, x: Array) -> Array:
-    *kernel, channels, _ = coupling.weight.shape
-    size, pads, strides = x.shape[: len(kernel)], coupling.padding, coupling.stride
-    if isinstance(pads, str):
-        pads = jax.lax.padtype_to_pads(size, kernel, strides, pads)
-    # without the barrier XLA would look up in every copy where the image ends
-    x = jax.lax.optimization_barrier(jnp.pad(x, [*pads, (0, 0), (0, 0)]))
-    lasts = [n + sum(pad) - k for n, pad, k in zip(size, pads, kernel, strict=True)]
+    """The messages of a batch as a sum of shifted copies, `(*places, channels, B)`."""
+    weight, strides = coupling.weight, coupling.stride
+    *kernel, channels, _ = weight.shape
+    space = x.shape[: len(kernel)]
+    pads = _pads(coupling.padding, space, kernel, strides)
+    x = jnp.pad(x, [*pads, (0, 0), (0, 0)])
+    # Without the barrier XLA would look up in every copy where the image ends.
+    x = jax.lax.optimization_barrier(x)
+
+    # A loop over the cells of the window: one cell of all windows is a strided slice.
     total = jnp.zeros((), x.dtype)
     for place in np.ndindex(*kernel):
-        cut = (
-            slice(p, p + last + 1, step)
-            for p, last, step in zip(place, lasts, strides, strict=True)
-        )
-        window = x[tuple(cut)]
+        cut = []
+        for i, start in enumerate(place):
+            stop = start + x.shape[i] - kernel[i] + 1
+            cut.append(slice(start, stop, strides[i]))
+        copy = x[tuple(cut)]
+        # Channels are written out too: all terms then are one elementwise loop over the batch.
         for channel in range(channels):
-            total = total + coupling.weight[place][channel, :, None] * window[..., channel, None, :]
+            factors = weight[place][channel, :, None]
+            total = total + factors * copy[..., channel, None, :]
     return total
 
 
@@ -90,9 +103,14 @@ def _with_derivatives(y: Array, coupling: Conv, x: Array) -> Array:
     return y
 
 
+# Linear in both tangents: one rule of forward mode, which JAX transposes, serves both modes.
 @any_rank
-def _tangent(primals, tangents):
+def _tangent(
+    primals: tuple[Array, Conv, Array],
+    tangents: tuple[object, Conv, Array | SymbolicZero],
+) -> tuple[Array, Array]:
     y, coupling, x = primals
+    # A tangent has the form of its primal: that of a `Conv` is one, with changes for weights.
     _, d_coupling, dx = tangents
     change = jnp.zeros_like(y)
     if not isinstance(d_coupling.weight, SymbolicZero):
@@ -109,7 +127,7 @@ _with_derivatives.defjvp(_tangent, symbolic_zeros=True)
 def conv(
     kernel: int | Sequence[int],
     stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[tuple[int, int]] = "SAME",
+    padding: int | str | Sequence[tuple[int, int]] = "SAME",
     gain: float | int = 1.0,
 ) -> Factory:
     """Convolution between nodes of shape `(*space, channels)`, space of one to three axes.
@@ -133,7 +151,12 @@ def conv(
         couplings = {"conv": dx.conv(kernel=3), "lateral": dx.conv(kernel=3, gain=0.5)}
         ```
     """
-    return ConvFactory(*_geometry(kernel, stride, padding), checks.number("gain", gain))
+    return ConvFactory(
+        kernel=checks.sizes("kernel", kernel),
+        stride=checks.sizes("stride", stride),
+        padding=_checked_padding(padding),
+        gain=checks.number("gain", gain),
+    )
 
 
 @dataclass(frozen=True)
@@ -142,7 +165,7 @@ class ConvFactory(Factory):
 
     kernel: int | tuple[int, ...]
     stride: int | tuple[int, ...]
-    padding: str | int | tuple[tuple[int, ...], ...]
+    padding: AnyPadding
     gain: float
 
     def stacked(
@@ -153,12 +176,11 @@ class ConvFactory(Factory):
         edges: Edges,
     ) -> Conv:
         axes = space_axes("conv", sender_shape, receiver_shape)
-        shape = (
-            *checks.per_axis("kernel", self.kernel, axes),
-            sender_shape[-1],
-            receiver_shape[-1],
-        )
-        weight = draws.normal(shape, self.gain / math.sqrt(math.prod(shape[:-1])))
+        window = checks.per_axis("kernel", self.kernel, axes)
+        shape = (*window, sender_shape[-1], receiver_shape[-1])
+        # The variance is one over the number of terms in the sum of a receiving unit.
+        terms = math.prod(shape[:-1])
+        weight = draws.normal(shape, self.gain / math.sqrt(terms))
         stride = checks.per_axis("stride", self.stride, axes)
         return Conv(on_device(weight), stride, _padding(self.padding, axes))
 
@@ -175,20 +197,26 @@ class ConvTranspose(Coupling):
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
+        # The definition itself; `batched` is the same sum in a faster way.
         forward = Conv(self.weight, self.stride, self.padding)
         image = jax.ShapeDtypeStruct(self.receiver_shape, self.weight.dtype)
         return jax.linear_transpose(forward, image)(x)[0]
 
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
         """The messages of a batch, which stands last; much faster than by the library."""
-        kernel, (*space, _) = self.weight.shape[: len(self.stride)], self.receiver_shape
-        pads = self.padding
-        if isinstance(pads, str):
-            pads = jax.lax.padtype_to_pads(space, kernel, self.stride, pads)
+        *space, _ = self.receiver_shape
+        kernel = self.weight.shape[: len(self.stride)]
+        pads = _pads(self.padding, space, kernel, self.stride)
         whole = overlap_add(self.weight, x, self.stride)
-        sizes = zip(pads, space, whole.shape, strict=False)
-        cut = [(-before, before + size - full, 0) for (before, _), size, full in sizes]
-        return jax.lax.pad(whole, jnp.zeros((), whole.dtype), [*cut, (0, 0, 0), (0, 0, 0)])
+
+        # The padding of the convolution is cut off again; cells that no window covers are zero.
+        cut = []
+        for i, size in enumerate(space):
+            before, _ = pads[i]
+            after = whole.shape[i] - before - size
+            cut.append((-before, -after, 0))
+        # One padding does both: a negative number cuts.
+        return padded(whole, cut)
 
     def describe(self) -> tuple[str, str]:
         return "one product, shifted sums", "windows overlap"
@@ -200,33 +228,51 @@ def overlap_add(
     stride: Sequence[int],
     bias: Float[Array, "..."] | None = None,
 ) -> Float[Array, "*space units batch"]:
-    """What all places say to windows a stride apart, added up where these overlap.
+    """The messages of all places to windows a stride apart, added up where these overlap.
 
     `weight` is `(*kernel, units, channels)`; `bias` has a number for every cell of a window,
     `(cells, 1)`. All windows are one product of matrices; then the k-th cell of every window is
     added at once, in an elementwise loop.
     """
     *kernel, units, channels = weight.shape
+    batch = x.shape[-1]
     places = x.shape[: len(kernel)]
-    said = weight.reshape(-1, channels) @ jnp.moveaxis(x, -2, 0).reshape(channels, -1)
-    said = said if bias is None else said + bias
-    # without the barrier XLA would work out the product anew for every cell
-    said = jax.lax.optimization_barrier(said).reshape(*kernel, units, *places, x.shape[-1])
-    total = jnp.zeros((), said.dtype)
+    matrix = weight.reshape(-1, channels)
+    columns = jnp.moveaxis(x, -2, 0)
+    windows = matrix @ columns.reshape(channels, -1)
+    if bias is not None:
+        windows = windows + bias
+    # Without the barrier XLA would work out the product anew for every cell.
+    windows = jax.lax.optimization_barrier(windows)
+    windows = windows.reshape(*kernel, units, *places, batch)
+
+    # Padding moves the k-th cells to where they belong, and sets them a stride apart: sums of
+    # padded copies are one elementwise loop, and a scatter would go cell by cell.
+    total = jnp.zeros((), windows.dtype)
     for place in np.ndindex(*kernel):
-        parts = zip(place, kernel, stride, strict=True)
-        pads = [(before, size - before - 1, step - 1) for before, size, step in parts]
-        total = total + jax.lax.pad(
-            said[place], jnp.zeros((), said.dtype), [(0, 0, 0), *pads, (0, 0, 0)]
-        )
+        pads = [(0, 0, 0)]
+        for before, size, step in zip(place, kernel, stride, strict=True):
+            pads.append((before, size - before - 1, step - 1))
+        total = total + padded(windows[place], pads)
     return jnp.moveaxis(total, 0, -2)
+
+
+def padded(
+    x: Shaped[Array, "..."],
+    pads: Sequence[tuple[int, int, int]],
+) -> Shaped[Array, "..."]:
+    """Zeros before, after and between the entries of an array, along its first axes."""
+    others = x.ndim - len(pads)
+    none = [(0, 0, 0)] * others
+    zero = jnp.zeros((), x.dtype)
+    return jax.lax.pad(x, zero, [*pads, *none])
 
 
 @checks.by_hand
 def conv_transpose(
     kernel: int | Sequence[int],
     stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[tuple[int, int]] = "SAME",
+    padding: int | str | Sequence[tuple[int, int]] = "SAME",
     gain: float | int = 1.0,
 ) -> Factory:
     """The transpose of a `conv` with the same arguments, from its receiver to its sender.
@@ -249,7 +295,12 @@ def conv_transpose(
         couplings = {"forward": dx.conv(5, stride=2), "backward": dx.conv_transpose(5, stride=2)}
         ```
     """
-    return ConvTransposeFactory(*_geometry(kernel, stride, padding), checks.number("gain", gain))
+    return ConvTransposeFactory(
+        kernel=checks.sizes("kernel", kernel),
+        stride=checks.sizes("stride", stride),
+        padding=_checked_padding(padding),
+        gain=checks.number("gain", gain),
+    )
 
 
 @dataclass(frozen=True)
@@ -258,7 +309,7 @@ class ConvTransposeFactory(Factory):
 
     kernel: int | tuple[int, ...]
     stride: int | tuple[int, ...]
-    padding: str | int | tuple[tuple[int, ...], ...]
+    padding: AnyPadding
     gain: float
 
     def stacked(
@@ -273,9 +324,12 @@ class ConvTransposeFactory(Factory):
         stride = checks.per_axis("stride", self.stride, axes)
         padding = _padding(self.padding, axes)
         shape = (*window, receiver_shape[-1], sender_shape[-1])
-        given = (jax.ShapeDtypeStruct(part, draws.dtype) for part in (shape, receiver_shape))
+
+        # The convolution knows which shape it makes: it is asked, and nothing is run.
         made = jax.eval_shape(
-            lambda weight, image: Conv(weight, stride, padding)(image), *given
+            lambda weight, image: Conv(weight, stride, padding)(image),
+            jax.ShapeDtypeStruct(shape, draws.dtype),
+            jax.ShapeDtypeStruct(receiver_shape, draws.dtype),
         ).shape
         if made != sender_shape:
             raise ValueError(
@@ -283,33 +337,35 @@ class ConvTransposeFactory(Factory):
                 f"it and not the sender's {sender_shape}; change `kernel`, `stride` or `padding`, "
                 "or the shape of a node"
             )
+        # Windows overlap less the further they are apart. It is a mean, and no whole number.
         terms = math.prod(window) * sender_shape[-1] / math.prod(stride)
         weight = draws.normal(shape, self.gain / math.sqrt(terms))
         return ConvTranspose(on_device(weight), stride, padding, receiver_shape)
 
 
-def _geometry(kernel: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
-    """Kernel, stride and padding, checked as far as the number of axes need not be known."""
-    sizes = checks.sizes("kernel", kernel), checks.sizes("stride", stride)
+def _checked_padding(padding: object) -> AnyPadding:
+    """Padding, checked as far as the number of axes need not be known."""
     holds = "'SAME', 'VALID', a number of cells, or a pair (before, after) for each axis"
     if isinstance(padding, str):
         if padding.upper() not in ("SAME", "VALID"):
             checks.refuse("padding", holds, padding, "give one of them", ValueError)
-        return *sizes, padding.upper()
+        return padding.upper()
     if isinstance(padding, (int, np.integer)):
-        return *sizes, checks.count("padding", padding)
-    if not isinstance(padding, (tuple, list)) or not all(
-        isinstance(p, (tuple, list)) and len(p) == 2 for p in padding
-    ):
+        return checks.count("padding", padding)
+    if not isinstance(padding, (tuple, list)):
         checks.refuse("padding", holds, padding, "give one of them")
-    return *sizes, tuple(
-        (checks.count("padding", before), checks.count("padding", after))
-        for before, after in padding
-    )
+    for pair in padding:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            checks.refuse("padding", holds, padding, "give one of them")
+    pairs = []
+    for before, after in padding:
+        cells_before = checks.count("padding", before)
+        pairs.append((cells_before, checks.count("padding", after)))
+    return tuple(pairs)
 
 
-def _padding(padding: str | int | tuple[tuple[int, ...], ...], axes: int) -> Padding:
-    """Padding as JAX takes it."""
+def _padding(padding: AnyPadding, axes: int) -> Padding:
+    """Padding as JAX takes it, for a number of axes."""
     if isinstance(padding, str):
         return padding
     if isinstance(padding, int):
@@ -322,8 +378,22 @@ def _padding(padding: str | int | tuple[tuple[int, ...], ...], axes: int) -> Pad
     return padding
 
 
+def _pads(
+    padding: Padding,
+    space: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+) -> Sequence[tuple[int, int]]:
+    """The cells before and after each axis of an image of size `space`."""
+    if isinstance(padding, str):
+        return jax.lax.padtype_to_pads(space, kernel, stride, padding)
+    return padding
+
+
 def space_axes(
-    coupling: str, sender_shape: tuple[int, ...], receiver_shape: tuple[int, ...]
+    coupling: str,
+    sender_shape: tuple[int, ...],
+    receiver_shape: tuple[int, ...],
 ) -> int:
     """The number of axes of space of two images; `ValueError` where they are none."""
     axes = len(sender_shape) - 1

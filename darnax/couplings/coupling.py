@@ -13,9 +13,9 @@ To write one that runs faster than `vmap` of a single message, subclass `Couplin
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import equinox as eqx
 import jax
@@ -24,9 +24,13 @@ from jaxtyping import Array, Key, Shaped
 
 from darnax import checks
 from darnax._arrays import on_device
-from darnax.couplings.draws import Draws, words_of
+from darnax.couplings.draws import Draws, Tree, words_of
+from darnax.states.values import AnyArray
 
 ATTRIBUTE = "the name of an edge attribute"
+
+LeafMask: TypeAlias = Any
+"""True or False for every leaf of a pytree: a pytree of the same form."""
 
 
 class Coupling(eqx.Module):
@@ -42,15 +46,20 @@ class Coupling(eqx.Module):
 
     linear: ClassVar[Literal["matrix", "weights"] | None] = None
 
+    # Any, because an override names `x` and what else it asks for, each with its own type.
     @abc.abstractmethod
     def __call__(self, *args: Any, **asked: Any) -> Shaped[Array, "*receiver"]:
         """The message, from `x`, the sender's state, and what else the coupling asks for."""
 
     def batched(
-        self, x: Shaped[Array, "*sender batch"], *args: Any, **asked: Any
+        self,
+        x: Shaped[Array, "*sender batch"],
+        *args: Any,
+        **asked: Any,
     ) -> Shaped[Array, "*receiver batch"]:
         """The messages of a batch, which stands last."""
 
+        # A function of named arguments: `vmap` maps those that are passed by name over axis 0.
         def one(x: Array, asked: dict[str, Array]) -> Array:
             return self(x, **asked)
 
@@ -59,6 +68,9 @@ class Coupling(eqx.Module):
     def prepared(self) -> "Coupling":
         """The same coupling with all that follows from its parameters worked out, for a loop."""
         return self
+
+    # The three parts of a linear message are read off a stacked coupling as well, so that each may
+    # have a leading axis of edges.
 
     def matrix(self) -> Array:
         """The matrix of the message, `(receiver units, sender units)`."""
@@ -84,14 +96,19 @@ class Coupling(eqx.Module):
 class Plain(Coupling):
     """A layer of Equinox or a function of a user, as a `Coupling`."""
 
-    function: Any
+    function: Callable[..., Array]
 
-    def __call__(self, x: Shaped[Array, "*sender"], **asked: Any) -> Shaped[Array, "*receiver"]:
+    def __call__(
+        self,
+        x: Shaped[Array, "*sender"],
+        **asked: Any,
+    ) -> Shaped[Array, "*receiver"]:
         return self.function(x, **asked)
 
 
-def asks(coupling: Any) -> frozenset[str]:
+def asks(coupling: Callable[..., object]) -> frozenset[str]:
     """Which of `receiver` and `key` a coupling asks for: arguments without a default."""
+    # `Plain` passes on whatever it is given: what counts is the signature inside.
     function = coupling.function if isinstance(coupling, Plain) else coupling
     return checks.asked_for(function, ("receiver", "key"))
 
@@ -122,9 +139,8 @@ class Factory(abc.ABC):
     ) -> Coupling:
         edges = Edges.of_one() if edges is None else edges
         words = None if key is None else words_of(key)[None]
-        return self.stacked(
-            tuple(sender_shape), tuple(receiver_shape), Draws(words, (), edges.dtype), edges
-        )
+        draws = Draws(words, (), edges.dtype)
+        return self.stacked(tuple(sender_shape), tuple(receiver_shape), draws, edges)
 
 
 class Fixed(eqx.Module):
@@ -134,45 +150,55 @@ class Fixed(eqx.Module):
     it.
     """
 
+    # A leaf, unlike a static field: a program serves every number, and derivatives reach it.
     value: Shaped[Array, "..."]
     own: bool = eqx.field(static=True, default=False)
 
 
-def value(leaf: Any) -> Any:
+def value(leaf: Array | Fixed) -> Array:
     """A leaf's number, whether it is trained or fixed."""
     return leaf.value if isinstance(leaf, Fixed) else leaf
 
 
-def trainable(tree: Any) -> Any:
+def trainable(tree: object) -> LeafMask:
     """True on every leaf that rules may train: floating-point arrays not marked `Fixed`."""
 
-    def of(leaf: Any) -> Any:
+    def of_leaf(leaf: object) -> LeafMask:
         if isinstance(leaf, Fixed):
             return jax.tree.map(lambda _: False, leaf)
         return eqx.is_inexact_array(leaf)
 
-    return jax.tree.map(of, tree, is_leaf=lambda leaf: isinstance(leaf, Fixed))
+    return jax.tree.map(of_leaf, tree, is_leaf=_is_fixed)
 
 
-def per_edge(coupling: Any, tied: bool) -> Any:
+def per_edge(coupling: object, tied: bool) -> LeafMask:
     """For every leaf of the coupling of several edges, whether it has a leading axis of edges.
 
     All arrays have one, but where edges are tied only those marked as each edge's own.
     """
 
-    def marked(part: Any) -> Any:
+    def of_part(part: object) -> LeafMask:
         own = not tied or (isinstance(part, Fixed) and part.own)
         return jax.tree.map(lambda leaf: own and eqx.is_array(leaf), part)
 
-    return jax.tree.map(marked, coupling, is_leaf=lambda part: isinstance(part, Fixed))
+    # Stopped at `Fixed`, because its mark is lost once a map has gone down to the array inside.
+    return jax.tree.map(of_part, coupling, is_leaf=_is_fixed)
 
 
-def has_own_numbers(coupling: Any) -> bool:
+def _is_fixed(part: object) -> bool:
+    return isinstance(part, Fixed)
+
+
+def has_own_numbers(coupling: Coupling) -> bool:
     """Whether tied edges differ in a number that each has for itself."""
     return any(jax.tree.leaves(per_edge(coupling, tied=True)))
 
 
-def pick(coupling: Any, tied: bool, edges: Any) -> Any:
+def pick(
+    coupling: Tree,
+    tied: bool,
+    edges: int | slice | AnyArray,
+) -> Tree:
     """The coupling of some of its edges; an int gives that of a single one."""
     own = per_edge(coupling, tied)
     return jax.tree.map(lambda own, leaf: leaf[edges] if own else leaf, own, coupling)
@@ -201,13 +227,16 @@ class Edges:
     """
 
     self_loop: bool
-    dtype: np.dtype
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    dtype: np.dtype[Any]
+    attributes: Mapping[str, AnyArray] = field(default_factory=dict)
     tied: bool = False
+    # What is wrong with an attribute is known here, and said only once a coupling reads it: a
+    # drawing may hold numbers that concern nobody.
     missing: Mapping[str, str] = field(default_factory=dict)
     strange: Mapping[str, str] = field(default_factory=dict)
     differing: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    # The one field that changes: the network warns of numbers that no coupling has read.
     read: set[str] = field(default_factory=set)
 
     @classmethod
@@ -215,21 +244,21 @@ class Edges:
         """What is known of an edge that no topology has."""
         return cls(False, np.dtype("float32"))
 
-    def __getitem__(self, name: str) -> Any:
-        value = self._column(name)
+    def __getitem__(self, name: str) -> AnyArray:
+        column = self._column(name)
         if name in self.differing:
             raise ValueError(
                 f"edge attribute {name!r} is one number for all tied edges, but differs on "
                 f"{self.differing[name]}; give them one value, or read it with edges.own where it "
                 "is no parameter"
             )
-        return value[..., 0] if self.tied else value
+        return column[..., 0] if self.tied else column
 
     def own(self, name: str) -> Fixed:
         """The edge's number, which stays its own where edges are tied."""
         return Fixed(on_device(self._column(name)), own=True)
 
-    def _column(self, name: str) -> Any:
+    def _column(self, name: str) -> AnyArray:
         self.read.add(name)
         if name in self.strange:
             raise ValueError(

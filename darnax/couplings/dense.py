@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -33,13 +33,16 @@ class Dense(Coupling):
     linear = "matrix"
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
-        message = (self.prepared().weight @ x.reshape(-1)).reshape(self.receiver_shape)
+        message = self.prepared().weight @ x.reshape(-1)
+        message = message.reshape(self.receiver_shape)
+        # The factor on the message, which has fewer numbers than the matrix
         return message if self.factor is None else value(self.factor) * message
 
     def prepared(self) -> "Dense":
         """The same coupling with its diagonal written out."""
         if self.self_coupling is None:
             return self
+        # Chosen and not added: what the weights hold on their diagonal must not count.
         diagonal = jnp.eye(self.weight.shape[-1], dtype=bool)
         weight = jnp.where(diagonal, value(self.self_coupling), self.weight)
         return Dense(weight, None, self.factor, self.receiver_shape)
@@ -48,6 +51,7 @@ class Dense(Coupling):
         """The matrix with its factor in it; that of a `prepared` coupling."""
         if self.factor is None:
             return self.weight
+        # A factor for each of several edges, or one
         return value(self.factor)[..., None, None] * self.weight
 
 
@@ -67,8 +71,9 @@ class Affine(Coupling):
         return self.layer.bias
 
 
-def is_plain_linear(module: Any) -> bool:
+def is_plain_linear(module: object) -> TypeGuard[eqx.nn.Linear]:
     """Whether a module is Equinox's `Linear` from a vector to a vector."""
+    # The very class: a subclass may call itself otherwise.
     if type(module) is not eqx.nn.Linear:
         return False
     return "scalar" not in (module.in_features, module.out_features)
@@ -76,7 +81,9 @@ def is_plain_linear(module: Any) -> bool:
 
 @checks.by_hand
 def dense(
-    gain: float | int = 1.0, self_coupling: float | int | None = None, factor: str | None = None
+    gain: float | int = 1.0,
+    self_coupling: float | int | None = None,
+    factor: str | None = None,
 ) -> Factory:
     """All-to-all coupling, `W x` with `W ~ N(0, gain² / sender units)`.
 
@@ -101,9 +108,9 @@ def dense(
     gain = checks.number("gain", gain)
     if self_coupling is not None:
         self_coupling = checks.number("self_coupling", self_coupling)
-    return DenseFactory(
-        gain, self_coupling, None if factor is None else checks.text("factor", factor, ATTRIBUTE)
-    )
+    if factor is not None:
+        factor = checks.text("factor", factor, ATTRIBUTE)
+    return DenseFactory(gain, self_coupling, factor)
 
 
 @dataclass(frozen=True)
@@ -126,11 +133,18 @@ class DenseFactory(Factory):
                 "`self_coupling` is for self-loops; give edges between different nodes a kind of "
                 "their own"
             )
-        fan_in, fan_out = math.prod(sender_shape), math.prod(receiver_shape)
-        weight = draws.normal((fan_out, fan_in), self.gain / math.sqrt(fan_in))
-        own = None if self.factor is None else edges.own(self.factor)
+        fan_in = math.prod(sender_shape)
+        fan_out = math.prod(receiver_shape)
+        scale = self.gain / math.sqrt(fan_in)
+        weight = draws.normal((fan_out, fan_in), scale)
+        own = None
+        if self.factor is not None:
+            own = edges.own(self.factor)
         if self.self_coupling is None:
             return Dense(on_device(weight), None, own, receiver_shape)
-        weight = draws.xp.where(np.eye(fan_in, dtype=bool), draws.dtype.type(0), weight)
+        # Nothing reads the drawn diagonal, and zeros say so to whoever looks at the weights.
+        diagonal = np.eye(fan_in, dtype=bool)
+        zero = draws.dtype.type(0)
+        weight = draws.xp.where(diagonal, zero, weight)
         fixed = Fixed(on_device(draws.full((), self.self_coupling)))
         return Dense(on_device(weight), fixed, own, receiver_shape)

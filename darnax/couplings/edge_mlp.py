@@ -1,8 +1,8 @@
 """A message of both ends."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -28,19 +28,24 @@ class EdgeMLP(Coupling):
     activation: Static = eqx.field(static=True, converter=as_static)
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
 
+    # `receiver` without a default: by this name the coupling asks for the receiver's state.
     def __call__(
-        self, x: Shaped[Array, "*sender"], receiver: Shaped[Array, "*receiver"]
+        self,
+        x: Shaped[Array, "*sender"],
+        receiver: Shaped[Array, "*receiver"],
     ) -> Shaped[Array, "*receiver"]:
-        hidden = (
-            self.sender_weight @ x.reshape(-1)
-            + self.receiver_weight @ receiver.reshape(-1)
-            + self.bias
-        )
-        return (self.weight @ self.activation(hidden)).reshape(self.receiver_shape)
+        of_sender = self.sender_weight @ x.reshape(-1)
+        of_receiver = self.receiver_weight @ receiver.reshape(-1)
+        hidden = self.activation(of_sender + of_receiver + self.bias)
+        return (self.weight @ hidden).reshape(self.receiver_shape)
 
 
 @checks.by_hand
-def edge_mlp(hidden: Any, activation: Any = jax.nn.relu, gain: float | int = 1.0) -> Factory:
+def edge_mlp(
+    hidden: int,
+    activation: Callable[[Array], Array] = jax.nn.relu,
+    gain: float | int = 1.0,
+) -> Factory:
     """A perceptron with one hidden layer on both ends of an edge, as in message passing networks.
 
     The message is `V activation(W x + U y + b)`, with x the sender's state and y the receiver's.
@@ -66,12 +71,10 @@ def edge_mlp(hidden: Any, activation: Any = jax.nn.relu, gain: float | int = 1.0
         couplings = {"edge": dx.edge_mlp(hidden=32, activation=jnp.tanh)}
         ```
     """
+    hidden = checks.count("hidden", hidden, 1)
     holds = "an elementwise function such as jnp.tanh"
-    return EdgeMLPFactory(
-        checks.count("hidden", hidden, 1),
-        Static(checks.function("activation", activation, holds, "give one")),
-        checks.number("gain", gain),
-    )
+    activation = checks.function("activation", activation, holds, "give one")
+    return EdgeMLPFactory(hidden, Static(activation), checks.number("gain", gain))
 
 
 @dataclass(frozen=True)
@@ -89,15 +92,20 @@ class EdgeMLPFactory(Factory):
         draws: Draws,
         edges: Edges,
     ) -> EdgeMLP:
-        hidden, sending, hearing = self.hidden, math.prod(sender_shape), math.prod(receiver_shape)
-        first = 1 / math.sqrt(sending + hearing)
+        hidden = self.hidden
+        sending, receiving = math.prod(sender_shape), math.prod(receiver_shape)
+        # W and U are one layer on both ends: its fan-in counts the units of both.
+        first = 1 / math.sqrt(sending + receiving)
+        last = self.gain / math.sqrt(hidden)
+        # A stream for each matrix: from one stream they would start with the same numbers.
+        sender_weight = draws.normal((hidden, sending), first, stream=0)
+        receiver_weight = draws.normal((hidden, receiving), first, stream=1)
+        weight = draws.normal((receiving, hidden), last, stream=2)
         return EdgeMLP(
-            sender_weight=on_device(draws.normal((hidden, sending), first, stream=0)),
-            receiver_weight=on_device(draws.normal((hidden, hearing), first, stream=1)),
+            sender_weight=on_device(sender_weight),
+            receiver_weight=on_device(receiver_weight),
             bias=on_device(draws.full((hidden,), 0)),
-            weight=on_device(
-                draws.normal((hearing, hidden), self.gain / math.sqrt(hidden), stream=2)
-            ),
+            weight=on_device(weight),
             activation=self.activation,
             receiver_shape=receiver_shape,
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
@@ -12,12 +12,16 @@ from darnax._arrays import on_device
 from darnax._lazy import Lazy
 from darnax.couplings.coupling import Coupling, Edges, Factory, Fixed, value
 from darnax.couplings.draws import Draws
-from darnax.topologies.wiring import Wiring, read_wiring
+from darnax.topologies.wiring import GraphOrMatrix, Wiring, read_wiring
 
 if TYPE_CHECKING:
     import jraph
+
+    Net: TypeAlias = Callable[[jraph.GraphsTuple], jraph.GraphsTuple]
 else:
     jraph = Lazy("jraph")
+    # Without the types of jraph, which would be imported here.
+    Net = Callable[..., tuple]
 
 
 class GraphConv(Coupling):
@@ -30,12 +34,13 @@ class GraphConv(Coupling):
     - `weights`: what the edges carry, `(E, 1)`, or None where the graph has no weights.
     """
 
-    net: Callable[[Any], Any]
+    net: Net
     senders: Int[Array, "*edges entries"]
     receivers: Int[Array, "*edges entries"]
     weights: Fixed | None
 
     def __call__(self, x: Shaped[Array, "vertices *sender"]) -> Float[Array, "vertices *receiver"]:
+        # One graph of one sample: `batched` maps over the samples from outside.
         graph = jraph.GraphsTuple(
             nodes=x,
             edges=None if self.weights is None else value(self.weights),
@@ -45,6 +50,7 @@ class GraphConv(Coupling):
             n_node=jnp.asarray([len(x)]),
             n_edge=jnp.asarray([len(self.senders)]),
         )
+        # Any: a model is foreign code, and what it gives back may be no array at all.
         nodes: Any = self.net(graph).nodes
         if getattr(nodes, "shape", (None,))[0] != len(x):
             raise ValueError(
@@ -55,7 +61,7 @@ class GraphConv(Coupling):
 
 
 @checks.by_hand
-def graph_conv(net: Any, graph: Any) -> Factory:
+def graph_conv(net: Net, graph: GraphOrMatrix) -> Factory:
     """A jraph model over the vertices of a graph layer; nodes are `(vertices, *features)`.
 
     The model sees one sample: a `jraph.GraphsTuple` of one graph, whose `nodes` are the sender's
@@ -92,21 +98,21 @@ def graph_conv(net: Any, graph: Any) -> Factory:
     """
     checks.function("net", net, "a function of a jraph.GraphsTuple", "give a jraph model")
     wiring = read_wiring("graph", graph)
-    vertices = wiring.shape[0]
-    if wiring.shape != (vertices, vertices):
+    receiving, sending = wiring.shape
+    if receiving != sending:
         raise ValueError(
             f"`graph` has the shape {wiring.shape}, but the vertices of a graph make it square; "
             "reshape it"
         )
-
     return GraphConvFactory(net, wiring)
 
 
+# Equal only to itself: arrays and models have no equality that says yes or no.
 @dataclass(frozen=True, eq=False)
 class GraphConvFactory(Factory):
     """See `graph_conv`."""
 
-    net: Callable[[Any], Any]
+    net: Net
     wiring: Wiring
 
     def stacked(
@@ -118,13 +124,22 @@ class GraphConvFactory(Factory):
     ) -> GraphConv:
         wiring = self.wiring
         vertices = wiring.shape[0]
-        if sender_shape[:1] != (vertices,) or receiver_shape[:1] != (vertices,):
+        rows = sender_shape[:1], receiver_shape[:1]
+        if rows != ((vertices,), (vertices,)):
             raise ValueError(
                 f"`graph` has {vertices} vertices, but {sender_shape} sends to {receiver_shape}; "
                 f"both nodes have the shape ({vertices}, *features), one row a vertex"
             )
         weights = None
         if wiring.weights is not None:
-            weights = Fixed(on_device(wiring.weights[:, None].astype(draws.dtype)))
-        one = GraphConv(self.net, on_device(wiring.senders), on_device(wiring.receivers), weights)
+            # What edges carry belongs to the graph: rules train the model alone.
+            column = wiring.weights[:, None].astype(draws.dtype)
+            weights = Fixed(on_device(column))
+        one = GraphConv(
+            net=self.net,
+            senders=on_device(wiring.senders),
+            receivers=on_device(wiring.receivers),
+            weights=weights,
+        )
+        # A model comes with its parameters: nothing is drawn, and every edge starts from a copy.
         return draws.each(one)

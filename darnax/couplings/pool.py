@@ -24,18 +24,16 @@ class Pool(Coupling):
     reduce: Callable[..., Array] = eqx.field(static=True)
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
-        # the k-th unit of all windows at once is one strided slice of the image
-        ends = [size - window for size, window in zip(x.shape, self.window, strict=False)]
-        shifted = [
-            x[
-                tuple(
-                    slice(k, end + k + 1, step)
-                    for k, end, step in zip(shift, ends, self.stride, strict=True)
-                )
-            ]
-            for shift in product(*map(range, self.window))
-        ]
-        return self.reduce(jnp.stack(shifted), axis=0)
+        space = x.shape[: len(self.window)]
+        cells = []
+        # The k-th cell of all windows at once is one strided slice of the image.
+        for shift in product(*map(range, self.window)):
+            cut = []
+            for i, start in enumerate(shift):
+                stop = start + space[i] - self.window[i] + 1
+                cut.append(slice(start, stop, self.stride[i]))
+            cells.append(x[tuple(cut)])
+        return self.reduce(jnp.stack(cells), axis=0)
 
 
 @checks.by_hand
@@ -67,9 +65,8 @@ def pool(
     """
     size = checks.sizes("window", window)
     step = size if stride is None else checks.sizes("stride", stride)
-    return PoolFactory(
-        size, step, checks.function("reduce", reduce, REDUCE, "give one such as jnp.mean")
-    )
+    reduce = checks.function("reduce", reduce, REDUCE, "give one such as jnp.mean")
+    return PoolFactory(size, step, reduce)
 
 
 @dataclass(frozen=True)
@@ -88,18 +85,19 @@ class PoolFactory(Factory):
         edges: Edges,
     ) -> Pool:
         axes = space_axes("pool", sender_shape, receiver_shape)
-        window, stride = (
-            checks.per_axis("window", self.window, axes),
-            checks.per_axis("stride", self.stride, axes),
-        )
+        window = checks.per_axis("window", self.window, axes)
+        stride = checks.per_axis("stride", self.stride, axes)
         sizes = sender_shape[:-1]
-        if any(part > whole for part, whole in zip(window, sizes, strict=True)):
+        rests = []
+        for part, whole in zip(window, sizes, strict=True):
+            rests.append(whole - part)
+        if min(rests) < 0:
             raise ValueError(
                 f"`window` {window} is larger than the image {sender_shape}; make it smaller"
             )
-        if any(
-            (whole - part) % step for part, step, whole in zip(window, stride, sizes, strict=True)
-        ):
+        # A last window that does not reach the end would leave out cells without a word.
+        left_out = [rest % step for rest, step in zip(rests, stride, strict=True)]
+        if any(left_out):
             raise ValueError(
                 f"`window` {window} with `stride` {stride} leaves out cells at the end of an image "
                 f"{sender_shape}; choose others, or give the image another size"

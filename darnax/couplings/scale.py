@@ -28,7 +28,11 @@ class Scale(Coupling):
 
 
 @checks.by_hand
-def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = False) -> Factory:
+def scale(
+    strength: float | int = 1.0,
+    weight: str | None = None,
+    fixed: bool = False,
+) -> Factory:
     """Elementwise coupling `strength * x`; between scalar nodes an ordinary weight.
 
     **Arguments:**
@@ -47,8 +51,13 @@ def scale(strength: float | int = 1.0, weight: str | None = None, fixed: bool = 
         couplings = {"synapse": dx.scale(weight="weight")}
         ```
     """
-    weight = None if weight is None else checks.text("weight", weight, ATTRIBUTE)
-    return ScaleFactory(checks.number("strength", strength), weight, checks.flag("fixed", fixed))
+    if weight is not None:
+        weight = checks.text("weight", weight, ATTRIBUTE)
+    return ScaleFactory(
+        strength=checks.number("strength", strength),
+        weight=weight,
+        fixed=checks.flag("fixed", fixed),
+    )
 
 
 @dataclass(frozen=True)
@@ -72,11 +81,14 @@ class ScaleFactory(Factory):
                 "`dense` there"
             )
         if self.weight is not None and self.fixed:
-            own = (
-                self.strength * edges.own(self.weight).value
-            )  # one number, or one for each of the tied edges
+            # No parameter, so that tied edges need not agree: one number, or one for each of them
+            own = self.strength * edges.own(self.weight).value
             units = own[(..., *[None] * len(receiver_shape))]
-            return Scale(Fixed(jnp.broadcast_to(units, own.shape + receiver_shape), own=True))
-        start = self.strength if self.weight is None else self.strength * edges[self.weight]
+            units = jnp.broadcast_to(units, own.shape + receiver_shape)
+            return Scale(Fixed(units, own=True))
+        # A parameter, of which tied edges have one
+        start = self.strength
+        if self.weight is not None:
+            start = self.strength * edges[self.weight]
         leaf = on_device(draws.full(receiver_shape, start))
         return Scale(Fixed(leaf) if self.fixed else leaf)

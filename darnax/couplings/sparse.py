@@ -2,18 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from darnax import checks
 from darnax._arrays import on_device
 from darnax.couplings.coupling import Coupling, Edges, Factory
 from darnax.couplings.draws import Draws
 from darnax.kernels import Graph, WeightedSum, choose_sum
-from darnax.topologies.wiring import Wiring, read_wiring
+from darnax.topologies.wiring import GraphOrMatrix, Wiring, read_wiring
 
 
 class Sparse(Coupling):
@@ -29,6 +28,9 @@ class Sparse(Coupling):
     sum: WeightedSum
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
 
+    # The order of the sum differs from that of the edges, which is what users read and rules train:
+    # a loop goes from one to the other once, by `prepared`.
+
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
         return self.prepared()(x)
 
@@ -37,7 +39,9 @@ class Sparse(Coupling):
 
     def prepared(self) -> "ArrangedSparse":
         """The same coupling with its weights in the order of the sum."""
-        return ArrangedSparse(self.sum.arrange(self.weight[:, None]), self.sum, self.receiver_shape)
+        # One number an entry: to a sum every unit is a node of one unit.
+        arranged = self.sum.arrange(self.weight[:, None])
+        return ArrangedSparse(arranged, self.sum, self.receiver_shape)
 
     def describe(self) -> tuple[str, str]:
         return self.sum.describe()
@@ -46,20 +50,26 @@ class Sparse(Coupling):
 class ArrangedSparse(Coupling):
     """A `Sparse` with its weights in the order of the sum."""
 
-    arranged: Any
+    arranged: PyTree
     sum: WeightedSum
     receiver_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
+        # Sums have a batch, last: one sample is a batch of one.
         return self.batched(x[..., None])[..., 0]
 
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
-        found = self.sum.sum(self.arranged, x.reshape(-1, 1, x.shape[-1]))
-        return found.reshape(*self.receiver_shape, x.shape[-1])
+        batch = x.shape[-1]
+        units = x.reshape(-1, 1, batch)
+        message = self.sum.sum(self.arranged, units)
+        return message.reshape(*self.receiver_shape, batch)
 
 
 @checks.by_hand
-def sparse(graph: Any, gain: float | int | None = None) -> Factory:
+def sparse(
+    graph: GraphOrMatrix,
+    gain: float | int | None = None,
+) -> Factory:
     """Wiring between single units of one or two populations; only what is wired has a weight.
 
     **Arguments:**
@@ -81,13 +91,15 @@ def sparse(graph: Any, gain: float | int | None = None) -> Factory:
         ```
     """
     wiring = read_wiring("graph", graph)
+    # The sum follows from the wiring alone: it is chosen once, and not for every edge of the kind.
     ends = Graph.of(wiring.senders, wiring.receivers, *wiring.shape)
     way = choose_sum(wiring.senders, wiring.receivers, ends, scalar=True)
-
-    gain = None if gain is None else checks.number("gain", gain)
+    if gain is not None:
+        gain = checks.number("gain", gain)
     return SparseFactory(gain, wiring, way)
 
 
+# Equal only to itself: arrays have no equality that says yes or no.
 @dataclass(frozen=True, eq=False)
 class SparseFactory(Factory):
     """See `sparse`."""
@@ -103,7 +115,8 @@ class SparseFactory(Factory):
         draws: Draws,
         edges: Edges,
     ) -> Sparse:
-        wiring, units = self.wiring, (math.prod(receiver_shape), math.prod(sender_shape))
+        wiring = self.wiring
+        units = math.prod(receiver_shape), math.prod(sender_shape)
         if units != wiring.shape:
             raise ValueError(
                 f"`graph` wires {wiring.shape[1]} units to {wiring.shape[0]}, but the sender has "
@@ -111,8 +124,14 @@ class SparseFactory(Factory):
             )
         count = len(wiring.senders)
         if self.gain is not None:
-            weight = draws.normal((count,), self.gain * math.sqrt(units[0] / max(count, 1)))
+            # The variance is one over the mean number of entries of a receiver.
+            receivers_per_entry = units[0] / max(count, 1)
+            scale = self.gain * math.sqrt(receivers_per_entry)
+            weight = draws.normal((count,), scale)
         else:
-            given = np.ones(count) if wiring.weights is None else wiring.weights
-            weight = np.broadcast_to(given.astype(draws.dtype), (*draws.lead, count))
+            given = wiring.weights
+            if given is None:
+                given = np.ones(count)
+            given = given.astype(draws.dtype)
+            weight = np.broadcast_to(given, (*draws.lead, count))
         return Sparse(on_device(weight), draws.each(self.sum), receiver_shape)

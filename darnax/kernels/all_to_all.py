@@ -3,6 +3,8 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
 
 from darnax.kernels.graph import Graph, with_derivatives
 from darnax.kernels.weighted_sum import WeightedSum
@@ -26,25 +28,42 @@ class AllToAll(WeightedSum):
     own: bool = eqx.field(static=True, default=True)
 
     @classmethod
-    def over(cls, senders, receivers, graph, scalar, own=True):
+    def over(
+        cls,
+        senders: np.ndarray,
+        receivers: np.ndarray,
+        graph: Graph,
+        scalar: bool,
+        own: bool = True,
+    ) -> "AllToAll | None":
+        # Nodes of several units may have a weight for each, which one matrix cannot hold.
+        if not scalar or len(senders) < FEWEST:
+            return None
         dense = len(senders) >= DENSITY * graph.sending * graph.receiving
         small = max(graph.sending, graph.receiving) <= SMALL
-        suits = scalar and (dense or small) and len(senders) >= FEWEST
-        return cls(graph, own) if suits else None
+        return cls(graph, own) if dense or small else None
 
-    def arrange(self, w):
+    def arrange(
+        self, w: Float[Array, "edges 1"]
+    ) -> tuple[Float[Array, "edges 1"], Float[Array, "receiving sending"]]:
+        # The weights stay beside the matrix: derivatives and the plain sum need them edge by edge.
         return w, self.graph.matrix(jax.lax.stop_gradient(w))
 
-    def sum(self, arranged, x):
+    def sum(
+        self,
+        arranged: tuple[Array, Array],
+        x: Shaped[Array, "rows units batch"],
+    ) -> Float[Array, "receiving units batch"]:
         w, matrix = arranged
+        # `with_derivatives` has its own rule, so that JAX need not follow either branch.
         weights, states = jax.lax.stop_gradient((w, x))
-        found = jax.lax.cond(
+        field = jax.lax.cond(
             jnp.all(jnp.isfinite(states)),
             lambda: jnp.tensordot(matrix, states.astype(matrix.dtype), 1),
             lambda: self.graph.sum(weights, states),
         )
-        return with_derivatives(found, self.graph, w, x)
+        return with_derivatives(field, self.graph, w, x)
 
-    def describe(self):
+    def describe(self) -> tuple[str, str]:
         pairs = self.graph.receiving * self.graph.sending
         return "matrix", f"{len(self.graph.senders) / pairs:.0%} of all pairs"

@@ -3,10 +3,14 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Shaped
 
+from darnax.couplings.coupling import Coupling
 from darnax.couplings.edge_mlp import EdgeMLP
 from darnax.kernels import WeightedSum, choose_sum
-from darnax.kernels.kernel import Kernel
+from darnax.kernels.graph import by_unit
+from darnax.kernels.kernel import Kernel, Site
 
 
 class BothEnds(Kernel):
@@ -20,29 +24,47 @@ class BothEnds(Kernel):
     shape: tuple[int, ...] = eqx.field(static=True)
 
     @classmethod
-    def of(cls, site):
+    def of(cls, site: Site) -> "BothEnds | None":
         group, graph = site.group, site.graph
-        if graph is None or group.tie is None or not isinstance(site.coupling, EdgeMLP):
+        if graph is None or group.tie is None:
             return None
+        if not isinstance(site.coupling, EdgeMLP):
+            return None
+        # Layers are applied to all rows of both arrays: that pays where edges outnumber the rows.
         if len(group.edges) <= max(graph.sending, graph.receiving):
             return None
         sums = choose_sum(group.senders, site.landings, graph, scalar=False)
         return cls(sums, group.receiver_shape)
 
-    def prepare(self, coupling):
+    def prepare(self, coupling: Coupling) -> Coupling:
         return coupling
 
-    def __call__(self, prepared, x, y, dtype):
-        x = x.reshape(len(x), -1, x.shape[-1]).astype(prepared.bias.dtype)
-        y = y.reshape(len(y), -1, y.shape[-1]).astype(prepared.bias.dtype)
-        sent = jnp.einsum("hk,nkb->nhb", prepared.sender_weight, x)
-        received = jnp.einsum("hk,nkb->nhb", prepared.receiver_weight, y)
-        # without the barrier XLA would work out first layers anew for every edge
-        sent, received = jax.lax.optimization_barrier((sent, received + prepared.bias[:, None]))
-        hidden = self.sums.pairs(prepared.activation, sent, received)
-        found = jnp.einsum("rh,nhb->nrb", prepared.weight, hidden)
-        return found.astype(dtype).reshape(len(y), *self.shape, y.shape[-1])
+    def __call__(
+        self,
+        prepared: EdgeMLP,
+        x: Shaped[Array, "rows *sender batch"],
+        y: Shaped[Array, "receiving *receiver batch"],
+        dtype: DTypeLike,
+    ) -> Float[Array, "receiving *receiver batch"]:
+        # Indices: n rows, k units of a node, h hidden units, r units of the receiver, b samples.
+        bias = prepared.bias
+        senders = by_unit(x).astype(bias.dtype)
+        receivers = by_unit(y).astype(bias.dtype)
 
-    def describe(self):
+        # The first layer, once for every node in each of its two parts
+        of_sender = jnp.einsum("hk,nkb->nhb", prepared.sender_weight, senders)
+        of_receiver = jnp.einsum("hk,nkb->nhb", prepared.receiver_weight, receivers)
+        # Without the barrier XLA would work out first layers anew for every edge.
+        parts = of_sender, of_receiver + bias[:, None]
+        of_sender, of_receiver = jax.lax.optimization_barrier(parts)
+
+        # The activation for every edge, and the last layer once for every sum
+        hidden = self.sums.pairs(prepared.activation, of_sender, of_receiver)
+        field = jnp.einsum("rh,nhb->nrb", prepared.weight, hidden)
+        field = field.astype(dtype)
+        rows, _, batch = field.shape
+        return field.reshape(rows, *self.shape, batch)
+
+    def describe(self) -> tuple[str, str]:
         how, why = self.sums.describe()
         return f"both ends first, {how}", f"one first layer for all edges of a node; {why}"

@@ -13,14 +13,19 @@ To add a kernel, write a `Kernel` and put it into `KERNELS` of `kernels/table.py
 """
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
+from darnax.couplings.coupling import Coupling
 from darnax.kernels.graph import Graph
 from darnax.topologies.groups import EdgeGroup
+
+Prepared: TypeAlias = Any
+"""What a kernel makes of the parameters before a loop: a pytree, of a form that only it reads."""
 
 
 class Site(NamedTuple):
@@ -29,7 +34,7 @@ class Site(NamedTuple):
     **Fields:**
 
     - `group`: the edges, their addresses and the arrays at both ends.
-    - `coupling`: the `Coupling` of all edges, its parameters stacked along a leading axis of edges,
+    - `coupling`: the coupling of all edges, its parameters stacked along a leading axis of edges,
       or not where they are tied.
     - `landings`: the row that each message, or each cell of it, is added to, counted from the first
       row that the group sends to, of which there are `receiving`.
@@ -38,7 +43,7 @@ class Site(NamedTuple):
     """
 
     group: EdgeGroup
-    coupling: Any
+    coupling: Coupling
     landings: np.ndarray
     receiving: int
     graph: Graph | None
@@ -47,22 +52,25 @@ class Site(NamedTuple):
 class Kernel(eqx.Module):
     """A way to run all edges of one group at once."""
 
+    # Index arrays of a kernel are leaves: constants of a program cost seconds of compile time, and
+    # a copy in every program. Only what decides the shape of a program is a static field.
+
     @classmethod
     @abc.abstractmethod
     def of(cls, site: Site) -> "Kernel | None":
         """The kernel for an edge group; None where it does not suit."""
 
     @abc.abstractmethod
-    def prepare(self, coupling: Any) -> Any:
+    def prepare(self, coupling: Coupling) -> Prepared:
         """What follows from the parameters of a `prepared` coupling, worked out before a loop."""
 
     @abc.abstractmethod
     def __call__(
         self,
-        prepared: Any,
+        prepared: Prepared,
         x: Shaped[Array, "rows *sender batch"],
         y: Shaped[Array, "receiving *receiver batch"],
-        dtype: Any,
+        dtype: DTypeLike,
     ) -> Float[Array, "receiving *receiver batch"]:
         """The messages of all edges summed at their receivers, in `dtype`.
 

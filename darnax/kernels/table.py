@@ -9,6 +9,9 @@ from darnax.kernels.shared_message import SharedMessage
 from darnax.kernels.slots import Slots
 from darnax.kernels.windows import Windows
 
+# The order matters for weights alone. Several sums may suit them, and stand here as in `SUMS`; tied
+# ones suit `SharedMessage` as well, which is left those without a fast sum. No two of the other
+# kernels take the same group: they differ in ties, in what a coupling asks, or in shared arrays.
 KERNELS: list[type[Kernel]] = [
     AllToAll,
     Diagonals,

@@ -2,15 +2,16 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
-from darnax.kernels.graph import Graph
-from darnax.kernels.kernel import Kernel, Site
+from darnax.couplings.coupling import Coupling
+from darnax.kernels.graph import Graph, by_unit
+from darnax.kernels.kernel import Kernel, Prepared, Site
 
 
 class WeightedSum(Kernel):
@@ -31,6 +32,8 @@ class WeightedSum(Kernel):
     graph: eqx.AbstractVar[Graph]
     own: eqx.AbstractVar[bool]
 
+    # Senders and receivers come in NumPy as well: a choice reads them, and arrays of JAX would have
+    # to be copied back from the device.
     @classmethod
     @abc.abstractmethod
     def over(
@@ -47,12 +50,14 @@ class WeightedSum(Kernel):
         """
 
     @abc.abstractmethod
-    def arrange(self, w: Float[Array, "edges item"]) -> Any:
+    def arrange(self, w: Float[Array, "edges item"]) -> Prepared:
         """The weights in the order of the loop."""
 
     @abc.abstractmethod
     def sum(
-        self, arranged: Any, x: Shaped[Array, "rows units batch"]
+        self,
+        arranged: Prepared,
+        x: Shaped[Array, "rows units batch"],
     ) -> Float[Array, "receiving units batch"]:
         """The sums, from arranged weights."""
 
@@ -63,29 +68,45 @@ class WeightedSum(Kernel):
         q: Float[Array, "receiving units batch"],
     ) -> Float[Array, "receiving units batch"]:
         """The sums of an elementwise function of both ends, `y[r] = Σ_e fn(p[s[e]] + q[r])`."""
+        # A matrix is of no use, as `fn` is not linear; of all sums only slots have a faster way.
         return self.graph.pairs(fn, p, q)
+
+    # As a kernel
 
     @classmethod
     def of(cls, site: Site) -> "WeightedSum | None":
+        group = site.group
         if site.graph is None or site.coupling.linear != "weights":
             return None
-        shape = site.group.sender_shape
-        own = site.coupling.unit_weights().ndim > len(shape)
-        return cls.over(site.group.senders, site.landings, site.graph, shape == (), own)
+        # Weights of the sender's shape are shared by all edges; an axis more is that of edges.
+        own = site.coupling.unit_weights().ndim > len(group.sender_shape)
+        scalar = group.sender_shape == ()
+        return cls.over(
+            senders=group.senders,
+            receivers=site.landings,
+            graph=site.graph,
+            scalar=scalar,
+            own=own,
+        )
 
-    def prepare(self, coupling: Any) -> Any:
-        weights, edges = coupling.unit_weights(), len(self.graph.senders)
-        w = weights.reshape(edges if self.own else 1, -1)
+    def prepare(self, coupling: Coupling) -> Prepared:
+        edges = len(self.graph.senders)
+        weights = coupling.unit_weights()
+        # Every sum expects a row of weights an edge, also where all edges share one row.
+        rows = edges if self.own else 1
+        w = weights.reshape(rows, -1)
         w = jnp.broadcast_to(w, (edges, w.shape[1]))
-        # sums of coarse numbers are made in float32
-        return self.arrange(w.astype(jnp.float64 if w.dtype == jnp.float64 else jnp.float32))
+        # Coarse weights, such as those of bfloat16, are summed in float32.
+        dtype = jnp.float64 if w.dtype == jnp.float64 else jnp.float32
+        return self.arrange(w.astype(dtype))
 
     def __call__(
         self,
-        prepared: Any,
+        prepared: Prepared,
         x: Shaped[Array, "rows *sender batch"],
         y: Shaped[Array, "receiving *receiver batch"],
-        dtype: Any,
+        dtype: DTypeLike,
     ) -> Float[Array, "receiving *receiver batch"]:
-        found = self.sum(prepared, x.reshape(len(x), -1, x.shape[-1]))
-        return found.reshape(len(found), *x.shape[1:]).astype(dtype)
+        field = self.sum(prepared, by_unit(x))
+        field = field.reshape(len(field), *x.shape[1:])
+        return field.astype(dtype)

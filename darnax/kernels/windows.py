@@ -4,14 +4,14 @@ import math
 from dataclasses import dataclass
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Shaped
 
-from darnax.couplings.conv import Conv, overlap_add
-from darnax.couplings.coupling import has_own_numbers
-from darnax.kernels.kernel import Kernel
+from darnax.couplings.conv import Conv, overlap_add, padded
+from darnax.couplings.coupling import Coupling, has_own_numbers
+from darnax.kernels.kernel import Kernel, Site
 
 
 @dataclass(frozen=True)
@@ -45,40 +45,51 @@ class Grid:
         Views of one cell leave out the cells between them; wider ones are taken to leave out none.
         """
         spans = []
-        for start, stride, count, window in zip(
-            self.start, self.stride, self.count, self.window, strict=True
-        ):
-            extent = stride * (count - 1) + window
-            spans.append(slice(start, start + extent, stride if window == 1 else 1))
+        axes = zip(self.start, self.stride, self.count, self.window, strict=True)
+        for start, stride, count, window in axes:
+            stop = start + stride * (count - 1) + window
+            step = stride if window == 1 else 1
+            spans.append(slice(start, stop, step))
         return spans
 
     def read(self, x: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
         """The covered cells `(*axes with several views, everything else as channels, B)`."""
-        box = x.reshape(*self.lead, -1, x.shape[-1])[tuple(self.spans)]
-        return box.reshape(*box.shape[: len(self.places)], -1, x.shape[-1])
+        batch = x.shape[-1]
+        box = x.reshape(*self.lead, -1, batch)
+        box = box[tuple(self.spans)]
+        # An axis with a single view is read whole by every view, as channels are.
+        space = box.shape[: len(self.places)]
+        return box.reshape(*space, -1, batch)
 
     def write(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         """What `read` gives, back in its place in an array of zeros."""
         covered, pads = [], []
         for size, span in zip(self.lead, self.spans, strict=True):
             covered.append(len(range(size)[span]))
-            pads.append((span.start, size - span.stop, span.step - 1))
+            after = size - span.stop
+            pads.append((span.start, after, span.step - 1))
         value = value.reshape(*covered, -1, value.shape[-1])
-        return jax.lax.pad(value, jnp.zeros((), value.dtype), [*pads, (0, 0, 0), (0, 0, 0)])
+        # Padding, also between cells, where a scatter would be slow
+        return padded(value, pads)
 
 
-def grid_of(addresses: np.ndarray, lead: tuple[int, ...]) -> tuple[Grid, np.ndarray] | None:
+def grid_of(
+    addresses: Int[np.ndarray, "views *lead"],
+    lead: tuple[int, ...],
+) -> tuple[Grid, np.ndarray] | None:
     """The grid that views stand on, and the place of each on it; None where they do not.
 
     `addresses` are rows of an array of shape `lead`, one line of them a view.
     """
     cells = addresses.reshape(len(addresses), -1)
-    if not lead or (cells - cells[:, :1] != cells[0] - cells[0, 0]).any():
+    window = _window(cells, lead)
+    if window is None:
         return None
-    first = np.stack(np.unravel_index(cells[:, 0], lead), axis=1)
-    window = np.stack(np.unravel_index(cells[0], lead), axis=1).max(axis=0) - first[0] + 1
+
+    # Along every axis, first cells at equal gaps
+    first = np.unravel_index(cells[:, 0], lead)
     start, stride, count = [], [], []
-    for axis in first.T:
+    for axis in first:
         starts = np.unique(axis)
         gaps = np.diff(starts)
         if (gaps != gaps[:1]).any():
@@ -86,19 +97,77 @@ def grid_of(addresses: np.ndarray, lead: tuple[int, ...]) -> tuple[Grid, np.ndar
         start.append(int(starts[0]))
         stride.append(int(gaps[0]) if len(gaps) else 1)
         count.append(len(starts))
+
+    # A convolution has its axes of space before its channels.
     several = [n > 1 for n in count]
     if several != sorted(several, reverse=True):
         return None
-    if math.prod(window.tolist()) != cells.shape[1] or math.prod(count) != len(cells):
+
+    # The grid has no holes: as many views as places, and no two at one place.
+    if math.prod(count) != len(cells):
         return None
-    # a view may list its cells in any order, and a window has them in row-major order
-    box = np.ravel_multi_index(tuple(np.indices(window).reshape(len(lead), -1)), lead)
-    if (cells[0] - cells[0, 0] != box).any():
-        return None
-    place = np.asarray(np.ravel_multi_index(tuple(((first - start) // stride).T), count))
+    steps = []
+    for axis, begin, gap in zip(first, start, stride, strict=True):
+        steps.append((axis - begin) // gap)
+    place = np.asarray(np.ravel_multi_index(tuple(steps), count))
     if len(np.unique(place)) < len(place):
         return None
-    return Grid(lead, tuple(start), tuple(stride), tuple(count), tuple(window.tolist())), place
+    grid = Grid(
+        lead=lead,
+        start=tuple(start),
+        stride=tuple(stride),
+        count=tuple(count),
+        window=window,
+    )
+    return grid, place
+
+
+def _window(
+    cells: Int[np.ndarray, "views cells"],
+    lead: tuple[int, ...],
+) -> tuple[int, ...] | None:
+    """The shape of the box that every view covers; None where they differ, or are no boxes."""
+    relative = cells - cells[:, :1]
+    if not lead or (relative != relative[0]).any():
+        return None
+    window = []
+    for axis in np.unravel_index(cells[0], lead):
+        length = axis.max() - axis[0] + 1
+        window.append(int(length))
+    if math.prod(window) != cells.shape[1]:
+        return None
+    # A view may list its cells in any order, and a window has them in row-major order.
+    box = np.indices(window).reshape(len(lead), -1)
+    row_major = np.ravel_multi_index(tuple(box), lead)
+    if (relative[0] != row_major).any():
+        return None
+    return tuple(window)
+
+
+def _grids(site: Site) -> tuple[Grid, Grid] | None:
+    """The grids at both ends of a group whose edges are a convolution; None where they are not."""
+    group = site.group
+    if not (group.sender.shared or group.receiver.shared):
+        return None
+    # Stacked nodes are a row of windows of one cell, counted from the first that receives.
+    lead = (site.receiving,)
+    if group.receiver.shared:
+        lead = group.receiver.lead
+    sender = grid_of(group.senders, group.sender.lead)
+    receiver = grid_of(site.landings.reshape(group.receivers.shape), lead)
+    if sender is None or receiver is None:
+        return None
+    sender_grid, sender_place = sender
+    receiver_grid, receiver_place = receiver
+    # Every edge must join the same place of both grids.
+    if (sender_place != receiver_place).any():
+        return None
+    # A convolution reads windows or sends to them, and not both.
+    read = math.prod(sender_grid.kernel)
+    sent_to = math.prod(receiver_grid.kernel)
+    if read > 1 and sent_to > 1:
+        return None
+    return sender_grid, receiver_grid
 
 
 class Windows(Kernel):
@@ -113,47 +182,59 @@ class Windows(Kernel):
     item: tuple[int, ...] = eqx.field(static=True)
 
     @classmethod
-    def of(cls, site):
+    def of(cls, site: Site) -> "Windows | None":
         group, coupling = site.group, site.coupling
-        several = group.tie is not None and len(group.edges) > 1
-        one_matrix = coupling.linear == "matrix" and not has_own_numbers(coupling)
-        shared = group.sender.shared or group.receiver.shared
-        if not (shared and several and one_matrix):
+        # One matrix for all edges: tied, and without a number of its own for each
+        if group.tie is None or coupling.linear != "matrix" or has_own_numbers(coupling):
             return None
-        lead = group.receiver.lead if group.receiver.shared else (site.receiving,)
-        sender = grid_of(group.senders, group.sender.lead)
-        receiver = grid_of(site.landings.reshape(group.receivers.shape), lead)
-        if sender is None or receiver is None or (sender[1] != receiver[1]).any():
+        # A single edge is a plain product already.
+        if len(group.edges) == 1:
             return None
-        points = [math.prod(grid.kernel) == 1 for grid, _ in (sender, receiver)]
-        return cls(sender[0], receiver[0], group.receiver.item) if any(points) else None
+        grids = _grids(site)
+        if grids is None:
+            return None
+        sender, receiver = grids
+        return cls(sender, receiver, group.receiver.item)
 
     @property
     def forward(self) -> bool:
         """Whether receivers read windows; if not, senders send to windows."""
         return math.prod(self.receiver.kernel) == 1
 
-    def prepare(self, coupling):
+    def prepare(self, coupling: Coupling) -> tuple[Array, Array | None]:
         offset = coupling.offset()
-        return coupling.matrix(), None if offset is None else offset[:, None]
+        if offset is None:
+            return coupling.matrix(), None
+        # With an axis for the batch
+        return coupling.matrix(), offset[:, None]
 
-    def __call__(self, prepared, x, y, dtype):
+    def __call__(
+        self,
+        prepared: tuple[Array, Array | None],
+        x: Shaped[Array, "rows *sender batch"],
+        y: Shaped[Array, "receiving *receiver batch"],
+        dtype: DTypeLike,
+    ) -> Float[Array, "receiving *receiver batch"]:
         weight, offset = prepared
+        batch = x.shape[-1]
         box = self.sender.read(x.astype(weight.dtype))
         grid = self.sender if self.forward else self.receiver
         stride = grid.stride[: len(grid.places)]
+        # The matrix `(receiver units, sender units)` is the kernel once the units of a window are
+        # taken apart into places and channels: row-major, as `grid_of` has made sure.
         if self.forward:
-            weight = jnp.moveaxis(weight.reshape(len(weight), *grid.kernel, -1), 0, -1)
+            weight = weight.reshape(len(weight), *grid.kernel, -1)
+            weight = jnp.moveaxis(weight, 0, -1)
             messages = Conv(weight, stride, "VALID").batched(box)
             if offset is not None:
                 messages = messages + offset
         else:
             weight = weight.reshape(*grid.kernel, -1, weight.shape[1])
-            box = box.reshape(*grid.places, -1, box.shape[-1])
+            box = box.reshape(*grid.places, -1, batch)
             messages = overlap_add(weight, box, stride, offset)
         rows = self.receiver.write(messages.astype(dtype))
-        return rows.reshape(-1, *self.item, x.shape[-1])
+        return rows.reshape(-1, *self.item, batch)
 
-    def describe(self):
+    def describe(self) -> tuple[str, str]:
         how = "convolution" if self.forward else "transposed convolution"
         return how, "windows on a grid, one matrix"
