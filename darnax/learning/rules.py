@@ -250,8 +250,8 @@ def check_normalise(normalise: object):
         return
     holds = "None, or a function (batch, fan_in) -> number to divide by"
     advice = "write one, as in lambda batch, fan_in: batch"
-    checks.function("normalise", normalise, holds, advice)
-    checks.takes("normalise", normalise, 2, "(batch, fan_in)")
+    function = checks.function("normalise", normalise, holds, advice)
+    checks.takes("normalise", function, 2, "(batch, fan_in)")
 
 
 def is_hashable(value: object) -> bool:
