@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+COVERAGE := --cov=darnax --cov-report=term:skip-covered --cov-fail-under=95
 
 .PHONY: demo test test-slow lint bench clean
 
@@ -14,7 +15,7 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/digits.py
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' $(COVERAGE)
 
 test-slow: $(VENV)/installed
 	DARNAX_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2

@@ -4,19 +4,21 @@ promotion."""
 import os
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-)
+OPTIMISED = "DARNAX_TEST_OPTIMISED" in os.environ
+FLAGS = ["--xla_force_host_platform_device_count=2"]
+if not OPTIMISED:
+    # most of the time goes into compiling tiny programs, and without these passes of XLA it is half;
+    # `make test-slow` runs everything as users do
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 
-import jax
-import pytest
-from jaxtyping import install_import_hook
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# most of the time goes into compiling tiny programs; `make test-slow` runs everything optimised as
-# well
-jax.config.update("jax_disable_most_optimizations", "DARNAX_TEST_OPTIMISED" not in os.environ)
-hook = install_import_hook("darnax", "beartype.beartype")
+jax.config.update("jax_disable_most_optimizations", not OPTIMISED)
+hook = install_import_hook("darnax", "annotations.checked")
 import darnax  # noqa: E402, F401
 
 hook.uninstall()

@@ -288,6 +288,7 @@ class Loop:
 
     def __init__(self, network, state, clamp=(), silence=(), kinds=None, drive=None):
         self.network, self.topology = network, network.topology
+        self.couplings, self.views = {}, {}
         self.arrays = {name: np.array(array, np.float32) for name, array in state.arrays.items()}
         self.batch, self.silence, self.kinds, self.drive = (
             state.batch_size,
@@ -304,7 +305,9 @@ class Loop:
 
     def place(self, node, sample=slice(None)):
         """The array of a node and the index of its value there, batch last, or of one sample."""
-        view = self.topology.view(node)
+        if node not in self.views:
+            self.views[node] = self.topology.view(node)
+        view = self.views[node]
         return view.array, (*view.index, ..., sample)
 
     def view(self, arrays, node, sample):
@@ -360,7 +363,9 @@ class Loop:
         return fields, heard
 
     def message(self, edge, old, sample):
-        coupling = self.network[edge]
+        if edge not in self.couplings:
+            self.couplings[edge] = self.network[edge]
+        coupling = self.couplings[edge]
         ends = edge[:2] if "receiver" in asks(coupling) else edge[:1]
         return np.asarray(coupling(*[jnp.asarray(self.view(old, end, sample)) for end in ends]))
 
