@@ -1,23 +1,22 @@
 """Relaxation: pass after pass until every sample has come to rest.
 
-The first half of this file knows networks: it makes one pass of a schedule into a map, with a
-residual and a test for cycles. The second half is the loop that iterates any such map.
+This file knows networks: it makes one pass of a schedule into a map, with a residual and a test for
+cycles. The loop that iterates the map is in `loop.py`, and knows none.
 """
 
-from collections.abc import Callable
-from typing import Generic, TypeAlias, TypeVar
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from darnax import checks
 from darnax._arrays import any_rank
 from darnax.dynamics.adjoint import Adjoint, attach, implicit, without_gradient
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
-from darnax.dynamics.problem import Problem, pose
+from darnax.dynamics.loop import Progress, begin, iterate, unroll
+from darnax.dynamics.problem import Constants, Problem, pose
 from darnax.dynamics.residual import (
     Scales,
     is_back,
@@ -138,6 +137,14 @@ def relax(
     )
 
 
+class _Args(NamedTuple):
+    """What all passes of a relaxation read; entries that differ by sample have samples last."""
+
+    constants: Constants
+    first_scales: dict[str, Float[Array, "..."]]
+    keys: Keys
+
+
 @eqx.filter_jit
 def _relax(
     problem: Problem,
@@ -161,18 +168,19 @@ def _relax(
         moving[array] = rows[array]
     # Residuals are compared in their own dtype, float64 where any array that moves is.
     tol = tol.astype(residual_dtype(problem))
-    first_scales = scales_of_bounded(problem, moving)
-    constants = problem.constants(state)
+    args = _Args(problem.constants(state), scales_of_bounded(problem, moving), keys)
 
     # The map, how far a state was from its rest, and whether one is back at another.
-    def scales(moving: Rows, t: Int[Array, ""]) -> Scales:
-        return scales_before(problem, moving, first_scales, t)
+    def scales(moving: Rows, args: _Args, t: Int[Array, ""]) -> Scales:
+        return scales_before(problem, moving, args.first_scales, t)
 
     def step(
         moving: Rows,
+        args: _Args,
         t: Int[Array, ""],
     ) -> tuple[Rows, Float[Array, " batch"]]:
-        new, residual = one_pass(problem, constants, moving, pass_keys(keys, t), scales(moving, t))
+        keys = pass_keys(args.keys, t)
+        new, residual = one_pass(problem, args.constants, moving, keys, scales(moving, args, t))
         assert residual is not None  # scales were given
         return new, residual
 
@@ -181,11 +189,12 @@ def _relax(
         old: Rows,
         anchor: Rows,
         residual: Float[Array, " batch"],
+        args: _Args,
         t: Int[Array, ""],
     ) -> Bool[Array, " batch"]:
         return is_back(
             problem,
-            scales(old, t),
+            scales(old, args, t),
             new,
             old,
             anchor,
@@ -198,16 +207,16 @@ def _relax(
     progress = begin(moving, _finite(start), tol.dtype)
     # An int stands for `dx.unrolled()`: its loop is differentiated as it is, and nothing attached.
     if isinstance(max_steps, int):
-        end = unroll(step, progress, tol, max_steps, cycles)
+        end = unroll(step, progress, args, tol, max_steps, cycles)
         return _solution(state.with_rows(end.y), end, tol)
-    end = iterate(step, progress, tol, max_steps, cycles)
+    end = iterate(step, progress, args, tol, max_steps, cycles)
     last = attach(*given, state.with_rows(end.y), end.residual <= tol)
     return _solution(last, end, tol)
 
 
 def _solution(
     state: GraphState,
-    end: "Progress[Rows]",
+    end: Progress[Rows],
     tol: Float[Array, ""],
 ) -> Solution:
     finite = jnp.isfinite(end.residual)
@@ -231,146 +240,3 @@ def _finite(state: GraphState) -> Bool[Array, " batch"]:
             all_but_batch = tuple(range(array.ndim - 1))
             result = result & jnp.all(jnp.isfinite(array), axis=all_but_batch)
     return result
-
-
-# The loop. From here on nothing knows a network: a map is iterated until every sample is at rest.
-# States `y` are any pytree whose arrays have the samples as their last axis.
-
-Y = TypeVar("Y")
-Step: TypeAlias = Callable[[Y, Array], tuple[Y, Float[Array, " batch"]]]
-"""`(y, t) -> (new y, residual)`: the map, and how far `y` was from a fixed point of it."""
-Back: TypeAlias = Callable[[Y, Y, Y, Array, Array], Bool[Array, " batch"]]
-"""`(new, old, anchor, residual, t) -> which samples are back at the anchor`."""
-
-
-class Progress(eqx.Module, Generic[Y]):
-    """What one pass hands to the next.
-
-    **Fields:**
-
-    - `t`: passes made.
-    - `y`: the states.
-    - `active`: the samples that go on; the others are frozen.
-    - `steps`: the passes that each sample took part in.
-    - `residual`: that of each sample's last pass.
-    - `period`: of a cycle that was found; 0 for none.
-    """
-
-    t: Int[Array, ""]
-    y: Y
-    active: Bool[Array, " batch"]
-    steps: Int[Array, " batch"]
-    residual: Float[Array, " batch"]
-    period: Int[Array, " batch"]
-
-
-def begin(
-    y: Y,
-    finite: Bool[Array, " batch"],
-    dtype: DTypeLike,
-) -> Progress[Y]:
-    """The progress before the first pass; samples that are not finite never go on."""
-    # Samples that are lost at the start have the numbers of one that its first pass loses.
-    steps = jnp.where(finite, 0, 1).astype(jnp.int32)
-    return Progress(
-        t=jnp.zeros((), jnp.int32),
-        y=y,
-        active=finite,
-        steps=steps,
-        # Made from `steps`, these are spread over devices as it is inside of `shard_map`.
-        residual=jnp.full_like(steps, jnp.inf, dtype=dtype),
-        period=jnp.zeros_like(steps),
-    )
-
-
-def advance(
-    step: Step[Y],
-    back: Back[Y] | None,
-    tol: Float[Array, ""],
-    now: Progress[Y],
-    anchor: Progress[Y],
-) -> Progress[Y]:
-    """The progress after one pass. `anchor` is the copy that a cycle would come back to.
-
-    A sample stops at the first pass where its residual is at most `tol`, where it is not finite, or
-    where it is back at the anchor.
-    """
-    t = now.t + 1
-    new, residual = step(now.y, now.t)
-    # Comparisons with NaN are false: a sample that is not finite stops here too.
-    active = now.active & (residual > tol) & (residual < jnp.inf)
-    period = now.period
-    if back is not None:
-        # In pass 1 the anchor is the state before it: whoever is back there is at rest, as the
-        # residual has told. A residual of 0 marks samples that are not compared.
-        asked = jnp.where(active & (anchor.t > 0), residual, 0)
-        is_back = back(new, now.y, anchor.y, asked, now.t)
-        active = active & ~is_back
-        period = jnp.where(is_back, t - anchor.t, period)
-    # A sample that stops takes the state of this pass with it, and is frozen from the next one on.
-    return Progress(
-        t=t,
-        y=_where(now.active, new, now.y),
-        active=active,
-        steps=jnp.where(now.active, t, now.steps),
-        residual=jnp.where(now.active, residual, now.residual),
-        period=period,
-    )
-
-
-def _where(mask: Bool[Array, "..."], new: Y, old: Y) -> Y:
-    """`new` where the mask is set, and `old` elsewhere, in every array of a pytree."""
-    return jax.tree.map(lambda new, old: jnp.where(mask, new, old), new, old)
-
-
-def iterate(
-    step: Step[Y],
-    start: Progress[Y],
-    tol: Float[Array, ""],
-    max_steps: Int[Array, ""],
-    back: Back[Y] | None,
-) -> Progress[Y]:
-    """Passes until no sample goes on, or `max_steps` are made.
-
-    The copy that a cycle comes back to is taken anew at pass 1, 2, 4, 8, ... (Brent, BIT 20, 176,
-    1980): so any period is found, and in an inner loop between two copies the copy is a constant,
-    which costs no traffic.
-    """
-
-    def goes_on(now: Progress[Y]) -> Bool[Array, ""]:
-        return jnp.any(now.active) & (now.t < max_steps)
-
-    def stretch(anchor: Progress[Y]) -> Progress[Y]:
-        # the pass at which the next copy is taken
-        stop = jnp.maximum(2 * anchor.t, 1)
-        return jax.lax.while_loop(
-            lambda now: goes_on(now) & (now.t < stop),
-            lambda now: advance(step, back, tol, now, anchor),
-            anchor,
-        )
-
-    return jax.lax.while_loop(goes_on, stretch, start)
-
-
-def unroll(
-    step: Step[Y],
-    start: Progress[Y],
-    tol: Float[Array, ""],
-    max_steps: int,
-    back: Back[Y] | None,
-) -> Progress[Y]:
-    """The same in a loop of a known number of passes, all of which are made and remembered."""
-
-    def body(
-        carry: tuple[Progress[Y], Progress[Y]],
-        _: None,
-    ) -> tuple[tuple[Progress[Y], Progress[Y]], None]:
-        now, anchor = carry
-        # A `while_loop` has no derivative backwards: so the stretches of `iterate` are one scan
-        # here, which carries the anchor.
-        is_power_of_two = (now.t > 0) & ((now.t & (now.t - 1)) == 0)
-        anchor = _where(is_power_of_two, now, anchor)
-        return (advance(step, back, tol, now, anchor), anchor), None
-
-    (end, _), _ = jax.lax.scan(body, (start, start), length=max_steps)
-    return end
