@@ -46,6 +46,13 @@ OTHER = dx.GraphState(dx.Topology(dx.topologies.sequential([2, 2]))).init(
 )
 X, Y = np.ones((6, 4), np.float32), np.ones((6, 3), np.float32)
 RULES = {"in": dx.perceptron(0.5)}
+
+
+def nudged(shape):
+    target = np.ones(shape, np.float32)
+    return dx.step(NETWORK, STATE, drive={"y": dx.nudge("y", target, 0.1)})
+
+
 LEARNING = dx.DynamicalLearning(RULES)
 FREE, CLAMPED = dx.Phase("free"), dx.Phase("clamped", clamp=["y"])
 
@@ -316,6 +323,10 @@ ROWS = [
     ("nudge strength None", lambda: dx.nudge("y", Y, None), TypeError, "`strength`"),
     ("nudge strength array", lambda: dx.nudge("y", Y, np.ones(3)), TypeError, "`strength`"),
     ("nudge target None", lambda: dx.nudge("y", None, 0.1), TypeError, "`target` is an array of numbers|None"),
+    *[
+        (f"nudge target {shape}", lambda shape=shape: nudged(shape), ValueError, "`target` of dx.nudge for node 'y'|reshape it")
+        for shape in [(6, 1), (6, 5), (1, 3), (3, 6), ()]
+    ],
     ("nudge target text", lambda: dx.nudge("y", "y", 0.1), TypeError, "`target` is an array of numbers"),
     ("nudge node", lambda: dx.nudge(["y"], Y, 0.1), TypeError, "`node` is the name of a node"),
     # targets, stopping, history

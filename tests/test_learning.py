@@ -244,6 +244,63 @@ def test_a_users_rule_sees_one_node_of_one_sample():
     )
 
 
+def centred(field, state):
+    """A rule that no unit can work out for itself."""
+    return (field - field.mean()) * state
+
+
+def strip(biases=None, apart=3):
+    """Four views of three cells, each with a feature that sends to it by tied edges."""
+    graph = nx.DiGraph(arrays={"line": (12,)})
+    for i in range(4):
+        index = slice(apart * i, apart * i + 3)
+        graph.add_node(("patch", i), array="line", index=index, kind="patch")
+        graph.add_node(("feature", i), shape=2, kind="feature")
+        graph.add_edge(("feature", i), ("patch", i), kind="back", tie="draw")
+    couplings, topology = {"back": dx.dense()}, dx.Topology(graph)
+    return dx.Network(topology, couplings, dx.tanh, biases=biases, key=jax.random.key(1))
+
+
+@pytest.mark.parametrize("apart", [2, 3])
+def test_a_rule_of_whole_nodes_is_given_views_as_a_whole(apart):
+    network = strip(apart=apart)
+    state = random_state(network.topology, BATCH)
+    fields = network.local_field(state)
+    expected = np.zeros((3, 2))
+    for i in range(4):
+        field = np.asarray(fields["patch", i])
+        signal = (field - field.mean(1, keepdims=True)) * np.asarray(state["patch", i])
+        expected += signal.T @ np.asarray(state["feature", i]) / BATCH
+    updates = dx.local_updates(network, state, {"back": centred})
+    found = updates[("feature", 0), ("patch", 0)].weight
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_biases_of_views_learn_by_a_rule_of_whole_nodes():
+    network = strip({"patch": dx.bias(0.1)})
+    state = random_state(network.topology, BATCH)
+    fields = network.local_field(state)
+    expected = []
+    for i in range(4):
+        field = np.asarray(fields["patch", i])
+        signal = (field - field.mean(1, keepdims=True)) * np.asarray(state["patch", i])
+        expected.append(signal.mean(0))
+    updates = dx.local_updates(network, state, {"back": centred})
+    np.testing.assert_allclose(updates.biases["patch"]["line"], np.concatenate(expected), atol=1e-6)
+
+
+def test_overlapping_biases_refuse_a_rule_of_whole_nodes():
+    network = strip({"patch": dx.bias(0.1)}, apart=2)
+    state = random_state(network.topology, BATCH)
+    with pytest.raises(ValueError, match="overlap on a shared array and have biases"):
+        dx.local_updates(network, state, {"back": centred})
+    marked = lambda field, state: -state  # noqa: E731
+    marked.elementwise = True
+    ours = dx.local_updates(network, state, {"back": dx.hebbian()})
+    theirs = dx.local_updates(network, state, {"back": marked})
+    assert all(map(np.array_equal, jax.tree.leaves(theirs), jax.tree.leaves(ours)))
+
+
 def test_different_rules_add_up_in_the_bias():
     network = triangle()
     state = random_state(network.topology, BATCH)

@@ -43,7 +43,14 @@ class Nudge(eqx.Module):
     strength: Float[Array, ""]
 
     def __call__(self, state: GraphState) -> Array:
-        return self.strength * (self.target - state[self.node])
+        value = state[self.node]
+        # a target of another shape would be broadcast in silence
+        if self.target.shape not in (value.shape, value.shape[1:]):
+            raise ValueError(
+                f"`target` of dx.nudge for node {self.node!r} has shape {value.shape[1:]} or "
+                f"{value.shape}, but got {self.target.shape}; reshape it"
+            )
+        return self.strength * (self.target - value)
 
 
 @checks.by_hand
@@ -56,7 +63,7 @@ def nudge(node: Name, target: Values, strength: float | Array) -> Nudge:
     **Arguments:**
 
     - `node`: its name.
-    - `target`: where it is drawn to, `(B, *shape)`.
+    - `target`: where it is drawn to, `(B, *shape)`, or `(*shape)` for all samples.
     - `strength`: a finite number; below 0 it is driven away.
 
     Raises `TypeError` or `ValueError` for a target that is no array of numbers, or another

@@ -8,6 +8,10 @@ a rule that strengthens what agrees with the state has the signal `-state`.
 
 A rule that compares samples has a third parameter, `mean`: a function that averages over the batch.
 
+A rule whose signal at a unit depends on the field and the state of this unit alone may say so by an
+attribute, `elementwise = True`. On a shared array it is then called once for every cell, whatever
+the nodes are that cover the cell; without it, it is called for every node that an edge ends at.
+
 The rules of the library are frozen dataclasses and not closures. Two that were made alike are then
 equal, and programs that were compiled for one serve the other.
 """
@@ -42,11 +46,17 @@ Normalise: TypeAlias = Callable[[Array | int, int], Array | float]
 """A function `(batch, fan_in) -> number` that sums over the batch are divided by."""
 
 
+def is_elementwise(function: Callable[..., object]) -> bool:
+    """Whether a rule or an activation promises to work out each unit for itself."""
+    return getattr(function, "elementwise", False)
+
+
 @dataclass(frozen=True)
 class Perceptron:
     """See `perceptron`."""
 
     margin: float
+    elementwise = True
     # the rule is for targets of ±1: its signal at a target of 0 is 0, which `fit` refuses
     signs = True
 
@@ -60,6 +70,7 @@ class Hebbian:
     """See `hebbian` and `anti_hebbian`."""
 
     sign: int
+    elementwise = True
 
     def __call__(self, field: Units, state: Units) -> Units:
         return -self.sign * state
@@ -69,6 +80,7 @@ class Hebbian:
 class Oja:
     """See `oja`."""
 
+    elementwise = True
     # the rest of the rule is about senders, and no signal can say it: `local_updates` replaces them
     # by what the receivers do not explain of them
     residual = True
@@ -83,6 +95,11 @@ class Delta:
 
     activation: Callable[[Array], Array]
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether units answer each to its own field, as those of softmax do not."""
+        return is_elementwise(self.activation)
+
     def __call__(self, field: Units, state: Units) -> Units:
         # a product and not `jax.grad`: units of one node may depend on one another, as in softmax
         answer, pull = jax.vjp(self.activation, field)
@@ -93,6 +110,8 @@ class Delta:
 class Covariance:
     """See `covariance`."""
 
+    elementwise = True
+
     def __call__(self, field: Units, state: Units, mean: Mean) -> Units:
         return mean(state) - state
 
@@ -100,6 +119,8 @@ class Covariance:
 @dataclass(frozen=True)
 class BCM:
     """See `bcm`."""
+
+    elementwise = True
 
     def __call__(self, field: Units, state: Units, mean: Mean) -> Units:
         return -state * (state - mean(state**2))

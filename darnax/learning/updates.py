@@ -18,6 +18,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Key
 
@@ -31,6 +32,7 @@ from darnax.learning.rules import (
     Units,
     as_rules,
     check_normalise,
+    is_elementwise,
     is_hashable,
 )
 from darnax.network.active import Active, EdgeMasks, active_groups, edge_masks
@@ -143,7 +145,31 @@ def check_rules(network: Network, rules: object) -> dict[str, Rule]:
         raise ValueError(
             f"`rules` names {_text.names(empty)}, whose couplings have nothing to train; drop them"
         )
+    _check_biases(network, by_kind)
     return by_kind
+
+
+def _check_biases(network: Network, rules: dict[str, Rule]):
+    """The bias of a cell that several nodes cover has one signal: so its rule is elementwise."""
+    topology = network.topology
+    for kind, rule in rules.items():
+        if is_elementwise(rule):
+            continue
+        biased: set[int] = set()
+        for block in topology.parameter_blocks.get(kind, ()):
+            for node in np.unique(topology.columns.receivers[block.edges]).tolist():
+                array = topology.array_of(node)
+                biases = network.biases.get(topology.node_class(node).kind, {})
+                if array.shared and array.name in biases:
+                    biased.add(node)
+        clashing = topology.layout.clashing(np.asarray(sorted(biased), np.int64))
+        if clashing:
+            raise ValueError(
+                f"`rules` for edges of kind {kind!r}: nodes {topology.named(clashing)} overlap on "
+                f"a shared array and have biases, but {rule!r} is not known to be elementwise; set "
+                "`elementwise = True` on a rule that works out each unit for itself, or keep views "
+                "apart"
+            )
 
 
 class _Lesson(NamedTuple):
@@ -280,7 +306,11 @@ def _is_summed(lesson: _Lesson, i: int) -> bool:
         return False
     # residuals are taken edge by edge: a kernel reads the rows of senders, where all receivers of a
     # sender would find the same
-    return not lesson.of_residual(i)
+    if lesson.of_residual(i):
+        return False
+    # sums on a shared array have a signal for each cell, and this rule asks for those of a node
+    shared = lesson.network.message_passing[i].group.receiver.shared
+    return is_elementwise(lesson.rule(i)) or not shared
 
 
 def _messages(lesson: _Lesson, i: int) -> Callable[[Network], Array]:
@@ -426,14 +456,11 @@ def _bias_signal(lesson: _Lesson, kind: str, array: str) -> Float[Array, "..."]:
     """The signals of the rules that reach the biases of a kind in an array, over all samples."""
     spec = lesson.network.topology.arrays[array]
     covers = lesson.network.units[array].covers
-    reached = _reached_rows(lesson, array)
     # the sum over samples is divided later, as those of couplings are
     total = jnp.zeros((spec.rows, *spec.item), spec.field_dtype)
-    for rule, rows in reached:
-        # looked up here: an array that no rule reaches need not have a field
-        field = lesson.fields[array]
-        goal = lesson.goals[array]
-        signal = per_node(rule, field, goal, lesson.samples)
+    for reached in _reached_rows(lesson, array):
+        rows = reached.rows
+        signal = _row_signals(lesson, array, reached)
         # where nodes of several kinds live in one array, each kind has biases on its own cells
         if kind in covers:
             rows = rows & covers[kind]
@@ -442,14 +469,40 @@ def _bias_signal(lesson: _Lesson, kind: str, array: str) -> Float[Array, "..."]:
     return total.reshape(spec.shape)
 
 
-def _reached_rows(lesson: _Lesson, array: str) -> list[tuple[Rule, Bool[Array, " rows"]]]:
-    """The rules that edges into an array learn by, each with the rows that these edges end at.
+class _Reached(NamedTuple):
+    """The rows of an array that learn by one rule, and the groups of the edges that end at them."""
+
+    rule: Rule
+    rows: Bool[Array, " rows"]
+    groups: tuple[int, ...]
+
+
+def _row_signals(
+    lesson: _Lesson, array: str, reached: _Reached
+) -> Float[Array, "rows *item batch"]:
+    """The signals of a rule on the rows of an array, of use where it reaches them."""
+    # looked up here: an array that no rule reaches need not have a field
+    field = lesson.fields[array]
+    goal = lesson.goals[array]
+    if is_elementwise(reached.rule) or not lesson.network.topology.arrays[array].shared:
+        return per_node(reached.rule, field, goal, lesson.samples)
+    signal = jnp.zeros_like(field)
+    for i in reached.groups:
+        # the cells of each node together, which no other node has: `_check_biases` has seen to it
+        cells = lesson.network.message_passing[i].receiver_rows()
+        by_node = per_node(reached.rule, field[cells], goal[cells], lesson.samples)
+        signal = signal.at[cells].set(by_node)
+    return signal
+
+
+def _reached_rows(lesson: _Lesson, array: str) -> list[_Reached]:
+    """The rules that edges into an array learn by.
 
     A bias is one coupling. So equal rules reach it together, whatever the number of their edges;
     different ones add up.
     """
     rows = lesson.network.topology.arrays[array].rows
-    reached: dict[object, tuple[Rule, Bool[Array, " rows"]]] = {}
+    reached: dict[object, _Reached] = {}
     for i in lesson.learning:
         passing = lesson.network.message_passing[i]
         group = passing.group
@@ -458,9 +511,9 @@ def _reached_rows(lesson: _Lesson, array: str) -> list[tuple[Rule, Bool[Array, "
         rule = lesson.rule(i)
         # rules that hold arrays cannot be compared: each kind of edges then counts by itself
         same = rule if is_hashable(rule) else group.kind
-        _, before = reached.get(same, (rule, jnp.zeros(rows, bool)))
+        before = reached.get(same, _Reached(rule, jnp.zeros(rows, bool), ()))
         active = outer(lesson.active_edges(i), group.receivers.ndim)
         # several edges may end at one row: it is reached if any of them sends
         receivers = passing.receiver_rows()
-        reached[same] = rule, before.at[receivers].max(active)
+        reached[same] = _Reached(rule, before.rows.at[receivers].max(active), (*before.groups, i))
     return list(reached.values())
