@@ -1,10 +1,11 @@
 # `make demo` and `make test` set themselves up: nothing but Python 3.11+ and make is needed.
 PYTHON ?= python3
 VENV := .venv
+FLOORS := .venv-floors
 BIN := $(VENV)/bin
 COVERAGE := --cov=darnax --cov-report=term:skip-covered --cov-fail-under=95
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-floors lint bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +21,16 @@ test: $(VENV)/installed lint
 test-slow: $(VENV)/installed
 	DARNAX_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2
 
+# the same tests on the lowest versions that `pyproject.toml` allows
+test-floors: $(FLOORS)/installed
+	$(FLOORS)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+$(FLOORS)/installed: pyproject.toml tests/floors.py
+	$(PYTHON) -m venv $(FLOORS)
+	$(PYTHON) tests/floors.py > $(FLOORS)/floors.txt
+	$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]' -c $(FLOORS)/floors.txt
+	touch $@
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,4 +43,4 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOORS) .pytest_cache .coverage .ruff_cache .hypothesis
