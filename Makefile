@@ -34,7 +34,7 @@ $(FLOORS)/installed: pyproject.toml tests/floors.py
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --project pyproject.toml
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/first_minute.py

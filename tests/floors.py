@@ -17,7 +17,9 @@ def pins(requirements):
 
 
 if __name__ == "__main__":
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())[
+        "project"
+    ]
     requirements = list(project["dependencies"])
     for extra in project["optional-dependencies"].values():
         requirements.extend(extra)
