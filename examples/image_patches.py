@@ -64,6 +64,9 @@ def delta(field, state):
     return jnp.tanh(field) - state
 
 
+# overlapping patches share pixels, and a pixel's bias learns once: each pixel by itself
+delta.elementwise = True
+
 RULES = {"forward": dx.perceptron(margin=1.0), "backward": delta}
 
 

@@ -340,11 +340,13 @@ def _two_colours(ends: np.ndarray, count: int) -> np.ndarray | None:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components, dijkstra
 
+    # before SciPy 1.15 the searches took positions of 32 bits alone
+    ends = ends.astype(np.int32)
     edges = coo_array((np.ones(len(ends), bool), tuple(ends.T)), (count, count))
     _, component = connected_components(edges, directed=False)
     _, firsts = np.unique(component, return_index=True)
     # one more node, joined to the first of every component, reaches all of them in one search
-    roots = np.stack([np.full(len(firsts), count), firsts], axis=1)
+    roots = np.stack([np.full(len(firsts), count), firsts], axis=1).astype(np.int32)
     rooted = np.concatenate([ends, roots])
     weights = np.ones(len(rooted))
     edges = coo_array((weights, tuple(rooted.T)), (count + 1, count + 1))
