@@ -64,7 +64,7 @@ def random_state(topology: dx.Topology, batch: int, seed: int = 0) -> dx.GraphSt
         for array in state.arrays.values()
     ]
     return state.replace(
-        jax.tree.unflatten(jax.tree.structure(state.arrays), [jnp.asarray(a) for a in arrays])
+        jax.tree.unflatten(jax.tree.structure(state.arrays), jax.device_put(arrays))
     )
 
 
