@@ -520,6 +520,16 @@ def read(state: dx.GraphState) -> np.ndarray:
     return np.stack([np.asarray(state[i]) for i in state], axis=1)
 
 
+def values(state: dx.GraphState) -> dict:
+    """The value of every node, batch first, read from the global arrays by NumPy."""
+    arrays = {name: np.asarray(array) for name, array in state.arrays.items()}
+    found = {}
+    for node in state.topology.nodes:
+        view = state.topology.view(node)
+        found[node] = np.moveaxis(arrays[view.array][view.index], -1, 0)
+    return found
+
+
 def sample(tree: Any, i: int) -> Any:
     """One sample of a state, as a batch of one."""
     return jax.tree.map(lambda leaf: leaf[..., i : i + 1], tree)

@@ -9,7 +9,7 @@ import jraph
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, compilations
+from helpers import CASES, compilations, values
 
 from darnax import GraphState, Topology, topologies
 
@@ -89,19 +89,12 @@ def opened(case, kind):
     """A state of three samples, its nodes as arrays of NumPy, the graph that it gives, and the
     drawing."""
     state = random_state(weighted(case), 3)
-    values = {node: view_of(state.arrays, state.topology, node) for node in state.topology.nodes}
-    return state, values, state.graphs_tuple(kind), drawn(state.topology, kind)
-
-
-def view_of(arrays, topology, node):
-    """A node, batch first, read from the global arrays by NumPy."""
-    view = topology.view(node)
-    return np.moveaxis(np.asarray(arrays[view.array])[view.index], -1, 0)
+    return state, values(state), state.graphs_tuple(kind), drawn(state.topology, kind)
 
 
 @every_kind
 def test_jraphs_own_index_finds_the_ends_of_every_edge(case, kind):
-    state, values, graphs, it = opened(case, kind)
+    state, held, graphs, it = opened(case, kind)
     count, edges = len(it.nodes), len(it.edges)
     assert graphs.n_node.tolist() == [count] * 3
     assert graphs.n_edge.tolist() == [edges] * 3
@@ -114,7 +107,7 @@ def test_jraphs_own_index_finds_the_ends_of_every_edge(case, kind):
             for sample in range(3):
                 for i, edge in enumerate(it.edges):
                     node = edge[end]
-                    expected = values[node][sample] if it.leaf[node] == name else 0
+                    expected = held[node][sample] if it.leaf[node] == name else 0
                     np.testing.assert_array_equal(found[sample * edges + i], expected)
     np.testing.assert_array_equal(graphs.edges["weight"], np.tile(it.weights, 3))
 
@@ -189,12 +182,13 @@ def weighted_sum(graphs):
 def loop(state, it: Drawn) -> dict:
     """The same as a loop over edges and samples, by leaf."""
     sums: dict[str, Any] = {}
+    held = values(state)
     for node, name in it.leaf.items():
         shape = (state.batch_size, len(it.nodes), *state.topology.shape(node))
         sums[name] = np.zeros(shape, np.float32)
     for (u, v, *_), weight in zip(it.edges, it.weights, strict=True):
         for sample in range(state.batch_size):
-            sent = view_of(state.arrays, state.topology, u)[sample].astype(np.float32)
+            sent = held[u][sample].astype(np.float32)
             sums[it.leaf[u]][sample, it.nodes.index(v)] += weight * sent
     return sums
 
@@ -388,7 +382,7 @@ def random_floats(topology, batch, seed=0):
 @pytest.mark.parametrize("batch", [1, 4])
 def test_graphs_tuple_is_an_ordinary_batch_of_graphs(batch):
     state = random_floats(ring(), batch)
-    graphs = state.graphs_tuple("lateral")
+    held, graphs = values(state), state.graphs_tuple("lateral")
     assert (graphs.edges, graphs.globals) == (None, None)
     assert graphs.n_node.tolist() == [5] * batch
     assert graphs.n_edge.tolist() == [6] * batch
@@ -399,8 +393,7 @@ def test_graphs_tuple_is_an_ordinary_batch_of_graphs(batch):
     for sample, graph in enumerate(jraph.unbatch_np(jax.tree.map(np.array, graphs))):
         assert list(zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True)) == lateral
         for i in range(5):
-            expected = view_of(state.arrays, state.topology, ("v", i))[sample]
-            np.testing.assert_array_equal(graph.nodes[i], expected)
+            np.testing.assert_array_equal(graph.nodes[i], held["v", i][sample])
 
 
 def convolved(state, weights, normalised):
@@ -408,15 +401,14 @@ def convolved(state, weights, normalised):
     expected = {
         ("v", i): np.zeros((state.batch_size, weights.shape[1]), np.float32) for i in range(5)
     }
-    edges = [edge for edge in state.topology.edges if edge[0] != "eye"]
+    held, edges = values(state), [edge for edge in state.topology.edges if edge[0] != "eye"]
     sent, heard = (
         [sum(edge[end] == node for edge in edges) for node in expected] for end in (0, 1)
     )
     for u, v in edges:
         scale = np.sqrt(max(sent[u[1]], 1) * max(heard[v[1]], 1)) if normalised else 1.0
         for sample in range(state.batch_size):
-            features = view_of(state.arrays, state.topology, u)[sample]
-            expected[v][sample] += features @ weights / scale
+            expected[v][sample] += held[u][sample] @ weights / scale
     return expected
 
 
