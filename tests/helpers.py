@@ -64,7 +64,7 @@ def random_state(topology: dx.Topology, batch: int, seed: int = 0) -> dx.GraphSt
         for array in state.arrays.values()
     ]
     return state.replace(
-        jax.tree.unflatten(jax.tree.structure(state.arrays), [jnp.asarray(a) for a in arrays])
+        jax.tree.unflatten(jax.tree.structure(state.arrays), jax.device_put(arrays))
     )
 
 
@@ -518,6 +518,16 @@ def read(state: dx.GraphState) -> np.ndarray:
     if "units" in state:
         return np.asarray(state["units"])
     return np.stack([np.asarray(state[i]) for i in state], axis=1)
+
+
+def values(state: dx.GraphState) -> dict:
+    """The value of every node, batch first, read from the global arrays by NumPy."""
+    arrays = {name: np.asarray(array) for name, array in state.arrays.items()}
+    found = {}
+    for node in state.topology.nodes:
+        view = state.topology.view(node)
+        found[node] = np.moveaxis(arrays[view.array][view.index], -1, 0)
+    return found
 
 
 def sample(tree: Any, i: int) -> Any:

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from darnax import Topology, topologies
 
 
 def numbers(rng, shape):
-    return jnp.asarray(rng.integers(-8, 8, shape) / 8, jnp.float32)
+    return (rng.integers(-8, 8, shape) / 8).astype(np.float32)
 
 
 def lax_conv(image, kernel, stride, pads):
@@ -25,7 +26,7 @@ def lax_conv(image, kernel, stride, pads):
 
 def kernel_of(coupling, window):
     """The weight of a tied `dense` coupling of windows as a convolution's kernel."""
-    return jnp.moveaxis(coupling.weight.reshape(-1, *window), 0, -1)
+    return np.moveaxis(np.asarray(coupling.weight).reshape(-1, *window), 0, -1)
 
 
 @st.composite
@@ -92,22 +93,23 @@ def test_tied_windows_are_a_convolution_and_back_its_transpose(image, window, st
     x, f = numbers(rng, (3, *image)), numbers(rng, (3, *topology.shape("features")))
     state = dx.GraphState(topology).init(x).replace_val("features", f)
 
+    @jax.jit
+    def plain(x, f, kernel):
+        said, back = jax.vjp(lambda image: lax_conv(image, kernel, stride, pads), x)
+        _, seen = jax.vjp(lambda image: lax_conv(image, jnp.ones_like(kernel), stride, pads), x)
+        return said, back(f)[0], seen(jnp.ones_like(f))[0]
+
+    said, expected, seen = map(np.asarray, plain(x, f, kernel))
     moved = dx.step(network, state, kinds=["forward"])
-    np.testing.assert_allclose(moved["features"], lax_conv(x, kernel, stride, pads), atol=1e-5)
+    np.testing.assert_allclose(moved["features"], said, atol=1e-5)
 
     # backward, every feature adds its window to the image; the border takes none of it
+    transposed = jax.device_put(np.asarray(network["forward"].weight).T)
     network = network.replace_val(
-        "backward",
-        eqx.tree_at(lambda c: c.weight, network["backward"], network["forward"].weight.T),
+        "backward", eqx.tree_at(lambda c: c.weight, network["backward"], transposed)
     )
-    moved = dx.step(network, state, kinds=["backward"], clamp={"image": False})
-    (expected,) = jax.linear_transpose(lambda image: lax_conv(image, kernel, stride, pads), x)(f)
-    seen = jax.linear_transpose(
-        lambda image: lax_conv(image, jnp.ones_like(kernel), stride, pads), x
-    )
-    reached = np.asarray(
-        seen(jnp.ones_like(f))[0] > 0
-    )  # a stride may leave cells that no window sees
+    moved = values(dx.step(network, state, kinds=["backward"], clamp={"image": False}))
+    reached = seen > 0  # a stride may leave cells that no window sees
     np.testing.assert_allclose(
         np.where(reached, moved["image"], 0), np.where(reached, expected, 0), atol=1e-5
     )
@@ -128,19 +130,20 @@ def test_stages_see_one_through_the_next():
     network = dx.Network(topology, {"forward": dx.dense()}, dx.tanh, key=jax.random.key(0))
     x = numbers(np.random.default_rng(0), (2, 6, 5, 1))
     solution = dx.relax(network, dx.GraphState(topology).init(x))
-    first = jnp.tanh(lax_conv(x, kernel_of(network["forward"], (3, 3, 1)), (1, 1), "SAME"))
-    second = jnp.tanh(
-        lax_conv(first, kernel_of(network["forward2"], (2, 2, 4)), (1, 1), [(1, 1), (1, 1)])
-    )
-    np.testing.assert_allclose(solution.state["features"], first, atol=1e-5)
-    np.testing.assert_allclose(solution.state["features2"], second, atol=1e-5)
-    np.testing.assert_array_equal(solution.state.readout, solution.state["features2"])
-    np.testing.assert_array_equal(
-        solution.state["feature", 2, 3], solution.state["features"][:, 2, 3]
-    )
-    np.testing.assert_array_equal(
-        solution.state["feature2", 6, 0], solution.state["features2"][:, 6, 0]
-    )
+
+    @jax.jit
+    def plain(x, one, two):
+        first = jnp.tanh(lax_conv(x, one, (1, 1), "SAME"))
+        return first, jnp.tanh(lax_conv(first, two, (1, 1), [(1, 1), (1, 1)]))
+
+    kernels = kernel_of(network["forward"], (3, 3, 1)), kernel_of(network["forward2"], (2, 2, 4))
+    first, second = plain(x, *kernels)
+    found = values(solution.state)
+    np.testing.assert_allclose(found["features"], first, atol=1e-5)
+    np.testing.assert_allclose(found["features2"], second, atol=1e-5)
+    np.testing.assert_array_equal(solution.state.readout, found["features2"])
+    np.testing.assert_array_equal(found["feature", 2, 3], found["features"][:, 2, 3])
+    np.testing.assert_array_equal(found["feature2", 6, 0], found["features2"][:, 6, 0])
     assert all(int(steps) == 3 for steps in solution.steps)
 
 
@@ -153,9 +156,8 @@ def test_a_stage_of_conv_is_the_same():
     kinds = {"forward": dx.dense(), "conv": dx.conv(3, 2, 1), "back": dx.conv_transpose(3, 2, 1)}
     network = dx.Network(topology, kinds, dx.identity, key=jax.random.key(0))
     kernel = kernel_of(network["forward"], (3, 3, 2))
-    network = network.replace_val(
-        ("image", "map"), eqx.tree_at(lambda c: c.weight, network["image", "map"], kernel)
-    )
+    coupling = eqx.tree_at(lambda c: c.weight, network["image", "map"], jax.device_put(kernel))
+    network = network.replace_val(("image", "map"), coupling)
     x = numbers(np.random.default_rng(0), (2, 6, 6, 2))
     moved = dx.step(network, dx.GraphState(topology).init(x))
     np.testing.assert_allclose(moved["map"], moved["features"], atol=1e-5)

@@ -1,5 +1,7 @@
 """jraph is the definition: what a network passes on is what a model of jraph computes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import jraph
@@ -11,6 +13,31 @@ from helpers import CASES, random_state
 import darnax as dx
 
 KINDS = [(case, kind) for case in CASES for kind in CASES[case].network().couplings]
+
+
+@functools.cache
+def answers(case):
+    """What jraph and the network make of a state of three samples, by one program: the graph of
+    every kind behind the model, the messages, and the local field."""
+    network = CASES[case].network()
+    state = random_state(network.topology, 3)
+    messages, field = {}, {}
+
+    # names of nodes are no keys of a pytree: JAX would sort them
+    @jax.jit
+    def run(network, state):
+        graphs = [network.as_jraph(kind)(state.graphs_tuple(kind)) for kind in network.couplings]
+        messages.update(network.messages(state))
+        field.update(network.local_field(state))
+        return graphs, list(messages.values()), list(field.values())
+
+    graphs, sent, received = jax.tree.map(np.asarray, run(network, state))
+    graphs = dict(zip(network.couplings, graphs, strict=True))
+    messages, field = (
+        dict(zip(names, values, strict=True))
+        for names, values in ((messages, sent), (field, received))
+    )
+    return network, state, graphs, messages, field
 
 
 def leaves(topology, features, nodes):
@@ -43,43 +70,49 @@ def kinds_of(topology):
 @pytest.mark.parametrize("case", CASES)
 def test_the_local_field_is_what_jraph_computes(case):
     """Sums of messages over all kinds, added up on the cells, and biases."""
-    network = CASES[case].network()
-    topology, batch = network.topology, 3
-    state = random_state(topology, batch)
+    network, state, graphs, _, found = answers(case)
+    topology = network.topology
     field = {name: np.zeros(a.shape, np.float32) for name, a in state.arrays.items()}
     for kind in network.couplings:
-        graphs = network.as_jraph(kind)(state.graphs_tuple(kind))
         _, nodes = nodes_of(topology, kind)
-        for b in range(batch):
+        for b in range(3):
             own = slice(b * len(nodes), (b + 1) * len(nodes))
-            sample = jax.tree.map(lambda x, own=own: x[own], graphs.nodes)
+            sample = jax.tree.map(lambda x, own=own: x[own], graphs[kind].nodes)
             for node, value in leaves(topology, sample, nodes).items():
                 view = topology.view(node)
-                field[view.array][(*view.index, ..., b)] += np.asarray(value)
+                field[view.array][(*view.index, ..., b)] += value
     for by_array in network.biases.values():
         for name, bias in by_array.items():
             field[name] += np.asarray(bias)[..., None]
-    found = network.local_field(state)
     for node, value in found.items():
         view = topology.view(node)
         expected = np.moveaxis(field[view.array][view.index], -1, 0)
-        np.testing.assert_allclose(np.asarray(value), expected, atol=2e-5)
+        np.testing.assert_allclose(value, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(("case", "kind"), KINDS)
 def test_messages_are_the_edges_of_the_model(case, kind):
-    network = CASES[case].network()
-    topology, batch = network.topology, 2
-    state = random_state(topology, batch)
-    graphs = network.as_jraph(kind)(state.graphs_tuple(kind))
-    edges, _ = nodes_of(topology, kind)
-    messages = network.messages(state)
+    network, _, graphs, messages, _ = answers(case)
+    edges, _ = nodes_of(network.topology, kind)
     for j, edge in enumerate(edges):
-        for b in range(batch):
+        for b in range(3):
             i = b * len(edges) + j
-            own = jax.tree.map(lambda x, i=i: x[i : i + 1], graphs.edges)
-            (value,) = leaves(topology, own, [edge[1]]).values()
+            own = jax.tree.map(lambda x, i=i: x[i : i + 1], graphs[kind].edges)
+            (value,) = leaves(network.topology, own, [edge[1]]).values()
             np.testing.assert_allclose(value, messages[edge][b], atol=2e-6)
+
+
+def test_outside_of_a_program_it_is_a_model_of_jraph_with_the_same_answers():
+    network, state, graphs, messages, field = answers("scalars")
+    found = network.as_jraph("synapse")(state.graphs_tuple("synapse"))
+    assert isinstance(found, jraph.GraphsTuple)
+    jax.tree.map(np.testing.assert_allclose, found, graphs["synapse"])
+    for expected, eager in (messages, network.messages(state)), (field, network.local_field(state)):
+        assert eager.keys() == expected.keys()
+        for name in expected:
+            np.testing.assert_allclose(eager[name], expected[name], atol=2e-6)
+    moved = state.from_graphs_tuple("synapse", found)
+    assert moved.topology == state.topology
 
 
 def test_kernels_compute_what_jraph_computes():
@@ -92,10 +125,15 @@ def test_kernels_compute_what_jraph_computes():
         network = dx.Network(topology, {kind: coupling}, dx.tanh, key=jax.random.key(0))
         assert network.message_passing[0].kernel is not None
         state = random_state(topology, 2)
-        graphs = network.as_jraph(kind)(state.graphs_tuple(kind))
-        field = network.local_field(state)
-        found = jnp.stack([field[node] for node in topology.nodes], axis=1)
-        np.testing.assert_allclose(graphs.nodes.reshape(found.shape), found, atol=2e-5)
+
+        @jax.jit
+        def both(network, state, kind=kind, topology=topology):
+            graphs = network.as_jraph(kind)(state.graphs_tuple(kind))
+            field = network.local_field(state)
+            return graphs.nodes, jnp.stack([field[node] for node in topology.nodes], axis=1)
+
+        nodes, found = both(network, state)
+        np.testing.assert_allclose(np.reshape(nodes, found.shape), found, atol=2e-5)
 
 
 def test_the_model_goes_through_jit_and_grad():
@@ -107,16 +145,7 @@ def test_the_model_goes_through_jit_and_grad():
         return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(graphs.nodes))
 
     change = jax.jit(jax.grad(total, allow_int=True))(network, state)
-    assert any(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(change.couplings))
-
-
-def test_it_is_a_model_of_jraph():
-    network = CASES["scalars"].network()
-    state = random_state(network.topology, 2)
-    graphs = network.as_jraph("synapse")(state.graphs_tuple("synapse"))
-    assert isinstance(graphs, jraph.GraphsTuple)
-    moved = state.from_graphs_tuple("synapse", graphs)
-    assert moved.topology == state.topology
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(change.couplings))
 
 
 def test_an_unknown_kind_is_named():

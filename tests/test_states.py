@@ -542,7 +542,7 @@ def test_leaves_are_the_buffers_and_nothing_else(make):
     assert all(isinstance(leaf, jax.Array) for leaf in leaves)
     assert sum(leaf.size for leaf in leaves) == sum(buffer.size for buffer in buffers)
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
-    doubled = jax.tree.map(lambda leaf: 2 * leaf, state)
+    doubled = jax.jit(lambda state: jax.tree.map(lambda leaf: 2 * leaf, state))(state)
     assert type(doubled) is type(state)
     assert_buffers(doubled, [2 * buffer for buffer in buffers])
 
@@ -608,11 +608,11 @@ def test_grad_has_the_form_of_the_state(make):
 
 def stacked(make, count):
     states = [filled(make, seed=seed)[0] for seed in range(count)]
-    return states, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    return states, jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *states)
 
 
 def unstacked(tree, i):
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[i]), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[i]), tree)
 
 
 def assert_close(one, other):
@@ -648,8 +648,8 @@ def test_scan_carries_and_stacks_states(make):
         return carry, carry
 
     last, frames = jax.lax.scan(body, state, jnp.asarray([2.0, 3.0]))
-    np.testing.assert_allclose(last[1], 6 * state[1], rtol=1e-6)
-    np.testing.assert_allclose(unstacked(frames, 0)[1], 2 * state[1], rtol=1e-6)
+    np.testing.assert_allclose(last[1], 6 * np.asarray(state[1]), rtol=1e-6)
+    np.testing.assert_allclose(unstacked(frames, 0)[1], 2 * np.asarray(state[1]), rtol=1e-6)
     np.testing.assert_array_equal(unstacked(frames, 1)[3], state[3])
 
 
@@ -816,11 +816,11 @@ def test_readout_of_none_one_and_several():
 
 def test_replace_takes_what_arrays_gives():
     state = GraphState(views(), 2).init({"top": np.ones((2, 2, 3))})
-    doubled = state.replace(jax.tree.map(lambda array: array * 2, state.arrays))
+    doubled = state.replace(jax.tree.map(lambda array: np.asarray(array) * 2, state.arrays))
     np.testing.assert_array_equal(doubled["top"], np.full((2, 2, 3), 2.0))
     longer = state.replace(jax.tree.map(lambda a: np.concatenate([a, a], axis=-1), state.arrays))
     assert longer.batch_size == 4
-    np.testing.assert_array_equal(longer["all"][2:], state["all"])
+    np.testing.assert_array_equal(np.asarray(longer["all"])[2:], state["all"])
     assert eqx.tree_equal(state.replace(state.arrays), state)
 
 
@@ -1025,37 +1025,62 @@ def many_forms():
     return Topology(graph)
 
 
-@pytest.mark.parametrize("nodes", FORMS.values(), ids=FORMS.keys())
-@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
-def test_many_values_written_at_once_are_those_written_one_by_one(nodes, kind):
+def values_of(nodes):
+    """A value for each node, and the state that they make of zeros, written by NumPy."""
     topology = many_forms()
     rng = np.random.default_rng(0)
-    values = {
-        node: kind(rng.normal(size=(2, *topology.shape(node))).astype(np.float32)) for node in nodes
-    }
-    expected = GraphState(topology, 2)
+    values = {}
+    expected = jax.tree.map(np.array, GraphState(topology, 2))
+    for node in nodes:
+        values[node] = rng.normal(size=(2, *topology.shape(node))).astype(np.float32)
+        view = topology.view(node)
+        expected.arrays[view.array][(*view.index, ...)] = np.moveaxis(values[node], 0, -1)
+    return topology, values, jax.device_put(expected)
+
+
+@pytest.mark.parametrize("nodes", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("kind", [np.asarray, jax.device_put], ids=["numpy", "jax"])
+def test_many_values_written_at_once_are_those_written_one_by_one(nodes, kind):
+    topology, values, expected = values_of(nodes)
+    values = {node: kind(value) for node, value in values.items()}
+    start = one_by_one = GraphState(topology, 2)
     for node, value in values.items():
-        expected = expected.replace_val(node, value)
-    for node in topology.nodes:
-        np.testing.assert_array_equal(expected[node], values.get(node, 0 * expected[node]))
-    start, listed = GraphState(topology, 2), list(values.values())
+        one_by_one = one_by_one.replace_val(node, value)
+    for written in (one_by_one, start.init(values), start.replace(values)):
+        assert eqx.tree_equal(written, expected)
+
+
+@pytest.mark.parametrize("nodes", FORMS.values(), ids=FORMS.keys())
+def test_many_values_are_written_under_jit_vmap_and_grad(nodes):
+    topology, values, expected = values_of(nodes)
+    start, buffers = GraphState(topology, 2), list(values.values())
 
     def init(buffers):
         return start.init(dict(zip(values, buffers, strict=True)))
 
-    for written in (init(listed), start.replace(values), jax.jit(init)(listed)):
-        assert eqx.tree_equal(written, expected)
-    stack = [jnp.stack([value, 2 * value]) for value in listed]
-    for mapped in (jax.vmap(init), jax.jit(jax.vmap(init))):
-        assert eqx.tree_equal(
-            unstacked(mapped(stack), 1), jax.tree.map(lambda leaf: 2 * leaf, expected)
-        )
-    floats = [jnp.asarray(value) for value in listed]
-    slope = jax.grad(
-        lambda buffers: sum((leaf**2).sum() for leaf in jax.tree.leaves(init(buffers)))
-    )(floats)
-    for one, value in zip(slope, listed, strict=True):
+    def energy(buffers):
+        return sum((leaf**2).sum() for leaf in jax.tree.leaves(init(buffers)))
+
+    @jax.jit
+    def everything(buffers, stack):
+        return init(buffers), jax.vmap(init)(stack), jax.grad(energy)(buffers)
+
+    stack = [np.stack([value, 2 * value]) for value in buffers]
+    written, mapped, slope = everything(buffers, stack)
+    assert eqx.tree_equal(written, expected)
+    twice = jax.tree.map(lambda leaf: jax.device_put(2 * np.asarray(leaf)), expected)
+    assert eqx.tree_equal(unstacked(mapped, 0), expected)
+    assert eqx.tree_equal(unstacked(mapped, 1), twice)
+    for one, value in zip(slope, buffers, strict=True):
         np.testing.assert_allclose(one, 2 * value, rtol=1e-6)
+
+
+def test_many_values_are_written_under_vmap_outside_of_a_program():
+    topology, values, expected = values_of(FORMS["both"])
+    start = GraphState(topology, 2)
+    stack = {node: np.stack([value, value]) for node, value in values.items()}
+    mapped = jax.vmap(lambda *buffers: start.init(dict(zip(stack, buffers, strict=True))))
+    assert eqx.tree_equal(unstacked(mapped(*stack.values()), 1), expected)
 
 
 @pytest.mark.parametrize("nodes", FORMS.values(), ids=FORMS.keys())
@@ -1111,7 +1136,9 @@ def test_zeros_are_no_constants_of_the_program_that_makes_them():
 
 
 def test_a_stack_of_states_is_told_from_a_state():
-    states = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), GraphState(views(), 3))
+    states = jax.tree.map(
+        lambda leaf: jax.device_put(np.stack([leaf, leaf])), GraphState(views(), 3)
+    )
     for call in (
         lambda: states["top"],
         lambda: states.readout,

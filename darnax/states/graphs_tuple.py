@@ -13,16 +13,19 @@ nodes that live in another leaf are zero:
     node 2  "h2",  of shape (4,)    0 0            x x x x
 """
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from darnax import _text, checks
+from darnax._arrays import on_device
 from darnax._lazy import Lazy
-from darnax.states.values import cast, checked
+from darnax.states.values import AnyArray, cast, checked
 from darnax.topologies.layout import ArraySpec, Layout
 from darnax.topologies.tables import Columns
 from darnax.topologies.topology import Topology
@@ -51,6 +54,13 @@ class Leaf(NamedTuple):
     array: ArraySpec
     shape: tuple[int, ...]
     rows: np.ndarray
+
+
+class Form(NamedTuple):
+    """What of a leaf decides the shape of a program: its array, and the shape of its nodes."""
+
+    array: ArraySpec
+    shape: tuple[int, ...]
 
 
 class KindGraph(NamedTuple):
@@ -178,30 +188,25 @@ def to_jraph(
     batch: int,
 ) -> "jraph.GraphsTuple":
     """The arrays of a state as a batch of graphs, one a sample."""
-    leaves: dict[str, Array] = {}
-    for name, leaf in graph.leaves.items():
-        rows = _as_rows(arrays, leaf)
-        # (N, *shape, B), with zeros for rows past the end, then (B * N, *shape)
-        nodes = rows.at[leaf.rows].get(mode="fill", fill_value=0)
-        nodes = jnp.moveaxis(nodes, -1, 0)
-        leaves[name] = nodes.reshape(-1, *leaf.shape)
+    values = _read(_touched(graph, arrays), _rows(graph), _forms(graph))
+    leaves = dict(zip(graph.leaves, values, strict=True))
     # All samples have the same edges, and so the same numbers on them.
     numbers: dict[str, Array] = {}
     for name, values in graph.numbers.items():
-        numbers[name] = jnp.tile(values, batch)
+        numbers[name] = on_device(np.tile(values, batch))
     # jraph numbers the nodes of a batch through: those of a sample follow those of the one before.
     count = len(graph.nodes)
-    first = count * jnp.arange(batch, dtype=jnp.int32)[:, None]
+    first = count * np.arange(batch, dtype=np.int32)[:, None]
     # A plain array where it can be, for most models are written for it.
     nodes = leaves if len(leaves) > 1 else leaves.popitem()[1]
     return jraph.GraphsTuple(
         nodes=nodes,
         edges=numbers or None,
-        receivers=(first + graph.receivers).ravel(),
-        senders=(first + graph.senders).ravel(),
+        receivers=on_device((first + graph.receivers).ravel()),
+        senders=on_device((first + graph.senders).ravel()),
         globals=None,
-        n_node=jnp.full(batch, count, jnp.int32),
-        n_edge=jnp.full(batch, len(graph.senders), jnp.int32),
+        n_node=on_device(np.full(batch, count, np.int32)),
+        n_edge=on_device(np.full(batch, len(graph.senders), np.int32)),
     )
 
 
@@ -216,19 +221,12 @@ def from_jraph(
     advice = "give what graphs_tuple gives, with other nodes"
     graphs = checks.instance("graphs", graphs, jraph.GraphsTuple, "a jraph.GraphsTuple", advice)
     count = len(graph.nodes)
-    # Views of several shapes may lie in one array: each leaf writes into what the last one wrote.
-    written = dict(arrays)
+    values: list[AnyArray] = []
     for name, (what, given) in _features(graph, graphs.nodes).items():
         leaf = graph.leaves[name]
-        nodes = checked(what, given, leaf.shape, leaf.array.dtype, batch * count)
-        nodes = nodes.reshape(batch, count, *leaf.shape)
-        nodes = jnp.moveaxis(nodes, 0, -1)
-        rows = _as_rows(written, leaf)
-        # Rows past the end are those of other leaves, and are dropped.
-        rows = rows.at[leaf.rows].set(nodes, mode="drop")
-        array = leaf.array.name
-        written[array] = rows.reshape(arrays[array].shape)
-    return written
+        values.append(checked(what, given, leaf.shape, leaf.array.dtype, batch * count))
+    written = _write(_touched(graph, arrays), values, _rows(graph), _forms(graph))
+    return {**arrays, **written}
 
 
 def _features(graph: KindGraph, nodes: object) -> dict[str, tuple[str, object]]:
@@ -249,8 +247,57 @@ def _features(graph: KindGraph, nodes: object) -> dict[str, tuple[str, object]]:
     return features
 
 
-def _as_rows(arrays: Mapping[str, Array], leaf: Leaf) -> Array:
-    """The array of a leaf as a sequence of rows, `(rows, *item, B)`."""
-    spec = leaf.array
-    array = arrays[spec.name]
-    return array.reshape(spec.rows, *spec.item, array.shape[-1])
+def _touched(graph: KindGraph, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays that the leaves live in."""
+    return {leaf.array.name: arrays[leaf.array.name] for leaf in graph.leaves.values()}
+
+
+def _rows(graph: KindGraph) -> list[np.ndarray]:
+    """The addresses of all leaves."""
+    return [leaf.rows for leaf in graph.leaves.values()]
+
+
+def _forms(graph: KindGraph) -> tuple[Form, ...]:
+    """The forms of all leaves."""
+    return tuple(Form(leaf.array, leaf.shape) for leaf in graph.leaves.values())
+
+
+# Reading is one program, and so is writing: by themselves, the operations below would be compiled
+# one by one. Addresses are arguments, so that topologies with equal arrays share the programs.
+
+
+@functools.partial(jax.jit, static_argnames="forms")
+def _read(
+    arrays: dict[str, Array],
+    rows: list[AnyArray],
+    forms: tuple[Form, ...],
+) -> list[Array]:
+    """The features of all leaves, `(B * N, *shape)`."""
+    leaves: list[Array] = []
+    for (spec, shape), row in zip(forms, rows, strict=True):
+        array = spec.as_rows(arrays[spec.name])
+        # (N, *shape, B), with zeros for rows past the end, then (B * N, *shape)
+        nodes = array.at[row].get(mode="fill", fill_value=0)
+        nodes = jnp.moveaxis(nodes, -1, 0)
+        leaves.append(nodes.reshape(-1, *shape))
+    return leaves
+
+
+@functools.partial(jax.jit, static_argnames="forms")
+def _write(
+    arrays: dict[str, Array],
+    leaves: list[AnyArray],
+    rows: list[AnyArray],
+    forms: tuple[Form, ...],
+) -> dict[str, Array]:
+    """The arrays with the features of all leaves, `(B * N, *shape)`, written into them."""
+    # Views of several shapes may lie in one array: each leaf writes into what the last one wrote.
+    written = dict(arrays)
+    for (spec, shape), row, nodes in zip(forms, rows, leaves, strict=True):
+        array = written[spec.name]
+        nodes = nodes.reshape(array.shape[-1], -1, *shape)
+        nodes = jnp.moveaxis(nodes, 0, -1)
+        # Rows past the end are those of other leaves, and are dropped.
+        changed = spec.as_rows(array).at[row].set(nodes, mode="drop")
+        written[spec.name] = changed.reshape(array.shape)
+    return written
