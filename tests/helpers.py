@@ -499,8 +499,8 @@ def population(
     network = dx.Network(
         dx.Topology(graph), {"recurrent": coupling}, activation, key=jax.random.key(0)
     )
-    module = eqx.tree_at(lambda m: m.weight, network["units", "units"], jnp.asarray(matrix))
-    return network.replace_val(("units", "units"), module)
+    weight = jax.device_put(np.asarray(matrix[None], np.float32))
+    return eqx.tree_at(lambda n: n.couplings["recurrent"][0].weight, network, weight)
 
 
 def scalars(matrix: np.ndarray, activation: Any = dx.sign) -> dx.Network:
@@ -532,7 +532,7 @@ def read(state: dx.GraphState) -> np.ndarray:
 
 def sample(tree: Any, i: int) -> Any:
     """One sample of a state, as a batch of one."""
-    return jax.tree.map(lambda leaf: leaf[..., i : i + 1], tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[..., i : i + 1]), tree)
 
 
 _compiled = [0]
