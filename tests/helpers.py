@@ -47,7 +47,9 @@ def coarse(tree: Any) -> Any:
     order."""
 
     def rounded(leaf):
-        return jnp.round(leaf * SIXTYFOUR) / SIXTYFOUR if eqx.is_inexact_array(leaf) else leaf
+        if not eqx.is_inexact_array(leaf):
+            return leaf
+        return jax.device_put(np.round(np.asarray(leaf) * SIXTYFOUR) / SIXTYFOUR)
 
     if not isinstance(tree, dx.Network):
         return jax.tree.map(rounded, tree)
@@ -283,11 +285,25 @@ class Meeting(eqx.Module):
         return self.strength * x * receiver
 
 
+@eqx.filter_jit
+def sent(coupling, *values):
+    """The messages of every sample, batch last; edges of the same shapes share the program."""
+    return jax.vmap(coupling, -1, -1)(*values)
+
+
+@eqx.filter_jit
+def answered(activation, fields, states):
+    """The new states of every sample, batch last."""
+    one = lambda field, state: activation(field, state=state)  # noqa: E731
+    return jax.vmap(one, -1, -1)(fields, states)
+
+
 class Loop:
-    """The dynamics as a loop over nodes, edges and samples."""
+    """The dynamics as a loop over nodes and edges, every sample by itself."""
 
     def __init__(self, network, state, clamp=(), silence=(), kinds=None, drive=None):
-        self.network, self.topology = network, network.topology
+        # `network[edge]` of NumPy arrays compiles nothing
+        self.network, self.topology = jax.tree.map(np.asarray, network), network.topology
         self.couplings, self.views = {}, {}
         self.arrays = {name: np.array(array, np.float32) for name, array in state.arrays.items()}
         self.batch, self.silence, self.kinds, self.drive = (
@@ -303,15 +319,15 @@ class Loop:
             array, index = self.place(node)
             self.held[array][index] |= np.moveaxis(mask, 0, -1)
 
-    def place(self, node, sample=slice(None)):
-        """The array of a node and the index of its value there, batch last, or of one sample."""
+    def place(self, node):
+        """The array of a node and the index of its value there, batch last."""
         if node not in self.views:
             self.views[node] = self.topology.view(node)
         view = self.views[node]
-        return view.array, (*view.index, ..., sample)
+        return view.array, (*view.index, ..., slice(None))
 
-    def view(self, arrays, node, sample):
-        array, index = self.place(node, sample)
+    def view(self, arrays, node):
+        array, index = self.place(node)
         return arrays[array][index]
 
     def edges(self):
@@ -331,13 +347,13 @@ class Loop:
             kind = self.topology.kind(node)
             if kind not in self.network.activations:
                 continue
-            for b in range(self.batch):
-                new = self.answer(kind, self.view(fields, node, b), self.view(old, node, b))
-                free = self.view(heard, node, b) & ~self.view(self.held, node, b)
-                if cells is not None:
-                    free = free & self.view(cells, node, b)
-                array, index = self.place(node, b)
-                self.arrays[array][index] = np.where(free, new, self.arrays[array][index])
+            activation = self.network.activations[kind]
+            new = np.asarray(answered(activation, self.view(fields, node), self.view(old, node)))
+            free = self.view(heard, node) & ~self.view(self.held, node)
+            if cells is not None:
+                free = free & self.view(cells, node)
+            array, index = self.place(node)
+            self.arrays[array][index] = np.where(free, new, self.arrays[array][index])
 
     def local_fields(self, nodes, old):
         """The fields of all arrays from messages and drives to `nodes`, and the cells that get one."""
@@ -346,10 +362,9 @@ class Loop:
         for edge in self.edges():
             if edge[1] not in nodes:
                 continue
-            for b in range(self.batch):
-                array, index = self.place(edge[1], b)
-                fields[array][index] += self.message(edge, old, b)
-                heard[array][index] = True
+            array, index = self.place(edge[1])
+            fields[array][index] += self.messages(edge, old)
+            heard[array][index] = True
         for node in nodes:
             if node in self.drive:
                 shape = (self.batch, *self.topology.shape(node))
@@ -362,18 +377,13 @@ class Loop:
                 fields[name] += np.asarray(bias)[..., None]
         return fields, heard
 
-    def message(self, edge, old, sample):
+    def messages(self, edge, old):
+        """What the coupling makes of every sample, by itself and outside of any network."""
         if edge not in self.couplings:
             self.couplings[edge] = self.network[edge]
         coupling = self.couplings[edge]
         ends = edge[:2] if "receiver" in asks(coupling) else edge[:1]
-        return np.asarray(coupling(*[jnp.asarray(self.view(old, end, sample)) for end in ends]))
-
-    def answer(self, kind, field, old):
-        activation = self.network.activations[kind]
-        if isinstance(activation, type(dx.leaky(0.5, dx.tanh))):
-            return np.asarray(activation(jnp.asarray(field), state=jnp.asarray(old)))
-        return np.asarray(activation(jnp.asarray(field)))
+        return np.asarray(sent(coupling, *[self.view(old, end) for end in ends]))
 
     def sweep(self, visits, units=False):
         """One pass of several visits; with `units` every cell of them by itself."""
@@ -489,8 +499,8 @@ def population(
     network = dx.Network(
         dx.Topology(graph), {"recurrent": coupling}, activation, key=jax.random.key(0)
     )
-    module = eqx.tree_at(lambda m: m.weight, network["units", "units"], jnp.asarray(matrix))
-    return network.replace_val(("units", "units"), module)
+    weight = jax.device_put(np.asarray(matrix[None], np.float32))
+    return eqx.tree_at(lambda n: n.couplings["recurrent"][0].weight, network, weight)
 
 
 def scalars(matrix: np.ndarray, activation: Any = dx.sign) -> dx.Network:
@@ -532,7 +542,7 @@ def values(state: dx.GraphState) -> dict:
 
 def sample(tree: Any, i: int) -> Any:
     """One sample of a state, as a batch of one."""
-    return jax.tree.map(lambda leaf: leaf[..., i : i + 1], tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[..., i : i + 1]), tree)
 
 
 _compiled = [0]

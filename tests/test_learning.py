@@ -2,7 +2,6 @@
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jraph
 import networkx as nx
 import numpy as np
@@ -142,6 +141,31 @@ USES = {
 }
 
 
+def local_fields(network, state):
+    """The fields of all receivers, as one program; JAX cannot sort names of several types."""
+    receivers = list(dict.fromkeys(edge[1] for edge in network.topology.edges))
+
+    @jax.jit
+    def fields(network, state):
+        found = network.local_field(state)
+        assert set(found) == set(receivers)
+        return [found[node] for node in receivers]
+
+    return dict(zip(receivers, map(np.asarray, fields(network, state)), strict=True))
+
+
+@eqx.filter_jit
+def own_products(coupling, senders, signals):
+    """What each sample asks of the numbers of one edge, `(d message / d numbers)^T signal`."""
+    numbers, rest = eqx.partition(coupling, eqx.is_inexact_array)
+
+    def product(sender, signal):
+        _, pull = jax.vjp(lambda numbers: eqx.combine(numbers, rest)(sender), numbers)
+        return pull(signal)[0]
+
+    return jax.vmap(product)(senders, signals)
+
+
 @pytest.mark.parametrize("case", [*USES, "club", "image"])
 @pytest.mark.parametrize(
     "rule",
@@ -155,32 +179,25 @@ def test_updates_sum_over_the_uses_of_a_parameter(case, rule):
     topology = network.topology
     state = random_state(topology, BATCH)
     if rule == dx.bcm():  # of ±1 units every answer is at the threshold or minus it
-        state = jax.tree.map(lambda a: a * jnp.arange(1.0, BATCH + 1), state)
-    fields = network.local_field(state)
+        graded = lambda a: jax.device_put(np.asarray(a) * np.arange(1, BATCH + 1, dtype=a.dtype))  # noqa: E731
+        state = jax.tree.map(graded, state)
+    fields = local_fields(network, state)
+    in_numpy = jax.tree.map(np.asarray, network)
     updates = dx.local_updates(network, state, dict.fromkeys(topology.edge_kinds, rule))
     expected = {}
     for edge in topology.edges:
         u, v = edge[:2]
-        arrays, static = eqx.partition(network[edge], eqx.is_inexact_array)
-        total = jax.tree.map(jnp.zeros_like, arrays)
-        signals = jnp.asarray(
-            signal(rule, np.asarray(fields[v]), np.asarray(state[v], np.float32)), jnp.float32
-        )
-        for b in range(BATCH):
-            sender = state[u][b].astype(jnp.float32)
-            _, pull = jax.vjp(
-                lambda arrays, static=static, sender=sender: eqx.combine(arrays, static)(sender),
-                arrays,
-            )
-            total = jax.tree.map(lambda a, g: a + g / BATCH, total, pull(signals[b])[0])
+        signals = signal(rule, fields[v], np.asarray(state[v], np.float32)).astype(np.float32)
+        products = own_products(in_numpy[edge], np.asarray(state[u], np.float32), signals)
+        total = jax.tree.map(lambda product: np.asarray(product).mean(0), products)
         kind, bundle, row = network._find(edge)
         name = (kind, bundle, row if topology.parameter_blocks[kind][bundle].tie is None else None)
-        expected[name] = jax.tree.map(jnp.add, expected[name], total) if name in expected else total
+        expected[name] = jax.tree.map(np.add, expected[name], total) if name in expected else total
     for (kind, bundle, row), total in expected.items():
         ours = updates.couplings[kind][bundle]
         leaf = jax.tree.leaves(ours)[0]
         np.testing.assert_allclose(
-            leaf if row is None else leaf[row], jax.tree.leaves(total)[0], atol=1e-5
+            leaf if row is None else np.asarray(leaf)[row], jax.tree.leaves(total)[0], atol=1e-5
         )
 
 
@@ -333,13 +350,18 @@ def test_the_update_is_a_descent_direction():
     network = triangle()
     state = random_state(network.topology, 3)
     rules = {"forward": dx.perceptron(0.5)}
-    violations = []
-    for _ in range(60):
-        field = np.asarray(network.local_field(state)["y"])
-        violations.append(int((field * np.asarray(state["y"]) <= 0.5).sum()))
+
+    @jax.jit
+    def lesson(network):
+        field = network.local_field(state)["y"]
         params, rest = dx.partition(network, rules)
         updates = dx.local_updates(network, state, rules)
-        network = eqx.combine(jax.tree.map(lambda p, u: p - 0.3 * u, params, updates), rest)
+        return field, eqx.combine(jax.tree.map(lambda p, u: p - 0.3 * u, params, updates), rest)
+
+    violations = []
+    for _ in range(60):
+        field, network = lesson(network)
+        violations.append(int((np.asarray(field) * np.asarray(state["y"]) <= 0.5).sum()))
     assert violations[0] > 0
     assert violations[-1] == 0
 
@@ -351,17 +373,23 @@ def test_optimisers_leave_alone_what_has_no_rule():
     optimiser = optax.adamw(0.1, weight_decay=0.5)
     state = random_state(network.topology, BATCH)
     with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in integers
-        memory = optimiser.init(params)
-        for _ in range(3):
+
+        @jax.jit
+        def lesson(params, memory):
             updates = dx.local_updates(eqx.combine(params, rest), state, rules)
             steps, memory = optimiser.update(updates, memory, params)
-            params = optax.apply_updates(params, steps)
+            return optax.apply_updates(params, steps), memory
+
+        memory = jax.jit(optimiser.init)(params)
+        for _ in range(3):
+            params, memory = lesson(params, memory)
     after = eqx.combine(params, rest)
     for edge in [("x", "h"), ("h", "y"), ("y", "h")]:
         np.testing.assert_array_equal(after[edge].weight, network[edge].weight)
     assert float(after["h", "h"].self_coupling.value) == 0.5
-    assert (np.diag(jax.jacobian(after["h", "h"])(jnp.zeros(5))) == 0.5).all()
-    moved = np.asarray(after["h", "h"].weight - network["h", "h"].weight)
+    slope = jax.jit(jax.jacobian(after["h", "h"]))(np.zeros(5, np.float32))
+    assert (np.diag(slope) == 0.5).all()
+    moved = np.asarray(after["h", "h"].weight) - np.asarray(network["h", "h"].weight)
     assert (moved[~np.eye(5, dtype=bool)] != 0).all()
     (frozen,) = after.biases["output"].values()
     assert (frozen == -0.2).all() or np.allclose(frozen, -0.2)
@@ -370,7 +398,8 @@ def test_optimisers_leave_alone_what_has_no_rule():
 def test_duplicating_a_batch_changes_nothing():
     network = triangle()
     state = random_state(network.topology, BATCH)
-    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf], axis=-1), state)
+    doubled = lambda leaf: jax.device_put(np.concatenate([leaf, leaf], axis=-1))  # noqa: E731
+    twice = jax.tree.map(doubled, state)
     rules = dict.fromkeys(network.topology.edge_kinds, dx.perceptron(0.4))
     one, two = dx.local_updates(network, state, rules), dx.local_updates(network, twice, rules)
     for ours, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):

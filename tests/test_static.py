@@ -180,7 +180,8 @@ def test_sealing_is_undone():
 def test_an_ensemble_is_called_by_vmap_alone():
     topology = network().topology
     make = lambda key: dx.Network(topology, {"forward": dx.dense()}, dx.tanh, key=key)  # noqa: E731
-    ensemble = eqx.filter_vmap(make)(jax.random.split(KEY, 4))
+    keys = jax.random.split(KEY, 4)
+    ensemble = jax.jit(jax.vmap(make))(keys)
     state = dx.GraphState(topology).init(jnp.ones((2, 3)))
     for call in (
         dx.step,
@@ -190,9 +191,10 @@ def test_an_ensemble_is_called_by_vmap_alone():
     ):
         with pytest.raises(ValueError, match="call an ensemble of networks by"):
             call(ensemble, state)
-    answers = eqx.filter_vmap(lambda network: dx.relax(network, state).state[2])(ensemble)
-    for i, key in enumerate(jax.random.split(KEY, 4)):
-        np.testing.assert_allclose(answers[i], dx.relax(make(key), state).state[2], atol=1e-6)
+    rest = lambda network: dx.relax(network, state).state[2]  # noqa: E731
+    answers = np.asarray(jax.jit(jax.vmap(rest))(ensemble))
+    for answer, key in zip(answers, keys, strict=True):
+        np.testing.assert_allclose(answer, rest(make(key)), atol=1e-6)
 
 
 def test_weights_are_the_same_bits_in_numpy_and_in_a_program():
@@ -201,7 +203,7 @@ def test_weights_are_the_same_bits_in_numpy_and_in_a_program():
     eager = make(KEY)
     for traced in (
         jax.jit(make)(KEY),
-        jax.tree.map(lambda leaf: leaf[0], jax.vmap(make)(KEY[None])),
+        jax.tree.map(lambda leaf: np.asarray(leaf)[0], jax.jit(jax.vmap(make))(KEY[None])),
     ):
         assert all(map(np.array_equal, jax.tree.leaves(traced), jax.tree.leaves(eager)))
 
@@ -216,13 +218,11 @@ def test_a_user_who_refuses_to_broadcast_ranks_is_served(name):
         dx.relax(network, state, max_steps=3)
         dx.step(network, state, schedule=dx.node_by_node())
         dx.local_updates(network, state, {network.topology.edge_kinds[0]: dx.hebbian()})
-        network.local_field(state)
+        jax.jit(lambda state: list(network.local_field(state).values()))(state)
         smooth = dataclasses.replace(CASES[name], activations=dx.tanh).network()
         if name not in ("mixed",):
-            jax.grad(
-                lambda n: sum(jnp.sum(a) for a in dx.relax(n, state).state.arrays.values()),
-                allow_int=True,
-            )(smooth)
+            loss = lambda n: sum(jnp.sum(a) for a in dx.relax(n, state).state.arrays.values())  # noqa: E731
+            jax.jit(jax.grad(loss, allow_int=True))(smooth)
 
 
 def test_training_where_the_user_refuses_to_broadcast_ranks():
