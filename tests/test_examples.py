@@ -12,16 +12,16 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 
 
-def run(example, *arguments, cwd, trains=False):
+def run(example, *arguments, cwd, long=False):
     """As a user runs it: a fresh process, in a folder of its own.
 
-    Only an example that trains for long pays for programs that are compiled with care, and the
-    processes share those.
+    Only an example that is `long` at work gains from programs compiled with care; processes share
+    their programs.
     """
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, str(ROOT / "examples" / example), *arguments]
     own = {"PYTHONPATH": paths, "JAX_COMPILATION_CACHE_DIR": str(cwd.parent / "programs")}
-    if not trains and "DARNAX_TEST_OPTIMISED" not in os.environ:
+    if not long and "DARNAX_TEST_OPTIMISED" not in os.environ:
         own["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     done = subprocess.run(command, cwd=cwd, env=os.environ | own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -29,7 +29,7 @@ def run(example, *arguments, cwd, trains=False):
 
 
 def test_digits_json_is_one_line_of_numbers_and_leaves_no_file(tmp_path):
-    done = run("digits.py", "--json", "--epochs", "1", cwd=tmp_path, trains=True)
+    done = run("digits.py", "--json", "--epochs", "1", cwd=tmp_path, long=True)
     (line,) = done.stdout.splitlines()
     numbers = json.loads(line)
     assert list(numbers) == ["accuracy", "settled", "steps", "seconds"]
@@ -42,7 +42,7 @@ def test_digits_json_is_one_line_of_numbers_and_leaves_no_file(tmp_path):
 
 
 def test_digits_prints_the_table_and_writes_the_picture(tmp_path):
-    done = run("digits.py", "--epochs", "1", cwd=tmp_path, trains=True)
+    done = run("digits.py", "--epochs", "1", cwd=tmp_path, long=True)
     names = [
         "this network",
         "left as drawn",
@@ -79,7 +79,7 @@ def test_hopfield_recalls_perfectly_below_its_capacity_and_fails_beyond(tmp_path
 
 
 def test_ising_has_the_exact_mean_spin_away_from_the_transition(tmp_path):
-    done = run("ising.py", "--small", cwd=tmp_path)
+    done = run("ising.py", "--small", cwd=tmp_path, long=True)
     found = {temperature: rest for temperature, *rest in rows(done.stdout)}
     assert list(found) == [1.8, 2.0, 2.3, 3.0]
     for temperature, m in {1.8: 0.9569, 2.0: 0.9113, 3.0: 0.0}.items():
