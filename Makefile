@@ -19,7 +19,7 @@ test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' $(COVERAGE)
 
 test-slow: $(VENV)/installed
-	DARNAX_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2
+	DARNAX_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # the same tests on the lowest versions that `pyproject.toml` allows
 test-floors: $(FLOORS)/installed
