@@ -1,5 +1,4 @@
-"""Builders of lattices, random graphs and populations: what networkx says of them, and what they
-refuse."""
+"""Builders of lattices, random graphs and populations: what networkx says of them."""
 
 import itertools
 import math

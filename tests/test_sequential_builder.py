@@ -1,4 +1,4 @@
-"""The chain: counts of nodes and edges, and what it refuses."""
+"""The chain: counts of nodes and edges."""
 
 import networkx as nx
 import numpy as np
