@@ -3,6 +3,7 @@ every sort of value.
 
 What is wrong is refused where it is given, by an error that names the argument, says what came and
 what to do. A row names the values that are right; all others must be refused.
+What no such value shows, two things that do not fit each other, stands one by one under SLIPS.
 """
 
 import re

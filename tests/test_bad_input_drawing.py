@@ -119,10 +119,8 @@ def other_arrays(value):
     return STATE.replace(Arrays(tuple(STATE.arrays), (value, *list(STATE.arrays.values())[1:])))
 
 
-def other_nodes(value):
-    return STATE.from_graphs_tuple(
-        "recurrent", STATE.graphs_tuple("recurrent")._replace(nodes=value)
-    )
+def other_nodes(value, kind="recurrent"):
+    return STATE.from_graphs_tuple(kind, STATE.graphs_tuple(kind)._replace(nodes=value))
 
 
 BOTH = (TypeError, ValueError)
@@ -503,6 +501,23 @@ ONE_BY_ONE = {
     "layers of no type": (lambda: dx.SequentialState([3, 4], dtype="x"), ValueError, "`dtype` is a numeric type"),
     "layers of 64 bits": (
         lambda: dx.SequentialState([3, 4], dtype="float64"), ValueError, "float64 needs 64-bit mode|jax_enable_x64"),
+    # graphs
+    "a kind of edges that has none": (
+        lambda: dx.GraphState(dx.Topology(topologies.sequential([3, 2]))).graphs_tuple("recurrent"),
+        ValueError, "`edge_kind` 'recurrent' has no edges; the kinds that have some are |'forward'"),
+    "too few nodes of graphs": (lambda: other_nodes(np.ones((1, 4))), ValueError, "`graphs.nodes` has shape (2, 4)|1"),
+    "nodes of another width": (lambda: other_nodes(np.ones((2, 3))), ValueError, "`graphs.nodes` has shape (2, 4)|(2, 3)"),
+    "complex nodes of graphs": (
+        lambda: other_nodes(np.ones((2, 4), complex)), TypeError, "`graphs.nodes` has dtype float32|complex128"),
+    "nodes of one shape for several": (
+        lambda: STATE.from_graphs_tuple("forward", STATE.graphs_tuple("recurrent")), ValueError,
+        "`graphs.nodes` is a dict with the keys 'input(3,)', 'hidden(4,)', 'output(2,)'|an array of float32"),
+    "nodes of too few shapes": (
+        lambda: other_nodes({"input(3,)": np.ones((6, 3))}, "forward"), ValueError,
+        "but got the keys 'input(3,)'; give features for each"),
+    "nodes of several shapes, one of another width": (
+        lambda: other_nodes({"input(3,)": np.ones((6, 3)), "hidden(4,)": np.ones((6, 4)), "output(2,)": np.ones((6, 4))}, "forward"),
+        ValueError, "`graphs.nodes['output(2,)']` has shape (6, 2)|got (6, 4)"),
     # the wiring of a population
     "weights of NaN": (lambda: weighted(float("nan")), ValueError, "not finite|make"),
     "weights of a matrix": (
