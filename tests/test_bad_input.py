@@ -3,15 +3,20 @@ every sort of value.
 
 What is wrong is refused where it is given, by an error that names the argument, says what came and
 what to do. A row names the values that are right; all others must be refused.
+What no such value shows, two things that do not fit each other, stands one by one under SLIPS.
 """
 
 import re
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
+import scipy.sparse
+from helpers import CASES
+from jax.experimental.sparse import BCOO
 
 import darnax as dx
 
@@ -210,7 +215,120 @@ def test_right_values_are_taken():
             call(VALUES[value]())
 
 
+def edges(first=None, second=None, **node):
+    """Nodes a, b and c, of shape 3 unless told, and edges from a to b and from a to c."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from("abc", **({"shape": 3} | node))
+    graph.add_edge("a", "b", **(first or {}))
+    graph.add_edge("a", "c", **(second or {}))
+    return graph
+
+
+def with_shape(graph, node, shape):
+    graph.nodes[node]["shape"] = shape
+    return graph
+
+
+def drawn(graph, couplings=None, activations=dx.tanh):
+    couplings = {"edge": dx.dense()} if couplings is None else couplings
+    return dx.Network(dx.Topology(graph), couplings, activations, key=KEY)
+
+
+def between(coupling, sender, receiver):
+    graph = edges()
+    nx.set_node_attributes(graph, {"a": sender, "b": receiver, "c": receiver}, "shape")
+    return drawn(graph, {"edge": coupling})
+
+
+def stepped(network=NETWORK, **given):
+    return dx.step(network, dx.GraphState(network.topology).init(jnp.ones((2, 3))), **given)
+
+
+def rested(network, **given):
+    return dx.step(network, dx.GraphState(network.topology), **given)
+
+
+class Loose(dx.Schedule):
+    __hash__ = None
+
+    def visits(self, topology, movable):
+        return None
+
+
+NOISY = network(activations=dx.glauber(1.0))
+
 SLIPS = {
+    # networks
+    "a kind of edges without a coupling": (
+        lambda: network(couplings={"forward": dx.dense()}), "`couplings` lacks 'backward', 'recurrent'; give each"),
+    "a coupling of no edge": (
+        lambda: network(couplings=COUPLINGS | {"come": dx.dense()}), "`couplings` names 'come', which nothing has; .*'forward'"),
+    "a kind of nodes without an activation": (
+        lambda: network(activations={"hidden": dx.sign}), "`activations` lacks 'output'"),
+    "an activation of no node": (
+        lambda: network(activations={"hidden": dx.sign, "output": dx.sign, "none": dx.sign}), "`activations` names 'none', which nothing has"),
+    "a bias of no node": (lambda: network(biases={"more": dx.bias()}), "`biases` names 'more'"),
+    "an activation that changes the shape": (
+        lambda: network(activations=lambda field: field[:1]), "an activation keeps the shape"),
+    "a relay between shapes": (
+        lambda: network(couplings=COUPLINGS | {"forward": dx.relay()}),
+        r"`couplings\['forward'\]` on edge \(0, 1\), \(3,\) -> \(4,\), cannot be made: `relay` keeps"),
+    "a scale between shapes": (lambda: between(dx.scale(weight="w"), 3, 4), "`scale` keeps the shape"),
+    "a coupling with oneself between two": (
+        lambda: between(dx.dense(self_coupling=1.0), 3, 3), r"\('a', 'b'\).*`self_coupling` is for self-loops"),
+    "a coupling that gives another shape": (
+        lambda: between(lambda s, r, key: eqx.nn.Linear(3, 5, key=key), 3, 4), r"\('a', 'b'\): the receiver takes .*\(4,\), but .*\(?5"),
+    "a coupling that takes another shape": (
+        lambda: between(lambda s, r, key: eqx.nn.Linear(2, 4, key=key), 3, 4),
+        r"edge \('a', 'b'\), .*cannot take a sender of shape \(3,\)"),
+    "a coupling that cannot be called": (lambda: between(lambda s, r, key: 3, 3, 4), "cannot be called"),
+    "a convolution without channels": (
+        lambda: between(dx.conv(3), 3, 4), r"`conv` joins nodes of shape \(\*space, channels\)"),
+    "a transposed convolution without channels": (
+        lambda: between(dx.conv_transpose(3), 8, (8, 8, 1)), r"`conv_transpose` joins nodes of shape \(\*space, channels\)"),
+    "a transposed convolution of another size": (
+        lambda: between(dx.conv_transpose(3, 2), (5, 5, 3), (8, 8, 1)),
+        r"undoes a convolution of \(8, 8, 1\), which makes \(4, 4, 3\).*\(5, 5, 3\)"),
+    "a pool without channels": (lambda: between(dx.pool(2), 16, 4), r"`pool` joins nodes of shape \(\*space, channels\)"),
+    "a pool larger than the image": (
+        lambda: between(dx.pool(3), (2, 4, 1), (1, 1, 1)), r"`window` \(3, 3\) is larger than the image \(2, 4, 1\)"),
+    "a pool that leaves cells out": (
+        lambda: between(dx.pool(2), (5, 4, 1), (2, 2, 1)), r"`window` \(2, 2\) .*leaves out cells .* of an image \(5, 4, 1\)"),
+    "an upsample without channels": (
+        lambda: between(dx.upsample(2), 4, (2, 2, 1)), r"`upsample` joins nodes of shape \(\*space, channels\)"),
+    "a wiring of another size": (
+        lambda: between(dx.sparse(scipy.sparse.coo_array(np.ones((4, 5)))), 4, 4), "`graph` wires 5 units to 4, but the sender has 4"),
+    "a wiring of complex numbers": (
+        lambda: dx.sparse(scipy.sparse.coo_array(np.eye(4) * 1j)), "`graph` has weights that are not finite real"),
+    "a wiring of blocks": (
+        lambda: dx.sparse(BCOO.fromdense(jnp.eye(4), n_dense=1)), "a BCOO with two sparse axes, but got BCOO"),
+    "a graph that is not square": (
+        lambda: dx.graph_conv(len, scipy.sparse.coo_array(np.ones((2, 3)))), r"shape \(2, 3\).*square"),
+    "a number that an edge lacks": (
+        lambda: drawn(edges({"weight": 1.0}), {"edge": dx.scale(weight="weight")}), r"'weight' is missing on \('a', 'c'\)"),
+    "a factor that an edge lacks": (
+        lambda: drawn(edges({"weight": 1.0}), {"edge": dx.dense(factor="weight")}), r"'weight' is missing on \('a', 'c'\)"),
+    "a number that every edge lacks": (
+        lambda: drawn(edges({"weight": 1.0}), {"edge": dx.scale(weight="mass")}), "no edge has a number 'mass' .*weight"),
+    "numbers that differ in a tie": (
+        lambda: drawn(edges({"weight": 1.0, "tie": "t"}, {"weight": 2.0, "tie": "t"}), {"edge": dx.scale(weight="weight")}),
+        r"one number for all tied edges, but differs on \('a', 'c'\)"),
+    "a tie of several shapes": (
+        lambda: drawn(with_shape(edges({"tie": "t"}, {"tie": "t"}), "c", 2)),
+        r"tie 't' of kind 'edge' joins edges whose parameters have different shapes: .*\('a', '[bc]'\)"),
+    "a tie of several kinds": (
+        lambda: drawn(edges({"tie": "t"}, {"tie": "t", "kind": "come"}), {"edge": dx.dense(), "come": dx.dense()}),
+        r"tie 't' joins edges of several kinds: \('a', '[bc]'\) of kind"),
+    "complex nodes": (lambda: drawn(edges(dtype="complex64")), "nodes 'a', 'b', 'c' are complex"),
+    "an edge of several": (
+        lambda: CASES["parallel"].network()["a", "b"], r"\('a', 'b'\) is ambiguous: .*'x', 'y'"),
+    "an edge of another key": (
+        lambda: CASES["parallel"].network()["a", "b", "z"], "there is no edge .*keys 'x', 'y'"),
+    "a module of another shape": (
+        lambda: NETWORK.replace_val((0, 1), NETWORK[1, 2]), r"is a Dense of float32\(4, 3\), but got Dense of float32\(2, 4\)"),
+    "one edge of a tie": (
+        lambda: CASES["tied"].network().replace_val(("a", "b"), CASES["tied"].network()["t"]), r"is tied: name the tie, replace_val\('t'"),
+    # what is not called
     "dense not called": (
         lambda: network(couplings=COUPLINGS | {"forward": dx.dense}),
         r"call it, as in dx\.dense\(\.\.\.\)",
@@ -233,10 +351,24 @@ SLIPS = {
         lambda: dx.relax(NETWORK, STATE, adjoint=dx.implicit),
         r"dx\.implicit\(",
     ),
+    # words of other functions
     "steps of relax": (lambda: dx.relax(NETWORK, STATE, steps=5), "`max_steps`"),
     "tolerance of relax": (lambda: dx.relax(NETWORK, STATE, tolerance=1e-3), "`tol`"),
     "max_steps of rollout": (lambda: dx.rollout(NETWORK, STATE, max_steps=3), "`steps`"),
     "steps of step": (lambda: dx.step(NETWORK, STATE, steps=3), "dx.rollout"),
+    # dynamics
+    "unknown nodes in a clamp": (
+        lambda: stepped(clamp=["nobody"]), "`clamp` names 'nobody', which the topology does not have; its nodes are 0, 1, 2"),
+    "unknown nodes in masks": (lambda: stepped(clamp={7: True}), "`clamp` names 7"),
+    "a clamp as text": (lambda: stepped(clamp="h"), r"`clamp` is a sequence of names, but got 'h'; write \['h'\]"),
+    "a mask of another shape": (
+        lambda: stepped(clamp={1: np.ones(3, bool)}), r"`clamp` for node 1 is a mask of shape \(4,\) or \(2, 4\), but got \(3,\)"),
+    "unknown nodes in silence": (lambda: stepped(silence=[9, 1]), "`silence` names 9, which"),
+    "unknown kinds": (
+        lambda: stepped(kinds=["sideways"]), "`kinds` names 'sideways', which no edge has; the edge kinds are 'backward'"),
+    "unknown nodes in a drive": (lambda: stepped(drive={9: np.ones(4)}), "`drive` names 9"),
+    "a function that drives by another shape": (
+        lambda: stepped(drive={1: lambda state: jnp.ones(5)}), "`drive` for node 1"),
     "a drive on a held node": (
         lambda: dx.step(NETWORK, STATE, drive={0: jnp.ones(3)}),
         "`drive` would move nodes 0.*held",
@@ -254,6 +386,50 @@ SLIPS = {
         lambda: dx.step(NETWORK, STATE, drive={1: np.full(4, 1e39)}),
         "infinite as float32",
     ),
+    "keys for another number of samples": (
+        lambda: stepped(schedule=dx.asynchronous(0.5), key=jax.random.split(KEY, 3)),
+        r"one for each of the 2 samples, but got keys of shape \(3,\)"),
+    "a schedule that draws without a key": (
+        lambda: stepped(schedule=dx.asynchronous(0.5)), "`key` is missing: `asynchronous`"),
+    "random units without a key": (lambda: stepped(NOISY), "`key` is missing: nodes of kind .* are random"),
+    "random units that should rest": (
+        lambda: dx.relax(NOISY, STATE, key=KEY), r"nodes of kind .* are random \(glauber\) and never rest; use rollout"),
+    "a state of another topology": (
+        lambda: dx.step(NETWORK, dx.GraphState(dx.Topology(edges()))), "`state` belongs to another topology"),
+    # schedules
+    "text among groups": (lambda: dx.groups(["ab", "c"]), r"`members\[0\]` is a sequence of names"),
+    "groups that leave nodes out": (
+        lambda: stepped(schedule=dx.groups([[1]])), "`schedule` leaves out nodes 2"),
+    "groups that repeat nodes": (
+        lambda: stepped(schedule=dx.groups([[1, 2], [1]])), "`schedule` repeats nodes 1; name each once"),
+    "groups of unknown nodes": (lambda: stepped(schedule=dx.groups([[1, 2, 9]])), "`schedule` names 9"),
+    "an order that leaves nodes out": (
+        lambda: stepped(schedule=dx.node_by_node([1])), "`schedule` leaves out nodes 2"),
+    "an order that repeats nodes": (
+        lambda: stepped(schedule=dx.unit_by_unit([2, 1, 1])), "`schedule` repeats nodes 1"),
+    "one colour for neighbours": (
+        lambda: stepped(schedule=dx.coloured(dict.fromkeys(range(3), 0))), r"gives both ends of edges \(1, 2\).* one colour"),
+    "colours that leave nodes out": (
+        lambda: stepped(schedule=dx.coloured({1: 0})), "`schedule` leaves out nodes 2"),
+    "visits that leave nodes out": (
+        lambda: stepped(schedule=lambda topology, movable: [[1]]), "`schedule` leaves out nodes 2"),
+    "visits of unknown positions": (
+        lambda: stepped(schedule=lambda topology, movable: [[1, 2, 9]]), "`schedule` is visits to positions from 0 to 2"),
+    "visits of floats": (
+        lambda: stepped(schedule=lambda topology, movable: [[1.5]]), "`schedule` is visits to positions"),
+    "visits as a number": (
+        lambda: stepped(schedule=lambda topology, movable: 7), "`schedule` is a schedule of visits"),
+    "numbers as visits": (
+        lambda: stepped(schedule=lambda topology, movable: [7]), "`schedule` is a list of visits, each a list of positions"),
+    "groups that split a block": (
+        lambda: rested(CASES["views"].network(), schedule=lambda topology, movable: [[i] for i in np.flatnonzero(movable)]),
+        "`schedule` splits a block: nodes .* overlap"),
+    "a schedule that cannot be hashed": (
+        lambda: stepped(schedule=Loose()), "`schedule` is equal by content and hashable"),
+    # numbers and factories
+    "a fraction of 0": (lambda: dx.asynchronous(0), "`fraction` is a finite number above 0 and of at most 1"),
+    "a rate above 1": (
+        lambda: dx.leaky(1.5, dx.tanh), "`rate` is a finite number above 0 and of at most 1, but got 1.5"),
     "a gain that is infinite in float32": (lambda: dx.dense(1e39), "`gain` is a finite number"),
     "a gain that no float holds": (lambda: dx.dense(10**400), "`gain` is a finite number"),
     "a fraction that no float holds": (
@@ -277,13 +453,13 @@ SLIPS = {
         lambda: dx.dense()((500, 500), (500_000, 50), KEY),
         "GiB",
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("slip", SLIPS)
 def test_slips_get_the_fix(slip):
     call, words = SLIPS[slip]
-    with pytest.raises((TypeError, ValueError), match=words):
+    with pytest.raises((TypeError, ValueError, KeyError), match=words):
         call()
 
 

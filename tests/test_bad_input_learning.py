@@ -53,6 +53,13 @@ def nudged(shape):
     return dx.step(NETWORK, STATE, drive={"y": dx.nudge("y", target, 0.1)})
 
 
+def relays():
+    graph = nx.DiGraph([("x", "y")])
+    nx.set_node_attributes(graph, 3, "shape")
+    topology = dx.Topology(graph, inputs=["x"], outputs=["y"])
+    return dx.Network(topology, {"edge": dx.relay()}, dx.sign, key=KEY)
+
+
 LEARNING = dx.DynamicalLearning(RULES)
 FREE, CLAMPED = dx.Phase("free"), dx.Phase("clamped", clamp=["y"])
 
@@ -128,6 +135,7 @@ ROWS = [
     ("fit learning empty", lambda: fit(learning=dx.DynamicalLearning({})), ValueError, "`rules` is empty|give a rule"),
     ("fit learning kinds", lambda: fit(learning=dx.DynamicalLearning({"up": dx.oja()})), ValueError, "`rules` names 'up'|the kinds are 'back', 'in'"),
     ("fit learning number kind", lambda: fit(learning=dx.DynamicalLearning({3: dx.oja()})), ValueError, "`rules` names 3|the kinds are"),
+    ("fit learning relays", lambda: fit(network=relays(), learning=dx.DynamicalLearning({"edge": dx.oja()}), x=Y, y=Y), ValueError, "`rules` names 'edge', whose couplings have nothing to train"),
     ("fit optimiser number", lambda: fit(optimiser=0.1), TypeError, OPTIMISER + "|0.1|made by optax"),
     ("fit optimiser None", lambda: fit(optimiser=None), TypeError, OPTIMISER + "|None"),
     ("fit optimiser text", lambda: fit(optimiser="sgd"), TypeError, OPTIMISER + "|'sgd'"),
@@ -192,6 +200,7 @@ ROWS = [
     ("fit callback returns a score", lambda: fit(callbacks=[lambda n, h: h[-1]["accuracy"]]), TypeError, "`callbacks[0](network, history)` is True or False"),
     ("fit callback returns text", lambda: fit(callbacks=[lambda n, h: "stop"]), TypeError, "is True or False|'stop'"),
     ("fit early stopping score", lambda: fit(callbacks=[never, dx.early_stopping("loss", 1)]), ValueError, "`score`|'loss'|'accuracy'|`validation`"),
+    ("fit early stopping on batches", lambda: fit(x=[(X, Y)], y=None, callbacks=[never, dx.early_stopping("validation accuracy", 1)]), ValueError, "`score` of early stopping is 'validation accuracy', which no epoch will have|'accuracy'"),
     ("fit checkpoint number", lambda: fit(checkpoint=3), TypeError, "`checkpoint` is the path of a file"),
     ("fit checkpoint True", lambda: fit(checkpoint=True), TypeError, "`checkpoint` is the path of a file"),
     ("fit checkpoint folder", lambda: fit(checkpoint="/"), OSError, "`checkpoint` '/' cannot be written|a folder"),
@@ -241,6 +250,7 @@ ROWS = [
     ("updates rule gives a number", lambda: updates({"in": returning(1.0)}), ValueError, "a rule gives a signal|(5,)|1.0"),
     ("updates rule gives one", lambda: updates({"in": returning(jnp.ones(1))}), ValueError, "a rule gives a signal of the shape of the field, here (5,)"),
     ("updates kind", lambda: updates({"up": dx.oja()}), ValueError, "`rules` names 'up'"),
+    ("updates relays", lambda: updates({"edge": dx.oja()}, network=relays(), state=dx.GraphState(relays().topology)), ValueError, "`rules` names 'edge', whose couplings have nothing to train"),
     ("updates target", lambda: updates(target=X), TypeError, "`target` is a darnax.GraphState"),
     ("updates target of another", lambda: updates(target=OTHER), ValueError, "`target` belongs to another topology"),
     ("updates target batch", lambda: updates(target=dx.GraphState(NETWORK.topology, 2)), ValueError, "`target` has a batch of 2"),

@@ -1,5 +1,4 @@
-"""Training on data: it learns, it resumes bit for bit, and it says what is wrong with what it is
-given."""
+"""Training on data: it learns, and it resumes bit for bit or says why it does not."""
 
 import copy
 import json
@@ -222,14 +221,6 @@ def test_phases_that_change_nothing_add_no_steps():
     two = dx.DynamicalLearning(RULES, [PHASES["passes"], free]).infer(network, X)
     start = PHASES["passes"].run(network, dx.GraphState(network.topology).init(X), {}).state
     np.testing.assert_array_equal(two.steps, 2 + free.run(network, start, {}).steps)
-
-
-def test_inference_needs_a_phase():
-    learning = dx.DynamicalLearning(RULES, [PHASES["taught"]])
-    with pytest.raises(
-        ValueError, match=r"`phases` leave nothing for inference.*add one that does not"
-    ):
-        dx.predict(small(), learning, X)
 
 
 def test_evaluate_is_the_mean_over_all_samples():
@@ -686,19 +677,9 @@ def test_early_stopping_waits_for_what_is_better():
     assert [stop(small(), dx.History(lost[: i + 1])) for i in range(3)] == [False, False, True]
 
 
-@pytest.mark.parametrize("score", ["validation accuracy", "acuracy"])
 @pytest.mark.parametrize("batches", [False, True])
-def test_a_score_that_will_not_be_there_is_told_before_training(score, batches):
-    seen = []
+def test_scores_of_validation_are_there_where_it_is(batches):
     data = {"x": [(X, Y)], "y": None} if batches else {}
-    with pytest.raises(
-        ValueError,
-        match=rf"`score` of early stopping is '{score}', which no epoch will have.*'accuracy'",
-    ):
-        fit(
-            **data, callbacks=[lambda network, history: seen.append(1), dx.early_stopping(score, 2)]
-        )
-    assert not seen
     assert (
         len(
             fit(
@@ -914,106 +895,12 @@ def test_contrastive_hebbian_learning_is_the_difference_of_the_phases():
     np.testing.assert_allclose(scores["overlap"], cosine, atol=1e-5)
 
 
-# bad input
-
-
-def phased(**arguments):
-    return dx.DynamicalLearning(RULES, [dx.Phase("odd", **arguments)])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        (
-            {"y": LABELS},
-            ValueError,
-            r"`y` for node 'label' has .* got \(50,\); class indices become targets by dx.one_vs_all\(y, 3\)",
-        ),
-        (
-            {"y": (Y + 1) / 2},
-            ValueError,
-            r"'label' holds zeros, and the rule of 'readout' .* ±1.*2 \* y - 1",
-        ),
-        (
-            {"y": Y[:10]},
-            ValueError,
-            r"inputs and labels have one length, but got 'image': float32\[50, 3, 3, 1\], 'label': float32\[10, 3\]",
-        ),
-        ({"x": X[:0], "y": Y[:0]}, ValueError, r"the data are empty"),
-        (
-            {"x": X[..., 0]},
-            ValueError,
-            r"`x` for node 'image' has shape \(n, \*\(3, 3, 1\)\), but got \(50, 3, 3\)",
-        ),
-        (
-            {"x": {"picture": X}},
-            ValueError,
-            r"`x` names 'picture', which the topology does not have",
-        ),
-        (
-            {"learning": dx.DynamicalLearning({"side": dx.hebbian()})},
-            ValueError,
-            r"`rules` names 'side', which nothing",
-        ),
-        ({"learning": dx.DynamicalLearning({})}, ValueError, r"`rules` is empty"),
-        (
-            {"learning": RULES},
-            TypeError,
-            r"`learning` is a way to teach such as dx.DynamicalLearning",
-        ),
-        (
-            {"learning": phased(clamp=["labels"])},
-            ValueError,
-            r"`clamp of phase 'odd'` names 'labels', which the topology",
-        ),
-        (
-            {"learning": phased(kinds=["up"])},
-            ValueError,
-            r"phase 'odd': `kinds` names 'up', which no edge has",
-        ),
-        ({"epochs": -1}, ValueError, r"`epochs` is an int of at least 0, but got -1"),
-        ({"batch_size": 0}, ValueError, r"`batch_size` is an int of at least 1, but got 0"),
-    ],
-)
-def test_refuses(arguments, error, message):
-    with pytest.raises(error, match=message):
-        fit(**arguments)
-
-
-def test_a_rule_for_couplings_without_parameters():
-    g = nx.DiGraph()
-    g.add_node("x", shape=3)
-    g.add_node("y", shape=3)
-    g.add_edge("x", "y")
-    network = dx.Network(
-        dx.Topology(g, inputs=["x"], outputs=["y"]), {"edge": dx.relay()}, dx.sign, key=KEY
-    )
-    with pytest.raises(
-        ValueError, match=r"`rules` names 'edge', whose couplings have nothing to train"
-    ):
-        fit(
-            network,
-            learning=dx.DynamicalLearning({"edge": dx.hebbian()}),
-            x=np.ones((2, 3)),
-            y=np.ones((2, 3)),
-        )
-
-
 def test_phases_take_lists_of_names():
     assert dx.Phase("p", clamp=["label"]) == dx.Phase("p", clamp=("label",))
-    with pytest.raises(
-        TypeError, match=r"`clamp of phase 'p'` is a sequence of names, .*write \['label'\]"
-    ):
-        dx.Phase("p", clamp="label")
 
 
 def test_one_vs_all():
     np.testing.assert_array_equal(dx.one_vs_all([2, 0], 3), [[-1, -1, 1], [1, -1, -1]])
-    for labels in ([3], [-1], [0.5], [[1]]):
-        with pytest.raises(
-            ValueError, match=r"`labels` are whole numbers from 0 to 2, one a sample"
-        ):
-            dx.one_vs_all(labels, 3)
 
 
 # history and files
@@ -1036,10 +923,6 @@ def test_history_columns_rows_and_plot():
     assert [len(ax.lines) for ax in figure.axes] == [2, 1]
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [0.5, 0.75])
     pyplot.close(figure)
-    with pytest.raises(
-        KeyError, match=r"no epoch has 'loss'; there are 'accuracy', 'steps', 'validation accuracy'"
-    ):
-        history["loss"]
 
 
 def test_the_memory_of_a_lesson_does_not_grow_with_its_passes():

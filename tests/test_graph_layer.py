@@ -234,49 +234,6 @@ def test_only_the_arrays_of_the_model_learn():
     assert rest["layer", "layer"].weights.value.shape == (graph.number_of_edges(), 1)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (
-            lambda: topologies.graph_layer([(0, 1)], 2),
-            TypeError,
-            r"`graph` is a networkx graph, but got \[\(0, 1\)\]",
-        ),
-        (lambda: topologies.graph_layer(nx.Graph(), 2), ValueError, r"`graph` has no vertices"),
-        (
-            lambda: topologies.graph_layer(nx.path_graph(3), 0),
-            ValueError,
-            r"every axis of `features` is at least 1",
-        ),
-        (
-            lambda: topologies.graph_layer(
-                nx.disjoint_union(nx.path_graph(2), nx.empty_graph(2)), 2
-            ),
-            ValueError,
-            r"vertices 2, 3 of `graph` have no edge; remove them, or give each an edge to itself",
-        ),
-        (
-            lambda: dx.graph_conv("GCN", nx.path_graph(3)),
-            TypeError,
-            r"`net` is a function of a jraph.GraphsTuple",
-        ),
-        (
-            lambda: dx.graph_conv(len, np.eye(3)),
-            TypeError,
-            r"`graph` is a networkx graph.*but got an array of float64",
-        ),
-        (
-            lambda: dx.graph_conv(len, scipy.sparse.coo_array(np.ones((2, 3)))),
-            ValueError,
-            r"shape \(2, 3\).*square",
-        ),
-    ],
-)
-def test_refuses(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
-
-
 def whole(net, graph=GRAPHS["club"]):
     topology = Topology(topologies.graph_layer(GRAPHS["club"], F, whole=True))
     return dx.Network(

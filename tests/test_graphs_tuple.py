@@ -1,4 +1,4 @@
-"""The edges of one kind as jraph graphs: laws over every kind of every case, and what is refused."""
+"""The edges of one kind as jraph graphs: laws over every kind of every case."""
 
 import functools
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import CASES, compilations, values
 
-from darnax import GraphState, Topology, topologies
+from darnax import GraphState, Topology
 
 
 @functools.cache
@@ -478,87 +478,3 @@ def test_overlapping_views_are_read_but_not_written_back():
     )
     with pytest.raises(ValueError, match="nodes 0, 1, 2 overlap"):
         state.from_graphs_tuple("lateral", graphs)
-
-
-WRONG = {
-    "unknown kind": (
-        lambda s: s.graphs_tuple("q"),
-        ValueError,
-        ["`edge_kind` 'q' has no edges", "'lateral', 'look'"],
-    ),
-    "too few nodes": (
-        lambda s: s.from_graphs_tuple(
-            "lateral", s.graphs_tuple("lateral")._replace(nodes=np.ones((9, 4)))
-        ),
-        ValueError,
-        [r"`graphs\.nodes`", r"\(10, 4\)", "9"],
-    ),
-    "wrong width": (
-        lambda s: s.from_graphs_tuple(
-            "lateral", s.graphs_tuple("lateral")._replace(nodes=np.ones((10, 3)))
-        ),
-        ValueError,
-        [r"`graphs\.nodes`", r"\(10, 4\)", r"\(10, 3\)"],
-    ),
-    "wrong dtype": (
-        lambda s: s.from_graphs_tuple(
-            "lateral", s.graphs_tuple("lateral")._replace(nodes=np.ones((10, 4), np.complex64))
-        ),
-        TypeError,
-        [r"`graphs\.nodes`", "float32", "complex64"],
-    ),
-    "no leaves": (
-        lambda s: s.from_graphs_tuple("look", s.graphs_tuple("lateral")),
-        ValueError,
-        [
-            r"`graphs\.nodes` is a dict with the keys 'eye\(4,\)', 'vertex\(4,\)'",
-            "an array of float32",
-        ],
-    ),
-    "a leaf too few": (
-        lambda s: s.from_graphs_tuple(
-            "look", s.graphs_tuple("look")._replace(nodes={"vertex(4,)": np.ones((12, 4))})
-        ),
-        ValueError,
-        [
-            r"keys 'eye\(4,\)', 'vertex\(4,\)', but got the keys 'vertex\(4,\)'; give features for each"
-        ],
-    ),
-    "a leaf of wrong width": (
-        lambda s: s.from_graphs_tuple(
-            "look",
-            s.graphs_tuple("look")._replace(
-                nodes={"eye(4,)": np.ones((12, 4)), "vertex(4,)": np.ones((12, 3))}
-            ),
-        ),
-        ValueError,
-        [r"`graphs\.nodes\['vertex\(4,\)'\]` has shape \(12, 4\), .* got \(12, 3\)"],
-    ),
-    "no graphs": (
-        lambda s: s.from_graphs_tuple("look", None),
-        TypeError,
-        [r"`graphs` is a jraph\.GraphsTuple, but got None; give what graphs_tuple gives"],
-    ),
-    "no text": (lambda s: s.graphs_tuple(3), TypeError, ["`edge_kind` is a kind of edges, .* 3"]),
-    "no nodes": (
-        lambda s: s.from_graphs_tuple("lateral", s.graphs_tuple("lateral")._replace(nodes=None)),
-        ValueError,
-        [r"`graphs\.nodes`", "got None"],
-    ),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_refuses(wrong):
-    call, error, words = WRONG[wrong]
-    for word in words:
-        with pytest.raises(error, match=word):
-            call(random_floats(ring(), 2))
-
-
-def test_a_builders_kind_without_edges_is_no_graph():
-    with pytest.raises(
-        ValueError,
-        match="`edge_kind` 'recurrent' has no edges; the kinds that have some are 'forward'",
-    ):
-        GraphState(Topology(topologies.sequential([3, 2]))).graphs_tuple("recurrent")

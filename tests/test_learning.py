@@ -404,33 +404,3 @@ def test_duplicating_a_batch_changes_nothing():
     one, two = dx.local_updates(network, state, rules), dx.local_updates(network, twice, rules)
     for ours, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
-
-
-def test_bad_input():
-    network = triangle()
-    state = random_state(network.topology, BATCH)
-    with pytest.raises(ValueError, match="`margin` is a finite number of at least 0, but got -1"):
-        dx.perceptron(-1)
-    with pytest.raises(
-        ValueError,
-        match="`rules` names 'sideways', which nothing has; the kinds are 'back', 'forward'",
-    ):
-        dx.local_updates(network, state, {"sideways": dx.hebbian()})
-    with pytest.raises(TypeError, match="`rules` 'back' are not rules"):
-        dx.local_updates(network, state, {"back": 0.5})
-    with pytest.raises(ValueError, match="`target` has a batch of 2, but `state` one of 4"):
-        dx.local_updates(
-            network, state, {"back": dx.hebbian()}, target=random_state(network.topology, 2)
-        )
-    with pytest.raises(ValueError, match="`state` belongs to another topology"):
-        dx.local_updates(
-            network, random_state(CASES["hub"].network().topology, 4), {"back": dx.hebbian()}
-        )
-    graph = nx.DiGraph()
-    graph.add_nodes_from("ab", shape=2)
-    graph.add_edge("a", "b")
-    relay = dx.Network(dx.Topology(graph), {"edge": dx.relay()}, dx.sign, key=jax.random.key(0))
-    with pytest.raises(
-        ValueError, match="`rules` names 'edge', whose couplings have nothing to train"
-    ):
-        dx.local_updates(relay, random_state(relay.topology, 2), {"edge": dx.hebbian()})

@@ -253,21 +253,9 @@ def test_replace_val_changes_one_edge():
     for edge in network.topology.edges:
         if edge != ("a", "b", "x"):
             assert np.array_equal(changed[edge].weight, network[edge].weight)
-    with pytest.raises(KeyError, match=r"\('a', 'b'\) is ambiguous: .*'x', 'y'"):
-        network["a", "b"]
-    with pytest.raises(KeyError, match=r"there is no edge .*keys 'x', 'y'"):
-        network["a", "b", "z"]
-    with pytest.raises(
-        ValueError, match=r"is a Dense of float32\(3, 2\), but got Dense of float32\(2, 2\)"
-    ):
-        network.replace_val(
-            ("a", "b", "x"), eqx.tree_at(lambda m: m.weight, module, jnp.ones((2, 2)))
-        )
     tied = CASES["tied"].network()
     one = eqx.tree_at(lambda m: m.weight, tied["t"], jnp.ones((3, 3)))
     assert np.all(np.asarray(tied.replace_val("t", one)["b", "c"].weight) == 1)
-    with pytest.raises(ValueError, match=r"is tied: name the tie, replace_val\('t'"):
-        tied.replace_val(("a", "b"), one)
 
 
 def test_partition_holds_just_what_rules_train():
@@ -458,104 +446,6 @@ def built(graph=None, couplings=None, activations=dx.sign, **rest):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "match"),
-    [
-        ({"couplings": {}}, ValueError, "`couplings` lacks 'go'"),
-        (
-            {"couplings": {"go": dx.dense(), "come": dx.dense()}},
-            ValueError,
-            "`couplings` names 'come', which nothing has; .*'go'",
-        ),
-        ({"couplings": {"go": 3}}, TypeError, r"`couplings\['go'\]` is a factory"),
-        ({"couplings": dx.dense()}, TypeError, "`couplings` maps kinds to"),
-        (
-            {"couplings": {"go": dx.relay()}},
-            ValueError,
-            r"`couplings\['go'\]` on edge \('a', 'b'\), \(3,\) -> \(4,\), cannot be made: `relay` keeps",
-        ),
-        (
-            {"couplings": {"go": dx.dense(self_coupling=1.0)}},
-            ValueError,
-            r"\('a', 'b'\).*`self_coupling` is for self-loops",
-        ),
-        (
-            {"couplings": {"go": lambda s, r, key: eqx.nn.Linear(3, 5, key=key)}},
-            ValueError,
-            r"\('a', 'b'\): the receiver takes .*\(4,\), but .*\(?5",
-        ),
-        (
-            {"couplings": {"go": lambda s, r, key: eqx.nn.Linear(2, 4, key=key)}},
-            (ValueError, TypeError),
-            r"edge \('a', 'b'\), .*cannot take a sender of shape \(3,\)",
-        ),
-        ({"couplings": {"go": lambda s, r, key: 3}}, TypeError, "cannot be called"),
-        ({"couplings": {"go": dx.scale(weight="w")}}, ValueError, "`scale` keeps the shape"),
-        (
-            {"couplings": {"go": dx.conv(kernel=3)}},
-            ValueError,
-            r"`conv` joins nodes of shape \(\*space, channels\)",
-        ),
-        ({"activations": {}}, ValueError, "`activations` lacks 'other'"),
-        (
-            {"activations": {"other": dx.sign, "none": dx.sign}},
-            ValueError,
-            "`activations` names 'none', which nothing has",
-        ),
-        (
-            {"activations": {"other": lambda field: field[:2]}},
-            ValueError,
-            "an activation keeps the shape",
-        ),
-        (
-            {"activations": {"other": 3}},
-            TypeError,
-            r"`activations\['other'\]` is a function of the field",
-        ),
-        ({"biases": {"more": dx.bias()}}, ValueError, "`biases` names 'more'"),
-        ({"biases": {"other": 0.5}}, TypeError, r"`biases\['other'\]` is dx.bias"),
-    ],
-)
-def test_what_does_not_fit_is_found_when_the_network_is_built(arguments, error, match):
-    with pytest.raises(error, match=match):
-        built(**arguments)
-
-
-def test_a_missing_edge_attribute_is_named():
-    graph = nx.DiGraph()
-    graph.add_nodes_from("abc", shape=())
-    graph.add_edge("a", "b", kind="go", weight=1.0)
-    graph.add_edge("b", "c", kind="go")
-    with pytest.raises(ValueError, match=r"'weight' is missing on \('b', 'c'\)"):
-        built(graph, {"go": dx.scale(weight="weight")})
-    with pytest.raises(ValueError, match=r"no edge has a number 'mass' .*weight"):
-        built(graph, {"go": dx.scale(weight="mass")})
-    graph["b"]["c"]["weight"] = 2.0
-    nx.set_edge_attributes(graph, "t", "tie")
-    with pytest.raises(
-        ValueError, match=r"one number for all tied edges, but differs on \('b', 'c'\)"
-    ):
-        built(graph, {"go": dx.scale(weight="weight")})
-
-
-def test_ties_that_cannot_be():
-    graph = nx.DiGraph()
-    graph.add_nodes_from("ab", shape=3)
-    graph.add_node("c", shape=2)
-    graph.add_edge("a", "b", kind="go", tie="t")
-    graph.add_edge("a", "c", kind="go", tie="t")
-    with pytest.raises(
-        ValueError,
-        match=r"tie 't' of kind 'go' joins edges whose parameters have different shapes: .*\('a', 'b'\)|\('a', 'c'\)",
-    ):
-        built(graph)
-    graph["a"]["c"]["kind"] = "come"
-    with pytest.raises(
-        ValueError, match=r"tie 't' joins edges of several kinds: \('a', '[bc]'\) of kind"
-    ):
-        built(graph, {"go": dx.dense(), "come": dx.dense()})
-
-
-@pytest.mark.parametrize(
     "activation", [dx.tanh, dx.identity, dx.leaky(0.5, dx.sign), lambda field: field]
 )
 def test_values_that_a_dtype_cannot_hold(activation):
@@ -604,15 +494,7 @@ def test_overlapping_views_answer_alike():
     np.testing.assert_allclose(values(one)["l"], after["l"], atol=1e-6)
 
 
-def test_complex_nodes_take_no_part():
-    graph = nx.DiGraph()
-    graph.add_node("a", shape=3, dtype="complex64")
-    graph.add_edge("a", "a", kind="go")
-    with pytest.raises(ValueError, match="nodes 'a' are complex"):
-        built(graph)
-
-
-def test_a_raw_key_is_taken_and_something_else_is_not():
+def test_a_raw_key_is_taken():
     topology = dx.Topology(dx.topologies.sequential([2, 2]))
     couplings = dict.fromkeys(topology.edge_kinds, dx.dense())
     raw = dx.Network(topology, couplings, dx.sign, key=jax.random.PRNGKey(0))
@@ -620,8 +502,6 @@ def test_a_raw_key_is_taken_and_something_else_is_not():
         raw[0, 1].weight,
         dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))[0, 1].weight,
     )
-    with pytest.raises(TypeError, match=r"`key` is a key, as from jax.random.key"):
-        dx.Network(topology, couplings, dx.sign, key=0)
 
 
 def test_weights_of_the_helpers_are_coarse():

@@ -233,45 +233,6 @@ def test_schedules_of_a_user(schedule):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(
-    ("visits", "match"),
-    [
-        ([[1], [2]], "`schedule` leaves out nodes 3, 4"),
-        ([[1, 2], [2, 3, 4]], "`schedule` repeats nodes 2"),
-        ([[1, 2, 3, 4, 9]], "`schedule` is visits to positions from 0 to 4"),
-        ([[1.5]], "`schedule` is visits to positions"),
-        (7, "`schedule` is a schedule of visits"),
-        ([7], "`schedule` is a list of visits, each a list of positions"),
-    ],
-)
-def test_visits_of_a_user_are_checked(visits, match):
-    network = CASES["chain"].network()
-    with pytest.raises((ValueError, TypeError), match=match):
-        dx.step(network, random_state(network.topology, 1), schedule=lambda t, m: visits)
-
-
-def test_blocks_are_not_split_by_a_schedule_of_a_user():
-    network = CASES["views"].network()
-    with pytest.raises(ValueError, match="`schedule` splits a block"):
-        dx.step(
-            network,
-            random_state(network.topology, 1),
-            schedule=lambda topology, movable: [[i] for i in np.flatnonzero(movable)],
-        )
-
-
-def test_a_schedule_that_cannot_be_hashed_is_refused():
-    class Loose(dx.Schedule):
-        __hash__ = None
-
-        def visits(self, topology, movable):
-            return None
-
-    network = CASES["chain"].network()
-    with pytest.raises(TypeError, match="`schedule` is equal by content and hashable"):
-        dx.step(network, random_state(network.topology, 1), schedule=Loose())
-
-
 @pytest.mark.parametrize("call", [dx.step, dx.relax])
 def test_other_nodes_of_a_kind_share_the_program(call):
     """Who is held and who is silent are data, so that a study of lesions compiles once."""

@@ -497,33 +497,6 @@ def test_stacked_states_equal_the_loop_over_them():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "match"),
-    [
-        ({"max_steps": 0}, ValueError, "`max_steps` is an int from 1 to"),
-        ({"max_steps": 1.5}, TypeError, "`max_steps` is an int"),
-        ({"tol": -1.0}, ValueError, "`tol` is a finite number of at least 0"),
-        ({"tol": float("nan")}, ValueError, "`tol`"),
-        ({"adjoint": "implicit"}, TypeError, r"`adjoint` is dx.implicit\(\) or"),
-        ({"schedule": dx.asynchronous(0.5)}, ValueError, "`key` is missing: `asynchronous`"),
-    ],
-)
-def test_bad_arguments(arguments, error, match):
-    network = population(couplings_matrix(4, symmetric=True))
-    with pytest.raises(error, match=match):
-        dx.relax(network, start(network, spins(4, 2)), **arguments)
-
-
-def test_noise_never_rests():
-    network = population(couplings_matrix(4, symmetric=True), dx.glauber(1.0))
-    with pytest.raises(
-        ValueError, match=r"kind 'node' are random \(glauber\) and never rest; use rollout"
-    ):
-        dx.relax(network, start(network, spins(4, 2)), key=jax.random.key(0))
-    with pytest.raises(ValueError, match="`key` is missing: nodes of kind 'node' are random"):
-        dx.step(network, start(network, spins(4, 2)))
-
-
-@pytest.mark.parametrize(
     "schedule",
     [dx.synchronous(), dx.node_by_node(), dx.unit_by_unit(), dx.coloured()],
     ids=lambda s: type(s).__name__,

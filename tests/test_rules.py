@@ -223,15 +223,3 @@ def test_rules_of_a_user_may_ask_for_means():
     field = np.asarray(x @ np.asarray(network["x", "y"].weight).T)
     weight, _ = learnt(network, x, y, above)
     np.testing.assert_allclose(weight, np.where(field > field.mean(0), y, 0).T @ x / B, atol=1e-5)
-
-
-def test_refuses():
-    with pytest.raises(
-        ValueError, match=r"`margin` is a finite number of at least 0, but got -0.1"
-    ):
-        dx.perceptron(-0.1)
-    network, x, y = pair(), numbers(B, N), numbers(B, M)
-    with pytest.raises(
-        ValueError, match=r"`samples` is a bool mask of shape \(5,\), but got int.*\(3,\)"
-    ):
-        learnt(network, x, y, dx.hebbian(), samples=np.ones(3, int))

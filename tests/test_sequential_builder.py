@@ -1,4 +1,4 @@
-"""The chain: counts of nodes and edges, and what it refuses."""
+"""The chain: counts of nodes and edges."""
 
 import networkx as nx
 import numpy as np
@@ -79,19 +79,3 @@ def test_equal_to_the_wiring_given_as_arrays():
         *ends, shape=4, kind=["input", "hidden", "output"], edge_kind=kinds, inputs=[0], outputs=[2]
     )
     assert topology == Topology(graph)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "error", "message"),
-    [
-        ([], ValueError, r"`sizes` names at least two layers.*got \[\]; add one"),
-        ([3], ValueError, r"`sizes` names at least two layers.*got \[3\]"),
-        (3, TypeError, r"`sizes` is a list of one shape a layer.*got 3"),
-        ([3, 0, 2, (1, -1)], ValueError, r"layer 1: .*at least 1.*got 0.*layer 3: .*\(1, -1\)"),
-        ([3, 2.0], ValueError, r"`sizes` at layer 1: `shape` is an int or a tuple of ints.*2\.0"),
-        ([3, None], ValueError, r"layer 1: .*None"),
-    ],
-)
-def test_refuses(sizes, error, message):
-    with pytest.raises(error, match=message):
-        topologies.sequential(sizes)
