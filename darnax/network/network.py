@@ -1,6 +1,6 @@
 """The network: couplings on edges, biases and activations on nodes, as one pytree."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import equinox as eqx
@@ -133,7 +133,12 @@ class Network(eqx.Module):
         self.activations = checked_activations(topology, activations)
         self.biases = made_biases(topology, biases, key)
         self.axes = _axes_of(self)
-        passings = [message_passing(topology, i, self.block_coupling(i)) for i in groups]
+        passings: list[MessagePassing] = []
+        for i in groups:
+            # No method yet: Equinox makes a module of one that is called here, and looks at all
+            # leaves of the network for each.
+            coupling = _block_coupling(topology, self.couplings, self.structures, i)
+            passings.append(message_passing(topology, i, coupling))
         self.message_passing = tuple(passings)
         self.units = {}
         for array in topology.arrays:
@@ -143,13 +148,7 @@ class Network(eqx.Module):
 
     def block_coupling(self, i: int) -> Coupling:
         """The coupling of the edges of group `i` and of all others in its parameter block."""
-        group = self.topology.groups[i]
-        module = self.couplings[group.kind][group.parameters.block]
-        if self.structures[i] is not None:
-            # Tied edges of another shape: the leaves of the block in the structure of the group.
-            structure = jax.tree.structure(self.structures[i])
-            module = jax.tree.unflatten(structure, jax.tree.leaves(module))
-        return as_coupling(unsealed(module))
+        return _block_coupling(self.topology, self.couplings, self.structures, i)
 
     def stacked_coupling(self, i: int) -> Coupling:
         """The coupling of the edges of group `i`, stacked along a leading axis of edges."""
@@ -482,6 +481,21 @@ def _refuse_complex(topology: Topology) -> None:
             f"nodes {topology.named(wrong)} are complex; messages are real, so give them a real "
             "dtype or no edges"
         )
+
+
+def _block_coupling(
+    topology: Topology,
+    couplings: Mapping[str, Sequence[object]],
+    structures: Sequence[object],
+    i: int,
+) -> Coupling:
+    group = topology.groups[i]
+    module = couplings[group.kind][group.parameters.block]
+    if structures[i] is not None:
+        # Tied edges of another shape: the leaves of the block in the structure of the group.
+        structure = jax.tree.structure(structures[i])
+        module = jax.tree.unflatten(structure, jax.tree.leaves(module))
+    return as_coupling(unsealed(module))
 
 
 def _axes_of(network: Network) -> tuple[int, ...]:
