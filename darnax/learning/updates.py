@@ -152,15 +152,19 @@ def check_rules(network: Network, rules: object) -> dict[str, Rule]:
 def _check_biases(network: Network, rules: dict[str, Rule]):
     """The bias of a cell that several nodes cover has one signal: so its rule is elementwise."""
     topology = network.topology
+    overlaps = topology.layout.overlaps
+    if not network.biases or not overlaps:
+        return
+    overlapping = np.concatenate(overlaps)
     for kind, rule in rules.items():
         if is_elementwise(rule):
             continue
         biased: set[int] = set()
         for block in topology.parameter_blocks.get(kind, ()):
-            for node in np.unique(topology.columns.receivers[block.edges]).tolist():
-                array = topology.array_of(node)
+            receivers = topology.columns.receivers[block.edges]
+            for node in np.intersect1d(receivers, overlapping).tolist():
                 biases = network.biases.get(topology.node_class(node).kind, {})
-                if array.shared and array.name in biases:
+                if topology.array_of(node).name in biases:
                     biased.add(node)
         clashing = topology.layout.clashing(np.asarray(sorted(biased), np.int64))
         if clashing:
