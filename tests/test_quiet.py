@@ -1,6 +1,8 @@
 """The first minute: nothing is compiled to build a network, and XLA has nothing to complain of."""
 
+import cProfile
 import logging
+import pstats
 import subprocess
 import sys
 
@@ -34,6 +36,25 @@ def test_building_a_network_compiles_nothing(caplog):
         network = dx.Network(topology, couplings, dx.tanh, biases={"hidden": dx.bias(0.1)}, key=key)
     assert not [record for record in caplog.records if "Finished XLA compilation" in record.message]
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(network))
+
+
+def looks_at_couplings(layers):
+    """How often the leaves of a coupling are looked at while so many layers become a network."""
+    topology = dx.Topology(dx.topologies.sequential(list(range(2, layers + 2))))
+    couplings = {kind: dx.dense() for kind in topology.edge_kinds}
+    profile = cProfile.Profile()
+    profile.runcall(dx.Network, topology, couplings, dx.tanh, key=jax.random.key(0))
+    return sum(
+        calls
+        for (file, _, name), (calls, *_) in pstats.Stats(profile).stats.items()
+        if name == "flatten" and "Dense" in file
+    )
+
+
+def test_building_takes_linear_time():
+    few, many = looks_at_couplings(10), looks_at_couplings(20)
+    assert few > 0
+    assert many < 2.5 * few
 
 
 def test_reading_and_writing_compile_once_for_all_nodes(caplog):
