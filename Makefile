@@ -7,7 +7,10 @@ COVERAGE := --cov=darnax --cov-report=term:skip-covered --cov-fail-under=95
 
 .PHONY: demo test test-slow test-floors lint bench clean
 
-$(VENV)/installed: pyproject.toml
+# what an installation is made from: the native library is compiled anew where its sources change
+SOURCES := pyproject.toml hatch_build.py darnax/native/sums.cc
+
+$(VENV)/installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
@@ -25,7 +28,7 @@ test-slow: $(VENV)/installed
 test-floors: $(FLOORS)/installed
 	$(FLOORS)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
-$(FLOORS)/installed: pyproject.toml tests/floors.py
+$(FLOORS)/installed: $(SOURCES) tests/floors.py
 	$(PYTHON) -m venv $(FLOORS)
 	$(PYTHON) tests/floors.py > $(FLOORS)/floors.txt
 	$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]' -c $(FLOORS)/floors.txt
@@ -40,7 +43,10 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/first_minute.py
 	$(BIN)/python benchmarks/foundation.py
 	$(BIN)/python benchmarks/topologies.py
+	$(BIN)/python benchmarks/sparse.py
+	$(BIN)/python benchmarks/relaxing.py
 	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf $(VENV) $(FLOORS) .pytest_cache .coverage .ruff_cache .hypothesis
+	rm -f darnax/native/libdarnax.*

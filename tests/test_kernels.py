@@ -15,7 +15,18 @@ from helpers import marked
 import darnax as dx
 from darnax import noise, topologies
 from darnax.couplings.conv import Conv
-from darnax.kernels import SUMS, AllToAll, Diagonals, Graph, Segments, Slots, choose_sum
+from darnax.kernels import (
+    SUMS,
+    AllToAll,
+    Diagonals,
+    Graph,
+    Native,
+    NativeLibrary,
+    Segments,
+    Slots,
+    choose_sum,
+    native_library,
+)
 from darnax.topologies import Topology
 
 KEY = jax.random.key(0)
@@ -57,20 +68,27 @@ def drawn(sending, receiving, edges, hub=None):
     return senders, receivers, sending, receiving
 
 
-GRAPHS = {
+# What runs in the library on this machine runs in slots, or in the plain way, where there is none:
+# both are tested everywhere, the second under a name of its own.
+PURE = tuple(kind for kind in SUMS if kind is not Native)
+IRREGULAR = {
     "irregular": (drawn(500, 400, 6000), Slots),
     "hub": (drawn(300, 300, 5000, hub=7), Slots),
     "two hundred thousand": (drawn(30_000, 30_000, 210_000), Slots),
+    "two to the next": ((np.r_[1:5000, 0, 1:5000, 0], np.r_[:5000, :5000], 5000, 5000), Slots),
+    "few": (drawn(1000, 1000, 300), Segments),
+}
+GRAPHS = {
+    **{name: (graph, Native) for name, (graph, _) in IRREGULAR.items()},
+    **{f"{name}, pure": pure for name, pure in IRREGULAR.items()},
     "torus": (shifts(20, periodic=True), Diagonals),
     "open lattice": (shifts(20, periodic=False), Diagonals),
     "cube": (drawn_lattice(nx.grid_graph([5, 6, 8], periodic=True)), Diagonals),
     "hexagons": (drawn_lattice(nx.hexagonal_lattice_graph(10, 12)), Diagonals),
     "diluted": (drawn_lattice(nx.grid_graph([20, 20], periodic=True), 0.8), Diagonals),
     "next one": ((np.r_[1:300, 0], np.arange(300), 300, 300), Diagonals),
-    "two to the next": ((np.r_[1:5000, 0, 1:5000, 0], np.r_[:5000, :5000], 5000, 5000), Slots),
     "dense": (drawn(250, 220, 12_000), AllToAll),
     "small": (drawn(9, 30, 70), AllToAll),
-    "few": (drawn(1000, 1000, 300), Segments),
     "none": (drawn(300, 300, 0), Segments),
 }
 
@@ -81,12 +99,22 @@ def sorted_ends(senders, receivers, sending, receiving):
     return senders, receivers, Graph.of(senders, receivers, receiving, sending)
 
 
+def needs_library():
+    library = native_library()
+    if not library.loaded:
+        pytest.skip(f"no native library: {library.reason}")
+
+
 @functools.cache
 def both(name, scalar=True):
     """The way chosen for a graph and the plain one."""
     graph, kind = GRAPHS[name]
     senders, receivers, ends = sorted_ends(*graph)
-    fast = choose_sum(senders, receivers, ends, scalar=scalar)
+    kinds = PURE
+    if kind is Native:
+        needs_library()
+        kinds = SUMS
+    fast = choose_sum(senders, receivers, ends, scalar=scalar, kinds=kinds)
     assert type(fast) is kind
     return fast, Segments(ends)
 
@@ -147,14 +175,16 @@ def test_sums_and_derivatives_are_those_of_the_plain_way(name):
 
 
 @pytest.mark.parametrize("batch", [1, 16, 35])
-@pytest.mark.parametrize("name", ["irregular", "torus", "cube", "two hundred thousand"])
+@pytest.mark.parametrize(
+    "name", ["irregular", "irregular, pure", "torus", "cube", "two hundred thousand, pure"]
+)
 def test_sums_and_what_weights_learn_are_the_same_for_any_batch(name, batch):
     fast, plain = both(name)
     given = numbers(fast.graph, batch)
     close(learnt(fast, *given), learnt(plain, *given))
 
 
-@pytest.mark.parametrize("name", ["irregular", "hub", "torus"])
+@pytest.mark.parametrize("name", ["irregular", "irregular, pure", "hub", "hub, pure", "torus"])
 def test_a_weight_for_every_unit(name):
     fast, plain = both(name, scalar=False)
     given = numbers(fast.graph, 2, units=3)
@@ -173,7 +203,7 @@ def test_what_is_not_finite_reaches_those_who_hear_it_and_nobody_else(name, valu
     assert expected[:, 0, 0].all()
 
 
-@pytest.mark.parametrize("name", ["irregular", "torus", "dense"])
+@pytest.mark.parametrize("name", ["irregular", "irregular, pure", "torus", "dense"])
 def test_under_vmap_and_in_other_dtypes(name):
     fast, plain = both(name)
     w, x, _ = numbers(fast.graph, 2)
@@ -195,7 +225,7 @@ def test_outside_of_a_program_sums_are_the_same():
     close(fast.sum(fast.arrange(w), x), plain.sum(plain.arrange(w), x))
 
 
-@pytest.mark.parametrize("name", ["irregular", "hub", "two hundred thousand"])
+@pytest.mark.parametrize("name", ["irregular, pure", "hub, pure", "two hundred thousand, pure"])
 def test_sums_over_pairs_are_those_of_the_plain_way(name):
     fast, plain = both(name, scalar=False)
     rng, graph = np.random.default_rng(0), fast.graph
@@ -255,27 +285,36 @@ def linear(sender, receiver, key):
     return eqx.nn.Linear(sender[0], receiver[0], key=key)
 
 
-NETWORKS = {
-    "strengths": (gnp(700, 9), dx.scale(weight="weight"), "slots"),
-    "fixed strengths": (gnp(700, 9), dx.scale(weight="weight", fixed=True), "slots"),
-    "strengths of units": (gnp(700, 9, shape=(3,)), dx.scale(0.5), "slots"),
-    "tied strengths": (gnp(700, 9, edge={"tie": "t"}), dx.scale(0.5), "slots"),
+def of_slots(graph, coupling, kernel):
+    """The same row where there is no library."""
+    return graph, coupling, kernel.replace("native sum", "slots")
+
+
+IRREGULAR_NETWORKS = {
+    "strengths": (gnp(700, 9), dx.scale(weight="weight"), "  native sum"),
+    "fixed strengths": (gnp(700, 9), dx.scale(weight="weight", fixed=True), "  native sum"),
+    "strengths of units": (gnp(700, 9, shape=(3,)), dx.scale(0.5), "  native sum"),
+    "tied strengths": (gnp(700, 9, edge={"tie": "t"}), dx.scale(0.5), "  native sum"),
     "tied, own strengths": (
         gnp(700, 9, edge={"tie": "t"}),
         dx.scale(weight="weight", fixed=True),
-        "slots",
+        "  native sum",
     ),
+    "one matrix with factors": (
+        gnp(700, 9, shape=(2,), edge={"tie": "t"}),
+        dx.dense(factor="weight"),
+        "nodes first, native sum",
+    ),
+}
+NETWORKS = {
+    **IRREGULAR_NETWORKS,
+    **{f"{name}, pure": of_slots(*row) for name, row in IRREGULAR_NETWORKS.items()},
     "lattice": (topologies.lattice((20, 20), periodic=True), dx.scale(0.5), "4 diagonals"),
     "small": (gnp(40, 5), dx.scale(weight="weight"), "matrix"),
     "matrices": (gnp(60, 5, shape=(4,)), dx.dense(), "side by side"),
     "matrices with factors": (gnp(60, 5, shape=(4,)), dx.dense(factor="weight"), "side by side"),
     "linear": (gnp(60, 5, shape=(4,)), linear, "side by side"),
     "one matrix": (gnp(60, 5, shape=(4,), edge={"tie": "t"}), dx.dense(), "nodes first"),
-    "one matrix with factors": (
-        gnp(700, 9, shape=(2,), edge={"tie": "t"}),
-        dx.dense(factor="weight"),
-        "nodes first",
-    ),
     "both ends": (
         gnp(60, 5, shape=(4,), edge={"tie": "t"}),
         dx.edge_mlp(3, jnp.tanh),
@@ -321,7 +360,13 @@ def network_of(name):
     graph, coupling, kernel = NETWORKS[name]
     topology = compiled(graph, coupling)
     (kind,) = topology.edge_kinds
-    network = dx.Network(topology, {kind: coupling}, dx.identity, key=KEY)
+    if "native" in kernel:
+        needs_library()
+    with pytest.MonkeyPatch.context() as patch:
+        if name.endswith(", pure"):
+            nowhere = NativeLibrary(False, "switched off")
+            patch.setattr("darnax.kernels.native.native_library", lambda: nowhere)
+        network = dx.Network(topology, {kind: coupling}, dx.identity, key=KEY)
     assert kernel in network.summary()
     return network
 
@@ -388,7 +433,7 @@ def test_shared_messages_keep_the_digits_of_float64():
         np.testing.assert_allclose(found, expected, rtol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["strengths", "lattice", "small", "matrices"])
+@pytest.mark.parametrize("name", ["strengths", "strengths, pure", "lattice", "small", "matrices"])
 def test_coarse_weights_are_summed_in_full(name):
     """Messages are as coarse as the weights, fields are not."""
     drawn = network_of(name)
@@ -472,7 +517,17 @@ def test_noise_is_even_and_apart():
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize(
-    "name", ["strengths", "tied strengths", "lattice", "small", "one matrix", "matrices"]
+    "name",
+    [
+        "strengths",
+        "strengths, pure",
+        "tied strengths",
+        "tied strengths, pure",
+        "lattice",
+        "small",
+        "one matrix",
+        "matrices",
+    ],
 )
 def test_a_sender_that_is_not_finite_says_the_same_in_every_way(name, value):
     """An infinite message is infinite at its receivers, and is heard by nobody else."""

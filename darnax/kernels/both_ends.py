@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Shaped
 
 from darnax.couplings.coupling import Coupling
 from darnax.couplings.edge_mlp import EdgeMLP
-from darnax.kernels import WeightedSum, choose_sum
+from darnax.kernels import SUMS_OF_PAIRS, WeightedSum, choose_sum
 from darnax.kernels.graph import by_unit
 from darnax.kernels.kernel import Kernel, Site
 
@@ -33,7 +33,13 @@ class BothEnds(Kernel):
         # Layers are applied to all rows of both arrays: that pays where edges outnumber the rows.
         if len(group.edges) <= max(graph.sending, graph.receiving):
             return None
-        sums = choose_sum(group.senders, site.landings, graph, scalar=False)
+        sums = choose_sum(
+            senders=group.senders,
+            receivers=site.landings,
+            graph=graph,
+            scalar=False,
+            kinds=SUMS_OF_PAIRS,
+        )
         return cls(sums, group.receiver_shape)
 
     def prepare(self, coupling: Coupling) -> Coupling:

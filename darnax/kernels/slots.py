@@ -19,6 +19,7 @@ from darnax.kernels.graph import (
     with_derivatives,
     with_derivatives_of_pairs,
 )
+from darnax.kernels.library import native_library
 from darnax.kernels.weighted_sum import WeightedSum
 
 if TYPE_CHECKING:
@@ -293,7 +294,9 @@ class Slots(WeightedSum):
         return with_derivatives_of_pairs(fn, y, self.graph, p, q)
 
     def describe(self) -> tuple[str, str]:
-        return f"slots, {len(self.loops.classes)} classes of in-degree", "irregular"
+        library = native_library()
+        why = "irregular" if library.loaded else f"irregular; {library.reason}"
+        return f"slots, {len(self.loops.classes)} classes of in-degree", why
 
 
 def _merged(slots: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from darnax.kernels.both_ends import BothEnds
 from darnax.kernels.diagonals import Diagonals
 from darnax.kernels.kernel import Kernel, Site
 from darnax.kernels.matrices import Matrices
+from darnax.kernels.native import Native
 from darnax.kernels.shared_message import SharedMessage
 from darnax.kernels.slots import Slots
 from darnax.kernels.windows import Windows
@@ -15,6 +16,7 @@ from darnax.kernels.windows import Windows
 KERNELS: list[type[Kernel]] = [
     AllToAll,
     Diagonals,
+    Native,
     Slots,
     SharedMessage,
     BothEnds,
