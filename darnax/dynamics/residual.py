@@ -22,8 +22,10 @@ NEAR = 1e-5
 """A cycle comes back to within this share of the way that it goes in a pass."""
 SUSTAINED, MOST_SUSTAINED = 1000, 1e-3
 """Rounding can keep a slow approach going round by so many of its units, and this at most."""
-LOOK = 64
-"""Cells that a first look at the states compares."""
+LOOK, PART = 64, 16
+"""A first look at the states compares so many cells, or one row in so many of an array."""
+FEW, PARTS = 8, 16
+"""Samples up to which rows are compared elementwise, and the parts that they are compared in."""
 
 
 class Scales(NamedTuple):
@@ -46,8 +48,25 @@ class Scales(NamedTuple):
         cells = tuple(range(1, change.ndim - 1))
         largest = jnp.max(change, axis=cells)  # (some, batch)
         scale = rows.take(self.by_array[array])
-        relative = jnp.max(largest / scale, axis=0)
+        relative = _largest_of_rows(largest / scale)
         return relative.astype(self.dtype)
+
+
+def _largest_of_rows(sizes: Float[Array, "some batch"]) -> Float[Array, " batch"]:
+    """The largest size of any row, of every sample; sizes are at least 0."""
+    if sizes.shape[1] > FEW:
+        return jnp.max(sizes, axis=0)
+    # XLA takes ten times as long to reduce many rows of few samples as to compare them elementwise:
+    # parts of the rows, and again, until few are left.
+    while len(sizes) > PARTS**2:
+        part = -(-len(sizes) // PARTS)
+        filled = jnp.pad(sizes, ((0, part * PARTS - len(sizes)), (0, 0)))
+        sizes = filled[:part]
+        for i in range(1, PARTS):
+            sizes = jnp.maximum(sizes, filled[i * part : (i + 1) * part])
+        # Without the barrier XLA would make one reduction of it again.
+        sizes = jax.lax.optimization_barrier(sizes)
+    return jnp.max(sizes, axis=0)
 
 
 def residual_dtype(problem: Problem) -> DTypeLike:
@@ -171,7 +190,7 @@ def distance(
         spec = problem.network.topology.arrays[array]
         count = spec.rows
         if look:
-            count = 1 + LOOK // math.prod(spec.item)
+            count = max(1 + LOOK // math.prod(spec.item), spec.rows // PART)
         some = Range(0, count)
         one = some.take(rows).astype(spec.field_dtype)
         other = some.take(b[array]).astype(spec.field_dtype)
