@@ -18,7 +18,13 @@ from typing import Generic, TypeAlias, TypeGuard, TypeVar, TypeVarTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jax.extend.core import (
+    ClosedJaxpr,  # pyright: ignore[reportPrivateImportUsage]  # in later JAX a name of `Jaxpr`
+    Jaxpr,
+    JaxprEqn,
+    Literal,
+    jaxpr_as_fun,
+)
 from jax.typing import ArrayLike
 from jaxtyping import Array
 

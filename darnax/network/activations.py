@@ -77,18 +77,18 @@ def _check_activation(
     # Fields are float32 whatever the state is, and float64 where the state is.
     field_dtype = jnp.float64 if dtype == jnp.float64 else jnp.float32
     field = jax.ShapeDtypeStruct(shape, field_dtype)
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    # To trace a key takes as long as to trace most activations.
+    key = None if activation.draws is None else jax.eval_shape(lambda: jax.random.key(0))
     arrays, static = eqx.partition(activation, eqx.is_array)
 
     def value_of(
         arrays: Activation,
         field: Array,
-        key: Key[Array, ""],
+        key: Key[Array, ""] | None,
     ) -> ArrayLike:
         whole = eqx.combine(arrays, static)
-        given = None if whole.draws is None else key
         # A pass gives the state in the dtype of the field as well.
-        return whole(field, state=field, key=given)
+        return whole(field, state=field, key=key)
 
     # Shapes and dtypes are found by tracing: nothing is computed, nor compiled.
     try:

@@ -130,7 +130,7 @@ def _members(layout: Layout, ends: np.ndarray) -> dict[Home, np.ndarray]:
     members: dict[Home, np.ndarray] = {}
     for i in np.unique(columns.node_class[ends]):
         # Nodes of other classes may have the same array and shape: views of other kinds.
-        of_shape = np.asarray([shape == shapes[i] for shape in shapes])
+        of_shape = np.asarray([shape == shapes[i] for shape in shapes], bool)
         array = int(layout.class_array[i])
         nodes = layout.members[array]
         fits = of_shape[columns.node_class[nodes]]
