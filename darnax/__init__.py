@@ -5,6 +5,7 @@ from darnax import topologies as topologies
 from darnax.activations import Activation as Activation
 from darnax.activations import elementwise as elementwise
 from darnax.activations import glauber as glauber
+from darnax.activations import heaviside as heaviside
 from darnax.activations import identity as identity
 from darnax.activations import leaky as leaky
 from darnax.activations import relu as relu

@@ -46,6 +46,7 @@ class Activation(eqx.Module):
     - `integer`: the values are whole numbers, which integer states can hold.
     - `differentiable`: a derivative through it means something; False refuses to give one.
     - `bounded`: the values lie between -1 and 1.
+    - `by_sign`: the target is one value where the field is above zero, and one where it is below.
 
     !!! example
 
@@ -73,6 +74,7 @@ class Activation(eqx.Module):
     integer: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     bounded: ClassVar[bool] = False
+    by_sign: ClassVar[bool] = False
 
     @abc.abstractmethod
     def target(
@@ -214,6 +216,7 @@ class Sign(Activation):
     integer = True
     differentiable = False
     bounded = True
+    by_sign = True
 
     def target(
         self,
@@ -224,6 +227,26 @@ class Sign(Activation):
         # A field that is neither below zero nor at least zero is NaN, and falls through both.
         negative = jnp.where(field < 0, -1, field)
         return jnp.where(field >= 0, 1, negative).astype(field.dtype)
+
+
+class Heaviside(Activation):
+    """See `heaviside`."""
+
+    elementwise = True
+    integer = True
+    differentiable = False
+    bounded = True
+    by_sign = True
+
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
+        # NaN falls through both, as in `Sign`.
+        off = jnp.where(field < 0, 0, field)
+        return jnp.where(field >= 0, 1, off).astype(field.dtype)
 
 
 class Tanh(Activation):
@@ -285,6 +308,8 @@ class Softmax(Activation):
 
 sign = Sign()
 """±1 by the sign of the field; a field of zero gives +1."""
+heaviside = Heaviside()
+"""1 where the field is at least zero, else 0."""
 tanh = Tanh()
 """The hyperbolic tangent."""
 relu = Relu()
