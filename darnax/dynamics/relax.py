@@ -4,6 +4,8 @@ This file knows networks: it makes one pass of a schedule into a map, with a res
 cycles. The loop that iterates the map is in `loop.py`, and knows none.
 """
 
+import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -15,8 +17,9 @@ from darnax import checks
 from darnax._arrays import any_rank
 from darnax.dynamics.adjoint import Adjoint, attach, implicit, without_gradient
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
-from darnax.dynamics.loop import Progress, begin, iterate, unroll
-from darnax.dynamics.problem import Constants, Problem, pose
+from darnax.dynamics.events import Follower, Kept, follow, followed_groups, start_following
+from darnax.dynamics.loop import Iteration, Progress, begin, iterate_with_fewer, unroll
+from darnax.dynamics.problem import Constants, Fields, Problem, pose
 from darnax.dynamics.residual import (
     Scales,
     is_back,
@@ -31,6 +34,14 @@ from darnax.network.message_passing import Rows
 from darnax.network.network import Network
 from darnax.noise import pass_keys, sample_keys
 from darnax.states.graph import GraphState
+
+# Fewer samples take less time, and a width takes time to compile: measured on two CPU cores.
+MANY = 2**17
+"""Moving cells of all samples from which a relaxation goes on with fewer samples."""
+SHARES = 2, 5, 16
+"""Parts of the batch that it goes on with: a half, a fifth, a sixteenth of the samples."""
+FEWEST = 8
+"""Widths are multiples of it: samples below which fewer take no less time."""
 
 
 class Solution(eqx.Module):
@@ -127,6 +138,8 @@ def relax(
     # As an array `max_steps` is data, and one program serves all numbers of passes. Passes that are
     # to be remembered are a part of the program: memory is laid out for all of them.
     most = max_steps if adjoint.remembers else jnp.asarray(max_steps, jnp.int32)
+    # Corrections have no derivatives.
+    followed = () if adjoint.remembers else followed_groups(problem, state.batch_size)
     return _relax(
         problem,
         state,
@@ -134,15 +147,88 @@ def relax(
         jnp.asarray(tol, jnp.float32),
         most,
         adjoint,
+        _widths(problem, state.batch_size),
+        followed,
     )
 
 
 class _Args(NamedTuple):
-    """What all passes of a relaxation read; entries that differ by sample have samples last."""
+    """What differs by sample and no pass changes: samples last, or 1 where all of them share it.
 
-    constants: Constants
+    The first three are those of `Constants`.
+    """
+
+    fields: Fields
+    held: dict[str, Bool[Array, "..."]]
+    still: Rows
     first_scales: dict[str, Float[Array, "..."]]
+    largest: Float[Array, " batch"]
     keys: Keys
+
+
+class _Map(NamedTuple):
+    """A pass as a map of the arrays that move, and its test for cycles.
+
+    **Fields:**
+
+    - `constants`: what all passes and samples read; what differs by sample comes as `args`.
+    - `tol`: in the dtype of residuals, float64 where any array that moves is.
+    """
+
+    problem: Problem
+    constants: Constants
+    follower: Follower
+    tol: Float[Array, ""]
+
+    def step(
+        self,
+        moving: Rows,
+        kept: Kept,
+        args: _Args,
+        t: Int[Array, ""],
+    ) -> tuple[Rows, Kept, Float[Array, " batch"]]:
+        """The arrays after a pass, what it keeps, and how far they were from rest before it."""
+        constants = self.constants._replace(
+            fields=args.fields,
+            held=args.held,
+            still=args.still,
+        )
+        problem = self.problem
+        followed = self.follower.groups
+        if followed:
+            # Fields that are kept are constants of the pass, and their groups send nothing in it.
+            fields, kept = follow(problem, self.follower, constants, moving, kept, args.largest)
+            constants = constants._replace(fields=fields)
+            changing = tuple(i for i in problem.changing if i not in followed)
+            problem = replace(problem, changing=changing)
+        keys = pass_keys(args.keys, t)
+        scales = self._scales(moving, args, t)
+        new, residual = one_pass(problem, constants, moving, keys, scales)
+        assert residual is not None  # scales were given
+        return new, kept, residual
+
+    def back(
+        self,
+        new: Rows,
+        old: Rows,
+        anchor: Rows,
+        residual: Float[Array, " batch"],
+        args: _Args,
+        t: Int[Array, ""],
+    ) -> Bool[Array, " batch"]:
+        """The samples that a pass brought back to an earlier copy."""
+        return is_back(
+            self.problem,
+            self._scales(old, args, t),
+            new,
+            old,
+            anchor,
+            self.tol,
+            residual,
+        )
+
+    def _scales(self, moving: Rows, args: _Args, t: Int[Array, ""]) -> Scales:
+        return scales_before(self.problem, moving, args.first_scales, t)
 
 
 @eqx.filter_jit
@@ -153,6 +239,8 @@ def _relax(
     tol: Float[Array, ""],
     max_steps: int | Int[Array, ""],
     adjoint: Adjoint,
+    widths: tuple[int, ...],
+    followed: tuple[int, ...],
 ) -> Solution:
     given = problem, state
     if not adjoint.remembers:
@@ -166,57 +254,61 @@ def _relax(
     moving: Rows = {}
     for array in problem.moves:
         moving[array] = rows[array]
-    # Residuals are compared in their own dtype, float64 where any array that moves is.
     tol = tol.astype(residual_dtype(problem))
-    args = _Args(problem.constants(state), scales_of_bounded(problem, moving), keys)
-
-    # The map, how far a state was from its rest, and whether one is back at another.
-    def scales(moving: Rows, args: _Args, t: Int[Array, ""]) -> Scales:
-        return scales_before(problem, moving, args.first_scales, t)
-
-    def step(
-        moving: Rows,
-        args: _Args,
-        t: Int[Array, ""],
-    ) -> tuple[Rows, Float[Array, " batch"]]:
-        keys = pass_keys(args.keys, t)
-        new, residual = one_pass(problem, args.constants, moving, keys, scales(moving, args, t))
-        assert residual is not None  # scales were given
-        return new, residual
-
-    def back(
-        new: Rows,
-        old: Rows,
-        anchor: Rows,
-        residual: Float[Array, " batch"],
-        args: _Args,
-        t: Int[Array, ""],
-    ) -> Bool[Array, " batch"]:
-        return is_back(
-            problem,
-            scales(old, args, t),
-            new,
-            old,
-            anchor,
-            tol,
-            residual,
-        )
-
+    constants = problem.constants(state)
+    args = _Args(
+        fields=constants.fields,
+        held=constants.held,
+        still=constants.still,
+        first_scales=scales_of_bounded(problem, moving),
+        largest=_largest(start),
+        keys=keys,
+    )
+    follower, kept = start_following(problem, constants, moving, followed, state.batch_size)
+    image = _Map(
+        problem,
+        constants._replace(fields={}, held={}, still={}),
+        follower,
+        tol,
+    )
     # A random schedule goes another way from the same state: to be back there is no cycle.
-    cycles = back if problem.schedule.share is None else None
-    progress = begin(moving, _finite(start), tol.dtype)
+    back = image.back if problem.schedule.share is None else None
+    it = Iteration(image.step, back, args, tol, max_steps)
+    run = begin(moving, kept, _finite(start), tol.dtype)
     # An int stands for `dx.unrolled()`: its loop is differentiated as it is, and nothing attached.
     if isinstance(max_steps, int):
-        end = unroll(step, progress, args, tol, max_steps, cycles)
+        end = unroll(it, run, max_steps).now
         return _solution(state.with_rows(end.y), end, tol)
-    end = iterate(step, progress, args, tol, max_steps, cycles)
+    end = iterate_with_fewer(it, run, widths).now
     last = attach(*given, state.with_rows(end.y), end.residual <= tol)
     return _solution(last, end, tol)
 
 
+def _widths(problem: Problem, batch: int) -> tuple[int, ...]:
+    """The numbers of samples that the loop goes on with, falling; none where that is no gain."""
+    topology = problem.network.topology
+    cells = sum(math.prod(topology.arrays[array].shape) for array in problem.moves)
+    if cells * batch < MANY:
+        return ()
+    # A function of the user's may know how many samples there are: it is given all of them.
+    if any(map(callable, problem.drives)):
+        return ()
+    # An accelerator works out many samples in the time of few.
+    if jax.default_backend() != "cpu":
+        return ()
+    widths: list[int] = []
+    last = batch
+    for share in SHARES:
+        width = FEWEST * math.ceil(batch / (share * FEWEST))
+        if width < last:
+            widths.append(width)
+            last = width
+    return tuple(widths)
+
+
 def _solution(
     state: GraphState,
-    end: Progress[Rows],
+    end: Progress[Rows, Kept],
     tol: Float[Array, ""],
 ) -> Solution:
     finite = jnp.isfinite(end.residual)
@@ -230,6 +322,16 @@ def _solution(
         residual=residual,
         period=jnp.where(settled, 1, end.period),
     )
+
+
+def _largest(state: GraphState) -> Float[Array, " batch"]:
+    """The largest size of any state of every sample; 1 at least."""
+    largest = jnp.ones(state.batch_size)
+    for array in state.arrays.values():
+        all_but_batch = tuple(range(array.ndim - 1))
+        size = jnp.max(jnp.abs(array), axis=all_but_batch, initial=0)
+        largest = jnp.maximum(largest, size.astype(largest.dtype))
+    return largest
 
 
 def _finite(state: GraphState) -> Bool[Array, " batch"]:

@@ -1,0 +1,240 @@
+"""Event-driven passes come to the states of plain ones, to the last bit."""
+
+import importlib
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+from helpers import sample
+
+import darnax as dx
+from darnax.dynamics import events
+from darnax.kernels import Native, NativeLibrary, table
+from darnax.kernels import native as native_kernel
+
+# `darnax.dynamics.relax` is the function.
+relaxation = importlib.import_module("darnax.dynamics.relax")
+
+
+@pytest.fixture(autouse=True)
+def follow_everything(monkeypatch):
+    """Small graphs are summed by the kernel that follows changes, library or not."""
+    monkeypatch.setattr(table, "KERNELS", [Native])
+    monkeypatch.setattr(native_kernel, "FEWEST", 0)
+    monkeypatch.setattr(native_kernel, "native_library", lambda: NativeLibrary(True, "for a test"))
+    monkeypatch.setattr(events, "FEW", 100)
+
+
+@pytest.fixture(params=["often", "seldom"])
+def corrections(request, monkeypatch):
+    """Fields are corrected up to fifty times, or summed from scratch in every other pass."""
+    monkeypatch.setattr(events, "MOST", 50 if request.param == "often" else 1)
+    # programs know nothing of these numbers
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """A call that makes plain passes."""
+
+    def relax(*given, **named):
+        with monkeypatch.context() as patch:
+            patch.setattr(events, "FEW", 0)
+            return dx.relax(*given, **named)
+
+    return relax
+
+
+def assert_equal(ours, theirs):
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class Far(dx.Activation):
+    """Units that answer to the sign of their field, and go further than any other."""
+
+    elementwise = True
+    differentiable = False
+    by_sign = True
+
+    def target(self, field, state, noise):
+        return 1000 * jnp.sign(field)
+
+
+def random_graph(nodes, edges, seed=0):
+    pairs = np.random.default_rng(seed).choice(nodes**2, edges, replace=False)
+    pairs = pairs[pairs // nodes != pairs % nodes]
+    return pairs // nodes, pairs % nodes
+
+
+# Weights by the random numbers of a standard normal
+WEIGHTS = {
+    "any": lambda normal: normal,
+    # sums that cancel, but for rounding
+    "tenths": lambda normal: 0.1 * np.sign(normal),
+    "thirds, far apart": lambda normal: np.sign(normal) * np.where(abs(normal) < 1, 1 / 3, 3000.1),
+    "exact": lambda normal: np.round(normal * 64) / 64,
+    "one sign": lambda normal: 0.1 + 1e-4 * normal,
+}
+
+
+def network_of(weights, activation=dx.sign, dtype=None, bias=None):
+    """Sixty units in a random graph, many of which hear themselves."""
+    senders, receivers = random_graph(60, 600)
+    topology = dx.Topology.from_edges(
+        np.concatenate([senders, np.arange(60)]),
+        np.concatenate([receivers, np.arange(60)]),
+        n=60,
+        **({} if dtype is None else {"dtype": dtype}),
+    )
+    biases = {} if bias is None else {"node": dx.bias(bias)}
+    network = dx.Network(
+        topology, {"edge": dx.scale(0.1)}, activation, biases=biases, key=jax.random.key(0)
+    )
+    rng = np.random.default_rng(1)
+    for i, group in enumerate(topology.groups):
+        numbers = WEIGHTS[weights](rng.standard_normal(len(group.senders)))
+        if group.self_loop:
+            numbers = np.abs(numbers) + np.sqrt(np.mean(numbers**2))
+        old = network.couplings["edge"][i].strength
+        new = jnp.asarray(numbers.reshape(old.shape), old.dtype)
+        network = eqx.tree_at(lambda n, i=i: n.couplings["edge"][i].strength, network, new)
+    return network
+
+
+def start_of(network, batch, values=(-1, 1)):
+    rng = np.random.default_rng(2)
+    state = dx.GraphState(network.topology, batch)
+    draw = lambda array: jnp.asarray(rng.choice(values, array.shape), array.dtype)  # noqa: E731
+    return state.replace(jax.tree.map(draw, state.arrays))
+
+
+def follows(network, **given):
+    problem = relaxation.pose(
+        network,
+        dx.GraphState(network.topology),
+        **{
+            "schedule": dx.synchronous(),
+            "clamp": (),
+            "silence": (),
+            "kinds": None,
+            "drive": None,
+            **given,
+        },
+    )
+    return bool(events.followed_groups(problem, 1))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize(
+    ("activation", "batch"), [(dx.sign, 1), (dx.heaviside, 5)], ids=["sign", "heaviside"]
+)
+def test_solutions_are_those_of_plain_passes(weights, activation, batch, corrections, plain):
+    network = network_of(weights, activation)
+    assert follows(network)
+    state = start_of(network, batch)
+    whole = plain(network, state, max_steps=60)
+    assert whole.steps.max() > 1
+    assert_equal(whole, dx.relax(network, state, max_steps=60))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_clamps_drives_and_biases(dtype, corrections, plain):
+    network = network_of("tenths", dtype=dtype, bias=0.1)
+    rng = np.random.default_rng(4)
+    state = start_of(network, 4, (-3, -1, 1, 2))
+    given = {
+        "clamp": {0: True, 1: True, 5: rng.random(4) < 0.5},
+        "drive": {node: rng.standard_normal(4).astype(np.float32) for node in (7, 9)},
+    }
+    assert follows(network, clamp=(0, 1))
+    assert_equal(plain(network, state, **given), dx.relax(network, state, **given))
+
+
+def test_what_is_not_finite_stays_where_it_is(corrections, plain):
+    network = network_of("any")
+    state = start_of(network, 4)
+    lost = lambda array: array.at[3, 1].set(jnp.nan).at[8, 2].set(jnp.inf)  # noqa: E731
+    state = state.replace(jax.tree.map(lost, state.arrays))
+    whole = plain(network, state)
+    assert np.isnan(whole.residual[1:3]).all()
+    assert_equal(whole, dx.relax(network, state))
+    # a weight that is infinite, with a state that changes
+    edge = network.couplings["edge"]
+    strong = edge[0].strength.at[7].set(jnp.inf)
+    network = eqx.tree_at(lambda n: n.couplings["edge"][0].strength, network, strong)
+    state = start_of(network, 4)
+    assert_equal(plain(network, state), dx.relax(network, state))
+
+
+@pytest.mark.parametrize("wrapped", ["jit", "vmap", "double"])
+def test_inside_of_other_programs(wrapped, corrections, plain):
+    with jax.enable_x64(wrapped == "double"):
+        network = network_of("any", dtype="float64" if wrapped == "double" else None)
+        states = [start_of(network, 3), start_of(network, 3, (-1, 1, 1))]
+        if wrapped == "vmap":
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+            many = eqx.filter_vmap(lambda state: dx.relax(network, state))(stacked)
+            found = [jax.tree.map(lambda leaf, i=i: leaf[i], many) for i in range(2)]
+        else:
+            relax = eqx.filter_jit(lambda *given: dx.relax(*given))
+            found = [relax(network, state) for state in states]
+        for state, one in zip(states, found, strict=True):
+            assert_equal(plain(network, state), one)
+
+
+def test_groups_that_do_not_follow_add_up_with_those_that_do(corrections, plain):
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(20), kind="spin", shape=())
+    graph.add_nodes_from(range(20, 24), kind="rate", shape=())
+    senders, receivers = random_graph(20, 150)
+    graph.add_edges_from(zip(senders.tolist(), receivers.tolist(), strict=True), kind="spins")
+    graph.add_edges_from([(20 + i % 4, i) for i in range(20)], kind="rates")
+    graph.add_edges_from([(i, 20 + i % 4) for i in range(20)], kind="rates")
+    network = dx.Network(
+        dx.Topology(graph),
+        {"spins": dx.scale(0.7), "rates": dx.scale(0.3)},
+        {"spin": dx.sign, "rate": dx.tanh},
+        key=jax.random.key(0),
+    )
+    assert follows(network)
+    state = start_of(network, 3)
+    assert_equal(plain(network, state), dx.relax(network, state))
+
+
+def test_where_fields_are_not_kept():
+    network = network_of("any")
+    assert follows(network)
+    assert not follows(network, schedule=dx.node_by_node())
+    assert not follows(network, schedule=dx.asynchronous(0.5))
+    assert not follows(network, drive={3: dx.nudge(3, jnp.ones(()), 0.5)})
+    assert not follows(network, silence=[3])
+    assert not follows(network_of("any", dx.tanh))
+    assert not follows(network_of("any", Far()))
+
+
+@pytest.mark.parametrize("adjoint", [dx.implicit(), dx.unrolled()])
+def test_derivatives_are_refused_by_name(adjoint):
+    network = network_of("any")
+    state = start_of(network, 1)
+
+    def total(network):
+        solution = dx.relax(network, state, adjoint=adjoint, max_steps=9)
+        return sum(jnp.sum(array) for array in solution.state.arrays.values())
+
+    with pytest.raises(TypeError, match=r"sign has no derivative"):
+        eqx.filter_grad(total)(network)
+
+
+def test_samples_do_not_see_each_other(corrections):
+    network = network_of("tenths")
+    state = start_of(network, 4)
+    together = dx.relax(network, state)
+    for i in range(4):
+        alone = dx.relax(network, sample(state, i))
+        np.testing.assert_array_equal(together.settled[i : i + 1], alone.settled)
