@@ -26,7 +26,7 @@ import numpy as np
 import optax
 import scipy.sparse as sp
 from ising import torus
-from timing import interleaved, processor, ratio, timed
+from timing import interleaved, processor, ratio, spread, timed
 
 import darnax as dx
 
@@ -74,8 +74,8 @@ def elsewhere(python, script, *arguments):
 
 
 def report(name, ours, peers, passes=PASSES, limit=None, also=None):
-    """A row: milliseconds a pass of ours, how many times longer each peer takes, and which share of
-    the limit it is.
+    """A row: milliseconds a pass of ours and their spread, how many times longer each peer takes,
+    and which share of the limit it is.
 
     `also` has milliseconds a pass of peers that ran elsewhere.
     """
@@ -90,8 +90,8 @@ def report(name, ours, peers, passes=PASSES, limit=None, also=None):
     ]
     share = "" if limit is None else f"{ratio(times[-1], times[0]):.0%}"
     print(
-        f"| {name} | {statistics.median(times[0]) / passes * 1e3:.3f} | {', '.join(cells)} | "
-        f"{share} |",
+        f"| {name} | {statistics.median(times[0]) / passes * 1e3:.3f} ± {spread(times[0]):.0%} | "
+        f"{', '.join(cells)} | {share} |",
         flush=True,
     )
 
@@ -142,18 +142,15 @@ def strengths(name, senders, receivers, units, batch, also=None):
 
 
 def irregular(options):
-    for units, edges, batch in (
-        (2000, 40_000, 16),
-        (2000, 40_000, 256),
-        (100_000, 1_600_000, 1),
-        (100_000, 1_600_000, 16),
-    ):
+    print(f"{dx.kernels.native_library()}", file=sys.stderr)
+    for units, edges in ((2000, 40_000), (10_000, 500_000), (100_000, 1_600_000)):
         ends = random_ends(units, edges)
-        found = elsewhere(options.torch, "torch_peers.py", "graph", units, edges, batch)
-        name = f"random graph, {units:,} units, {edges:,} edges, B = {batch}"
-        strengths(
-            name, *ends, units, batch, also=dict(zip(("torch CSR", "PyG"), found, strict=False))
-        )
+        for batch in (1, 4, 16, 64):
+            found = elsewhere(options.torch, "torch_peers.py", "graph", units, edges, batch)
+            name = f"random graph, {units:,} units, {edges:,} edges, B = {batch}"
+            strengths(
+                name, *ends, units, batch, also=dict(zip(("torch CSR", "PyG"), found, strict=False))
+            )
     pairs = np.asarray(nx.barabasi_albert_graph(100_000, 8, seed=0).edges).T
     ends = np.concatenate([pairs, pairs[::-1]], axis=1)
     strengths(f"scale-free, 100,000 units, {ends.shape[1]:,} edges, B = 16", *ends, 100_000, 16)

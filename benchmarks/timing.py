@@ -30,10 +30,16 @@ def ratio(ours, theirs):
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
+def spread(times):
+    """How far the middle half of the times lies apart, as a share of the median."""
+    if len(times) < 4:
+        return 0.0
+    lower, middle, upper = statistics.quantiles(times, n=4)
+    return (upper - lower) / middle
+
+
 def processor():
-    """The name of the processor and its widest vector instructions, to be read with every
-    figure.
-    """
+    """The processor, its vector instructions and its threads, to be read with every figure."""
     try:
         with open("/proc/cpuinfo") as file:
             facts = dict(
@@ -43,13 +49,13 @@ def processor():
             )
     except OSError:
         return (
-            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, jax "
+            f"{platform.processor() or platform.machine()}, {os.cpu_count()} threads, jax "
             f"{jax.__version__}"
         )
     facts = {name.strip(): value.strip() for name, value in facts.items()}
     flags = facts.get("flags", "").split()
     vectors = next((name for name in ("avx512f", "avx2", "avx") if name in flags), "no AVX")
     return (
-        f"{facts.get('model name', platform.machine())} ({vectors}), {os.cpu_count()} cores, jax "
+        f"{facts.get('model name', platform.machine())} ({vectors}), {os.cpu_count()} threads, jax "
         f"{jax.__version__}"
     )
