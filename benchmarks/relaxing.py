@@ -231,9 +231,6 @@ def conv(small):
     )
 
 
-SECTIONS = {"dense": dense, "sparse": sparse, "conv": conv}
-
-
 def compiling(small):
     """Seconds to compile `relax` of a chain of layers of different widths."""
     for layers in (3,) if small else (10, 50):
@@ -256,7 +253,7 @@ def compiling(small):
         )
 
 
-SECTIONS["compiling"] = compiling
+SECTIONS = {"dense": dense, "sparse": sparse, "conv": conv, "compiling": compiling}
 ROUNDS = 9
 
 

@@ -172,6 +172,28 @@ def test_what_is_not_finite_stays_where_it_is(corrections, plain):
     assert_equal(plain(network, state), dx.relax(network, state))
 
 
+def test_sizes_beyond_one_widen_what_rounding_may_do(corrections, plain):
+    network = network_of("tenths", dtype="int8")
+    state = start_of(network, 2)
+    # the lowest int8, whose size is no int8
+    state = state.replace(jax.tree.map(lambda a: a.at[:2].set(-128), state.arrays))
+    given = {"clamp": [0, 1]}
+    problem = relaxation.pose(
+        network, state, schedule=dx.synchronous(), silence=(), kinds=None, drive=None, **given
+    )
+    followed = events.followed_groups(problem, 2)
+    _, kept = events.start_following(problem, problem.constants(state), state.rows(), followed, 2)
+    np.testing.assert_array_equal(kept.largest, [128, 128])
+    assert_equal(plain(network, state, **given), dx.relax(network, state, **given))
+
+
+def test_float32_states_while_float64_is_on(corrections, plain):
+    with jax.enable_x64(True):
+        network = network_of("any", dtype="float32")
+        state = start_of(network, 3)
+        assert_equal(plain(network, state), dx.relax(network, state))
+
+
 @pytest.mark.parametrize("wrapped", ["jit", "vmap", "double"])
 def test_inside_of_other_programs(wrapped, corrections, plain):
     with jax.enable_x64(wrapped == "double"):

@@ -56,11 +56,14 @@ class Kept(NamedTuple):
 
     - `sent`: of every array that sends, the rows that the fields are of.
     - `fields`: by group the sum of its messages.
+    - `largest`: the largest size of any sending state of each sample, and 1 at least. Those that
+      move stay within 1, so that it is that of the start.
     - `passes`: how often the fields were corrected since they were summed from scratch.
     """
 
     sent: Rows
     fields: GroupFields
+    largest: Float[Array, " batch"]
     passes: Int[Array, ""]
 
 
@@ -124,9 +127,14 @@ def start_following(
     for i in problem.changing:
         if problem.network.message_passing[i].group.receiver.name in reach:
             groups.append(i)
+    largest = jnp.ones(batch, jnp.float32)
+    for rows in sent.values():
+        # Cast first: the size of the lowest int8 is no int8.
+        sizes = jnp.abs(rows.astype(jnp.float32))
+        largest = jnp.maximum(largest, jnp.max(sizes, axis=tuple(range(rows.ndim - 1))))
     follower = Follower(tuple(fields), tuple(groups), reach)
     # The first pass sums from scratch.
-    return follower, Kept(sent, fields, jnp.full((), MOST, jnp.int32))
+    return follower, Kept(sent, fields, largest, jnp.full((), MOST, jnp.int32))
 
 
 def follow(
@@ -135,12 +143,8 @@ def follow(
     constants: Constants,
     moving: Rows,
     kept: Kept,
-    largest: Float[Array, " batch"],
 ) -> tuple[Fields, Kept]:
-    """The fields of a pass with the messages of `follower.groups`, and what is kept of it.
-
-    `largest` is the largest size of any state of each sample.
-    """
+    """The fields of a pass with the messages of `follower.groups`, and what is kept of it."""
     network = problem.network
     arrays = constants.still | moving
     # A kernel may sum from scratch of its own accord, which takes rounding away as well.
@@ -167,6 +171,7 @@ def follow(
     parts = constants.fields, plain, fields
     cells: dict[str, Array] = {}
     for array, total in _totals(problem, follower, *parts).items():
+        largest = kept.largest.astype(total.dtype)
         size = follower.reach[array] * largest + _size(problem, array, constants.fields, plain)
         # A sum of n terms rounds n times, and a correction of all of them twice as often.
         roundings = (1 + 2 * passes).astype(total.dtype)
@@ -189,7 +194,7 @@ def follow(
     for array in kept.sent:
         sent[array] = arrays[array]
     totals = _totals(problem, follower, *parts)
-    return constants.fields | totals, Kept(sent, fields, passes)
+    return constants.fields | totals, Kept(sent, fields, kept.largest, passes)
 
 
 def _totals(

@@ -162,7 +162,6 @@ class _Args(NamedTuple):
     held: dict[str, Bool[Array, "..."]]
     still: Rows
     first_scales: dict[str, Float[Array, "..."]]
-    largest: Float[Array, " batch"]
     keys: Keys
 
 
@@ -197,7 +196,7 @@ class _Map(NamedTuple):
         followed = self.follower.groups
         if followed:
             # Fields that are kept are constants of the pass, and their groups send nothing in it.
-            fields, kept = follow(problem, self.follower, constants, moving, kept, args.largest)
+            fields, kept = follow(problem, self.follower, constants, moving, kept)
             constants = constants._replace(fields=fields)
             changing = tuple(i for i in problem.changing if i not in followed)
             problem = replace(problem, changing=changing)
@@ -261,7 +260,6 @@ def _relax(
         held=constants.held,
         still=constants.still,
         first_scales=scales_of_bounded(problem, moving),
-        largest=_largest(start),
         keys=keys,
     )
     follower, kept = start_following(problem, constants, moving, followed, state.batch_size)
@@ -322,16 +320,6 @@ def _solution(
         residual=residual,
         period=jnp.where(settled, 1, end.period),
     )
-
-
-def _largest(state: GraphState) -> Float[Array, " batch"]:
-    """The largest size of any state of every sample; 1 at least."""
-    largest = jnp.ones(state.batch_size)
-    for array in state.arrays.values():
-        all_but_batch = tuple(range(array.ndim - 1))
-        size = jnp.max(jnp.abs(array), axis=all_but_batch, initial=0)
-        largest = jnp.maximum(largest, size.astype(largest.dtype))
-    return largest
 
 
 def _finite(state: GraphState) -> Bool[Array, " batch"]:

@@ -542,13 +542,11 @@ bool TooMuch(const int32_t* starts, const T* before, const T* after, int64_t row
 
 // ---- sums of single cells ----
 
-// Its sums are those of `sum`, to the last bit: the terms are added in the same order.
+// They are those of a `Sum`, to the last bit: the terms are added in the same order.
 template <class T, class I>
-struct Resum {
-  Sum<T, I> sum;
-  Graph<I> graph;        // that of `sum`
-  const uint8_t* cells;  // those of `sum.y` that are summed: 1, the others 0
-  int64_t units, batch;
+struct Resum : Sum<T, I> {
+  Resum(const Sum<T, I>& sum, const uint8_t* cells) : Sum<T, I>(sum), cells(cells) {}
+  const uint8_t* cells;  // those of `y` that are summed: 1, the others 0
 };
 
 // The number of cells that are 1.
@@ -577,7 +575,7 @@ INLINE void SumCell(const Sum<T, I>& sum, int64_t row, int64_t column) {
 
 template <class T, class I>
 INLINE Status ResumBlock(const Resum<T, I>& call, int64_t row, int64_t stop) {
-  const Sum<T, I>& sum = call.sum;
+  const Sum<T, I>& sum = call;
   const int64_t columns = sum.units * sum.batch;
   for (int64_t r = row; r < stop; r++) {
     const uint8_t* cells = call.cells + r * columns;
@@ -926,11 +924,14 @@ struct RunResum {
     if (count == 0) return ffi::Error::Success();
     std::vector<Resum<T, I>> calls;
     for (int64_t i = 0; i < n.stack; i++) {
-      const Graph<I> graph = NthGraph<I>(starts, ends, n, i);
-      const Sum<T, I> sum{graph,           Nth<const T>(w, i), Nth<const T>(x, i),
-                          Nth<T>(field, i), n.items,            n.units,
+      const Sum<T, I> sum{NthGraph<I>(starts, ends, n, i),
+                          Nth<const T>(w, i),
+                          Nth<const T>(x, i),
+                          Nth<T>(field, i),
+                          n.items,
+                          n.units,
                           n.batch};
-      calls.push_back({sum, graph, Nth<const uint8_t>(cells, i), n.units, n.batch});
+      calls.push_back({sum, Nth<const uint8_t>(cells, i)});
     }
     return Result(RunAll(pool, std::move(calls), static_cast<double>(count) / size));
   }
