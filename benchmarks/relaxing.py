@@ -2,7 +2,7 @@
 
 - **by hand** is a `while_loop` on bare arrays that freezes samples at rest. It finds no cycles.
 - **all samples** and **all edges** are darnax with the samples at rest still worked out, and with
-  every unit sending in every pass.
+  every unit sending in every pass; **plain** is both.
 
 Milliseconds a relaxation, medians of interleaved rounds and the spread of the middle half; then
 how many times longer the others take. `--smoke` runs small networks once. Usage:
@@ -34,17 +34,22 @@ def spins(shape):
     return jnp.asarray(RNG.choice([-1.0, 1.0], shape), jnp.float32)
 
 
-def without(name, value):
-    """`relax` compiled with one of its ways switched off."""
-    usual = getattr(relaxation, name)
+WAYS = "_widths", "followed_groups"
+
+
+def without(*ways):
+    """`relax` compiled with some of its ways to less work switched off."""
+    usual = {way: getattr(relaxation, way) for way in ways}
 
     def relax(network, state):
         # programs are traced in the first call, which is the one to warm up
-        setattr(relaxation, name, lambda *_: value)
+        for way in ways:
+            setattr(relaxation, way, lambda *_: ())
         try:
             return compiled(network, state)
         finally:
-            setattr(relaxation, name, usual)
+            for way, function in usual.items():
+                setattr(relaxation, way, function)
 
     compiled = eqx.filter_jit(lambda network, state: dx.relax(network, state))
     return relax
@@ -124,7 +129,7 @@ def dense(small):
 
         return loop_by_hand(one_pass, tuple(rest))
 
-    whole = without("_widths", ())
+    every, plain = without("followed_groups"), without(*WAYS)
     found = by_hand(w, loops, x, rest)
     solution = dx.relax(network, state)
     # a field near zero may take another sign where it is summed in another order
@@ -136,7 +141,8 @@ def dense(small):
         state,
         {
             "by hand": lambda: by_hand(w, loops, x, rest),
-            "all samples": lambda: whole(network, state),
+            "all edges": lambda: every(network, state),
+            "plain": lambda: plain(network, state),
         },
     )
     units = 32 if small else 1024
@@ -148,7 +154,10 @@ def dense(small):
         f"{units} units, sign, dense, B = {batch}",
         network,
         state,
-        {"all samples": lambda: whole(network, state)},
+        {
+            "all edges": lambda: every(network, state),
+            "plain": lambda: plain(network, state),
+        },
     )
 
 
@@ -176,7 +185,7 @@ def sparse(small):
                 )
             state = dx.GraphState(topology, batch)
             state = state.replace(jax.tree.map(lambda a: spins(a.shape), state.arrays))
-            whole, every = without("_widths", ()), without("followed_groups", ())
+            whole, every = without("_widths"), without("followed_groups")
             report(
                 f"{units:,} units, sign, {degree} edges each, B = {batch}",
                 network,
@@ -218,7 +227,7 @@ def conv(small):
             going, body, (x, jnp.ones(len(x), bool), jnp.zeros(len(x), jnp.int32))
         )
 
-    whole = without("_widths", ())
+    whole = without("_widths")
     np.testing.assert_allclose(dx.relax(network, state).state[0], by_hand(weight, x)[0], atol=1e-4)
     report(
         f"{side} × {side} × {channels}, tanh, 3 × 3 windows, B = {batch}",

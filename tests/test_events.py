@@ -11,8 +11,8 @@ import pytest
 from helpers import sample
 
 import darnax as dx
-from darnax.dynamics import events
-from darnax.kernels import Native, NativeLibrary, table
+from darnax.dynamics import events, following
+from darnax.kernels import Native, NativeLibrary, native_library, table
 from darnax.kernels import native as native_kernel
 
 # `darnax.dynamics.relax` is the function.
@@ -25,13 +25,21 @@ def follow_everything(monkeypatch):
     monkeypatch.setattr(table, "KERNELS", [Native])
     monkeypatch.setattr(native_kernel, "FEWEST", 0)
     monkeypatch.setattr(native_kernel, "native_library", lambda: NativeLibrary(True, "for a test"))
-    monkeypatch.setattr(events, "FEW", 100)
+    monkeypatch.setattr(following, "FEW", 100)
+    monkeypatch.setattr(following, "native_library", lambda: NativeLibrary(True, "for a test"))
+    for name in ("LEAST", "SOME", "LARGE"):
+        monkeypatch.setattr(following, name, 0)
 
 
 @pytest.fixture(params=["often", "seldom"])
 def corrections(request, monkeypatch):
     """Fields are corrected up to fifty times, or summed from scratch in every other pass."""
-    monkeypatch.setattr(events, "MOST", 50 if request.param == "often" else 1)
+    often = request.param == "often"
+    monkeypatch.setattr(following, "MOST", 50 if often else 1)
+    # of sums with matrices: never again after the first pass, and as it is
+    if often:
+        monkeypatch.setattr(following, "SHARE", 1.0)
+        monkeypatch.setattr(following, "ROUNDED", 100)
     # programs know nothing of these numbers
     jax.clear_caches()
     yield
@@ -44,7 +52,7 @@ def plain(monkeypatch):
 
     def relax(*given, **named):
         with monkeypatch.context() as patch:
-            patch.setattr(events, "FEW", 0)
+            patch.setattr(relaxation, "followed_groups", lambda *_: ())
             return dx.relax(*given, **named)
 
     return relax
@@ -260,3 +268,174 @@ def test_samples_do_not_see_each_other(corrections):
     for i in range(4):
         alone = dx.relax(network, sample(state, i))
         np.testing.assert_array_equal(together.settled[i : i + 1], alone.settled)
+
+
+# couplings with a matrix
+
+
+def drawn(name):
+    """A graph of dense couplings."""
+    if name == "population":
+        graph = nx.DiGraph([(0, 0)])
+        nx.set_node_attributes(graph, 40, "shape")
+        return graph, {"edge": dx.dense(self_coupling=0.5)}
+    if name == "chain":
+        graph = dx.topologies.sequential((10, 12, 12, 12, 4))
+        return graph, {"forward": dx.dense(), "backward": dx.dense(0.5), "recurrent": dx.dense(0.5)}
+    # several edges to a node, from a node and between two; most rows of the array hear few
+    graph = nx.MultiDiGraph()
+    graph.add_nodes_from(range(12), shape=(3, 2))
+    ends = [(0, 1), (1, 0), (1, 2), (2, 1), (0, 2), (2, 0), (5, 5), (1, 5), (5, 6), (6, 1), (1, 2)]
+    named = {"tie": "one"} if name == "tied" else {}
+    graph.add_edges_from(ends, **named)
+    graph.add_edges_from([(3, 3)], kind="self")
+    return graph, {"edge": dx.dense(), "self": dx.dense()}
+
+
+def dense_network(name, weights="any", activation=dx.sign, dtype=None, bias=None):
+    graph, couplings = drawn(name)
+    if dtype is not None:
+        nx.set_node_attributes(graph, dtype, "dtype")
+    kinds = {kind for _, kind in graph.nodes(data="kind", default="node")}
+    network = dx.Network(
+        dx.Topology(graph),
+        couplings,
+        activation,
+        biases={} if bias is None else {kind: dx.bias(bias) for kind in kinds},
+        key=jax.random.key(0),
+    )
+    rng = np.random.default_rng(1)
+
+    def redrawn(leaf):
+        return jnp.asarray(WEIGHTS[weights](rng.standard_normal(leaf.shape)), leaf.dtype)
+
+    for kind, modules in network.couplings.items():
+        for i in range(len(modules)):
+            place = lambda n, kind=kind, i=i: n.couplings[kind][i].weight  # noqa: E731
+            network = eqx.tree_at(place, network, redrawn(place(network)))
+    return network
+
+
+DENSE = "population", "chain", "rows", "tied"
+
+
+@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize(
+    ("weights", "activation", "batch"),
+    [("any", dx.sign, 17), ("exact", dx.heaviside, 5), ("any", dx.heaviside, 1)],
+)
+def test_solutions_with_matrices_are_those_of_plain_passes(
+    name, weights, activation, batch, corrections, plain
+):
+    network = dense_network(name, weights, activation)
+    assert follows(network)
+    state = start_of(network, batch)
+    whole = plain(network, state, max_steps=40)
+    assert whole.steps.max() > 1
+    assert_equal(whole, dx.relax(network, state, max_steps=40))
+
+
+@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_matrices_with_clamps_drives_and_biases(name, dtype, corrections, plain):
+    network = dense_network(name, "exact", dtype=dtype, bias=0.25)
+    state = start_of(network, 3, (-3, -1, 1, 2))
+    node = list(network.topology.nodes)[-1]
+    shape = network.topology.shape(node)
+    rng = np.random.default_rng(4)
+    given = {
+        "clamp": {node: rng.random(shape) < 0.5},
+        "drive": {node: rng.integers(-9, 9, (3, *shape)).astype(np.float32)},
+    }
+    assert follows(network, clamp=(node,)) or name == "population"
+    assert_equal(plain(network, state, **given), dx.relax(network, state, **given))
+
+
+@pytest.mark.parametrize("weights", ["tenths", "thirds, far apart"])
+def test_no_sign_at_rest_depends_on_how_sums_round(weights, monkeypatch):
+    # nothing is made from scratch after the first pass
+    monkeypatch.setattr(following, "SHARE", 1.0)
+    monkeypatch.setattr(following, "DOUBTFUL", 1.0)
+    monkeypatch.setattr(following, "ROUNDED", 1000)
+    jax.clear_caches()
+    graph = nx.DiGraph([(0, 0)])
+    nx.set_node_attributes(graph, 41, "shape")
+    network = dx.Network(dx.Topology(graph), {"edge": dx.dense()}, dx.sign, key=jax.random.key(0))
+    drawn = WEIGHTS[weights](np.random.default_rng(1).standard_normal((41, 41)))
+    # Symmetric weights come to rest, if units hear themselves. An even number of terms may cancel.
+    drawn = np.triu(drawn, 1) + np.triu(drawn, 1).T + 4 * np.abs(drawn).max() * np.eye(41)
+    place = lambda n: n.couplings["edge"][0].weight  # noqa: E731
+    network = eqx.tree_at(place, network, jnp.asarray(drawn[None], jnp.float32))
+    solution = dx.relax(network, start_of(network, 200))
+    moved = solution.settled & (solution.steps > 2)
+    assert moved.sum() > 20
+    states = np.asarray(solution.state[0], float)[moved]
+    # the library adds up in float64; in plain JAX float32 decides
+    if native_library().loaded:
+        fields = states @ np.asarray(place(network)[0], float).T
+        np.testing.assert_array_equal(np.where(fields >= 0, 1, -1), states)
+    jax.clear_caches()
+
+
+def test_matrices_with_what_is_not_finite(corrections, plain):
+    network = dense_network("rows")
+    state = start_of(network, 4)
+    lost = lambda array: array.at[1, 0, 0, 1].set(jnp.nan).at[5, 1, 1, 2].set(jnp.inf)  # noqa: E731
+    state = state.replace(jax.tree.map(lost, state.arrays))
+    whole = plain(network, state)
+    assert np.isnan(whole.residual[1:3]).all()
+    assert_equal(whole, dx.relax(network, state))
+
+
+@pytest.mark.parametrize("wrapped", ["states", "networks", "double"])
+def test_matrices_inside_of_other_programs(wrapped, corrections, plain):
+    with jax.enable_x64(wrapped == "double"):
+        dtype = "float64" if wrapped == "double" else None
+        networks = [dense_network("rows", weights, dtype=dtype) for weights in ("any", "exact")]
+        state = start_of(networks[0], 3)
+        states = [state, start_of(networks[0], 3, (-1, 1, 1))]
+        if wrapped == "networks":
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
+            many = eqx.filter_vmap(lambda network: dx.relax(network, state))(stacked)
+            pairs = [(network, state) for network in networks]
+        elif wrapped == "states":
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+            many = eqx.filter_vmap(lambda state: dx.relax(networks[0], state))(stacked)
+            pairs = [(networks[0], state) for state in states]
+        else:
+            many = dx.relax(networks[0], state)
+            assert_equal(plain(networks[0], state), many)
+            return
+        for i, (network, own) in enumerate(pairs):
+            assert_equal(plain(network, own), jax.tree.map(lambda leaf, i=i: leaf[i], many))
+
+
+def test_matrices_beside_groups_that_do_not_follow(corrections, plain):
+    graph = nx.DiGraph()
+    graph.add_nodes_from(["a", "b"], kind="spin", shape=8)
+    graph.add_node("rate", kind="rate", shape=5)
+    graph.add_edges_from([("a", "b"), ("b", "a"), ("a", "a")], kind="spins")
+    graph.add_edges_from([("rate", "a"), ("a", "rate")], kind="rates")
+    graph.add_edges_from([("b", "b")], kind="linear")
+    linear = lambda sender, receiver, key: eqx.nn.Linear(sender[0], receiver[0], key=key)  # noqa: E731
+    network = dx.Network(
+        dx.Topology(graph),
+        {"spins": dx.dense(), "rates": dx.dense(0.5), "linear": linear},
+        {"spin": dx.sign, "rate": dx.tanh},
+        key=jax.random.key(0),
+    )
+    assert follows(network)
+    state = start_of(network, 6)
+    assert_equal(plain(network, state), dx.relax(network, state))
+
+
+def test_where_it_does_not_pay_matrices_are_not_followed(monkeypatch):
+    network = dense_network("chain")
+    assert follows(network)
+    for name in ("LEAST", "SOME", "LARGE"):
+        with monkeypatch.context() as patch:
+            patch.setattr(following, name, 10**9)
+            assert not follows(network)
+    missing = NativeLibrary(False, "for a test")
+    monkeypatch.setattr(following, "native_library", lambda: missing)
+    assert not follows(network)

@@ -13,9 +13,16 @@ from typing import NamedTuple
 
 import jax
 
-VERSION = 1
+VERSION = 2
 """The version of the calls, which `darnax_version` of the library gives."""
-CALLS = "darnax_sum", "darnax_products", "darnax_correct", "darnax_resum"
+CALLS = (
+    "darnax_sum",
+    "darnax_products",
+    "darnax_correct",
+    "darnax_resum",
+    "darnax_correct_products",
+    "darnax_resum_products",
+)
 """The functions of the library, and the names that XLA knows them by."""
 FOLDER = Path(__file__).parent.parent / "native"
 SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")

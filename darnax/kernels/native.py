@@ -4,19 +4,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Float, Shaped
 
-from darnax.kernels.following import Following
-from darnax.kernels.graph import Graph, by_unit
+from darnax.kernels.graph import Graph
 from darnax.kernels.library import native_library
-from darnax.kernels.native_sums import Incidence, corrected, resummed, weighted_sum
+from darnax.kernels.native_sums import Incidence, weighted_sum
 from darnax.kernels.weighted_sum import WeightedSum
 
 FEWEST = 256
 """Edges below which the plain sum takes less time, compilation included."""
 
 
-class Native(WeightedSum, Following):
+class Native(WeightedSum):
     """Row after row in C++: every weight is read once, and nothing is written but the sums.
 
     Weights stay in the order of the edges, so that a call of one pass arranges nothing. It compiles
@@ -58,37 +57,6 @@ class Native(WeightedSum, Following):
         dtype = jnp.float64 if arranged.dtype == jnp.float64 else jnp.float32
         y = weighted_sum(self.edges, arranged.astype(dtype), x.astype(dtype))
         return y.astype(arranged.dtype)
-
-    # as a sum that is kept
-
-    def reach(self, prepared: Float[Array, "edges item"]) -> Float[Array, "receiving item 1"]:
-        sizes = jnp.abs(prepared)
-        ones = jnp.ones((self.graph.sending, sizes.shape[1], 1), sizes.dtype)
-        terms = jnp.diff(self.edges.received.starts).astype(sizes.dtype)
-        return terms[:, None, None] * weighted_sum(self.edges, sizes, ones)
-
-    def corrected(
-        self,
-        prepared: Float[Array, "edges item"],
-        field: Float[Array, "receiving *receiver batch"],
-        before: Shaped[Array, "rows *sender batch"],
-        after: Shaped[Array, "rows *sender batch"],
-        anew: Bool[Array, ""],
-    ) -> Float[Array, "receiving *receiver batch"]:
-        states = by_unit(before).astype(field.dtype), by_unit(after).astype(field.dtype)
-        found = corrected(self.edges, by_unit(field), prepared, *states, anew)
-        return found.reshape(field.shape)
-
-    def resummed(
-        self,
-        prepared: Float[Array, "edges item"],
-        field: Float[Array, "receiving *receiver batch"],
-        x: Shaped[Array, "rows *sender batch"],
-        cells: Bool[Array, "receiving *receiver batch"],
-    ) -> Float[Array, "receiving *receiver batch"]:
-        states = by_unit(x).astype(field.dtype)
-        found = resummed(self.edges, by_unit(field), prepared, states, by_unit(cells))
-        return found.reshape(field.shape)
 
     def describe(self) -> tuple[str, str]:
         if not native_library().loaded:

@@ -16,7 +16,7 @@ a network that was saved on one machine runs on another.
 import enum
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -30,6 +30,7 @@ from darnax._arrays import any_rank, on_device
 from darnax.kernels.graph import Graph, take
 from darnax.kernels.library import native_library
 
+Results = TypeVar("Results", Array, Sequence[Array])
 NARROW = 2**16
 """Rows whose numbers fit into 16 bits: half as much to read for every edge."""
 
@@ -136,7 +137,7 @@ def corrected(
     and a state that stops being infinite leaves NaN. There are no derivatives.
     """
     graph = jax.tree.leaves(edges)
-    operands = _alike(*graph, w[..., None], anew, before, after, field)
+    operands = alike(*graph, w[..., None], anew, before, after, field)
     return _correct.bind(*(operand[None] for operand in operands))[0]
 
 
@@ -154,7 +155,7 @@ def resummed(
     """
     received = edges.received
     operands = received.starts, received.ends, w[..., None], x, cells, field
-    return _resum.bind(*(operand[None] for operand in _alike(*operands)))[0]
+    return _resum.bind(*(operand[None] for operand in alike(*operands)))[0]
 
 
 # ---- the primitive of the three sums ----
@@ -171,25 +172,25 @@ def _bind(
     b: Array,
     **params: Any,
 ) -> Array:
-    return _sums.bind(*_alike(*edges, a, b), **params)
+    return _sums.bind(*alike(*edges, a, b), **params)
 
 
 def _stacked(edges: Incidence) -> list[Array]:
     return [leaf[None] for leaf in jax.tree.leaves(edges)]
 
 
-def _alike(*arrays: Array) -> list[Array]:
+def alike(*arrays: Array) -> list[Array]:
     """Arrays that vary over the same axes of a `shard_map`: JAX does so for its own operations."""
     varying = [jax.typeof(array).manual_axis_type.varying for array in arrays]
     everywhere = frozenset().union(*varying)
-    alike = []
+    result = []
     for array, own in zip(arrays, varying, strict=True):
         missing = tuple(sorted(everywhere - own))
-        alike.append(jax.lax.pcast(array, missing, to="varying") if missing else array)
-    return alike
+        result.append(jax.lax.pcast(array, missing, to="varying") if missing else array)
+    return result
 
 
-def _stack(operands: Sequence[Any]) -> int:
+def stack_of(operands: Sequence[Any]) -> int:
     """The length of the stack, which some operands may have one of for all."""
     stack = 1
     for operand in operands:
@@ -205,7 +206,7 @@ def _shape(
 ) -> tuple[int, int, int, int]:
     """The shape of the result."""
     starts, senders, starts_back, *_ = operands
-    stack = _stack(operands)
+    stack = stack_of(operands)
     # One of both is of states, which know the units and the batch.
     *_, units, batch = operands[-1].shape
     if of is Of.EDGES:
@@ -273,9 +274,9 @@ def _batched(
         states, size = _merged(operands[-1], axis)
         y = _bind(operands[:GRAPH], operands[GRAPH], states, of=of, items=items)
         return _parted(y, size), y.ndim
-    stacked, size = _in_stack(operands, axes)
+    stacked, size = in_stack(operands, axes)
     y = _bind(stacked[:GRAPH], *stacked[GRAPH:], of=of, items=items)
-    return _unstacked(y, size), 0
+    return unstacked(y, size), 0
 
 
 def _merged(states: Array, axis: int) -> tuple[Array, int]:
@@ -291,7 +292,7 @@ def _parted(states: Array, size: int) -> Array:
     return states.reshape(*lead, both // size, size)
 
 
-def _in_stack(
+def in_stack(
     operands: Sequence[Array],
     axes: Sequence[int | None],
 ) -> tuple[list[Array], int]:
@@ -307,7 +308,7 @@ def _in_stack(
         else:
             first.append(jnp.moveaxis(operand, axis, 0))
             size = first[-1].shape[0]
-    inner = _stack([operand[0] for operand in first])
+    inner = stack_of([operand[0] for operand in first])
     stacked = []
     for operand in first:
         if operand.shape[:2] != (1, 1):
@@ -316,7 +317,7 @@ def _in_stack(
     return stacked, size
 
 
-def _unstacked(y: Array, size: int) -> Array:
+def unstacked(y: Array, size: int) -> Array:
     """The other way: a result with the axis of `vmap` first."""
     return y.reshape(size, len(y) // max(size, 1), *y.shape[1:])
 
@@ -346,7 +347,7 @@ def _plain(*operands: Array, of: Of, items: int) -> Array:
 
 def _each(function: Callable[..., Array], *operands: Array) -> Array:
     """The function on every element of a stack."""
-    stack = _stack(operands)
+    stack = stack_of(operands)
     whole = (jnp.broadcast_to(operand, (stack, *operand.shape[1:])) for operand in operands)
     return jax.vmap(function)(*whole)
 
@@ -377,10 +378,13 @@ def _plain_products(starts: Array, ends: Array, x: Array, q: Array, items: int) 
     return own.sum(axis=-1, keepdims=True)
 
 
-def _on_cpu(native: Callable[..., Array], plain: Callable[..., Array]) -> Callable[..., Array]:
+def on_cpu(
+    native: Callable[..., Results],
+    plain: Callable[..., Results],
+) -> Callable[..., Results]:
     """The native way if the library is loaded, asked when a program is made."""
 
-    def way(*operands: Array, **params: Any) -> Array:
+    def way(*operands: Array, **params: Any) -> Results:
         return (native if native_library().loaded else plain)(*operands, **params)
 
     return way
@@ -400,7 +404,7 @@ def _register(
     primitive.def_impl(alone)
     rule = mlir.lower_fun(plain, multiple_results=False)
     mlir.register_lowering(primitive, rule)
-    rule = mlir.lower_fun(_on_cpu(native, plain), multiple_results=False)
+    rule = mlir.lower_fun(on_cpu(native, plain), multiple_results=False)
     mlir.register_lowering(primitive, rule, platform="cpu")
 
 
@@ -480,15 +484,15 @@ def _field_batched(
             if axis is None:
                 operand = jnp.broadcast_to(operand, (size, *operand.shape))
             merged.append(_merged(operand, axis or 0)[0])
-        y = primitive.bind(*_alike(*operands[:first], *merged))
+        y = primitive.bind(*alike(*operands[:first], *merged))
         return _parted(y, size), y.ndim
-    stacked, size = _in_stack(operands, axes)
+    stacked, size = in_stack(operands, axes)
     # The result is the field itself, and so that has the whole stack.
     *others, field = stacked
-    stack = _stack(stacked)
+    stack = stack_of(stacked)
     field = jnp.broadcast_to(field, (stack, *field.shape[1:]))
-    y = primitive.bind(*_alike(*others, field))
-    return _unstacked(y, size), 0
+    y = primitive.bind(*alike(*others, field))
+    return unstacked(y, size), 0
 
 
 def _register_in_place(primitive: Primitive, plain: Callable[..., Array]) -> None:

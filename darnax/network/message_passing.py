@@ -252,6 +252,14 @@ class MessagePassing(eqx.Module):
             return rows[index]
         return take(rows, _rows_of_edges(index, edges))
 
+    def sender_numbers(self) -> Int[Array, " edges"]:
+        """The row of the sender of every edge; senders must be rows, not views."""
+        if self.sender_rows is not None:
+            return self.sender_rows
+        group = self.group
+        assert group.sender_index is not None
+        return _rows_of_edges(group.sender_index, jnp.arange(len(group.edges), dtype=jnp.int32))
+
     def receiver_rows(
         self,
         edges: Int[Array, " some"] | None = None,
