@@ -174,6 +174,31 @@ def test_sums_and_derivatives_are_those_of_the_plain_way(name):
     close(derivatives(fast, *given), derivatives(plain, *given))
 
 
+def second(function, *given):
+    """How the gradients of a sum of cubes change where what they are of does."""
+    numbers = range(len(given))
+    gradient = jax.grad(lambda *given: jnp.sum(function(*given) ** 3), argnums=tuple(numbers))
+    return jax.jvp(gradient, given, jax.tree.map(jnp.cos, given))[1]
+
+
+@jax.jit
+def second_of_sums(way, w, x):
+    return second(functools.partial(summed, way), w, x)
+
+
+@jax.jit
+def second_of_pairs(way, p, q):
+    return second(functools.partial(way.pairs, jnp.cos), p, q)
+
+
+@pytest.mark.parametrize("name", ["irregular", "irregular, pure", "hub, pure", "torus", "dense"])
+def test_derivatives_of_second_order_are_those_of_the_plain_way(name):
+    fast, plain = both(name)
+    w, x, q = numbers(fast.graph, 2)
+    close(second_of_sums(fast, w, x), second_of_sums(plain, w, x))
+    close(second_of_pairs(fast, x, q), second_of_pairs(plain, x, q))
+
+
 @pytest.mark.parametrize("batch", [1, 16, 35])
 @pytest.mark.parametrize(
     "name", ["irregular", "irregular, pure", "torus", "cube", "two hundred thousand, pure"]
@@ -486,6 +511,8 @@ def test_small_convolutions_are_those_of_the_library(stride, padding, channels):
         return y, pull(jnp.sin(y))
 
     close(answers(Conv.batched, conv, x), answers(library, conv, x))
+    curvature = [second(way, conv, jnp.asarray(x)) for way in (Conv.batched, library)]
+    close(*curvature)
 
 
 def test_noise_is_threefry(monkeypatch):

@@ -166,7 +166,8 @@ def _tangent(
             change = change + _sum_by_reverse(back, w, y, dx)
     if not isinstance(dw, SymbolicZero):
         change = change + _change(graph, dw, x)
-    return y, change
+    # Not `y` itself, which has no derivatives: those of higher orders ask for them.
+    return with_derivatives(y, graph, w, x, back), change
 
 
 with_derivatives.defjvp(_tangent, symbolic_zeros=True)
@@ -195,7 +196,7 @@ def _tangent_of_pairs(
     _, _, dp, dq = tangents
     plain = functools.partial(graph.pairs, fn)
     _, change = jax.jvp(plain, (p, q), (dp, dq))
-    return y, change
+    return with_derivatives_of_pairs(fn, y, graph, p, q), change
 
 
 def _sum_by_reverse(
