@@ -8,7 +8,7 @@ COVERAGE := --cov=darnax --cov-report=term:skip-covered --cov-fail-under=95
 .PHONY: demo test test-slow test-floors lint bench clean
 
 # what an installation is made from: the native library is compiled anew where its sources change
-SOURCES := pyproject.toml hatch_build.py darnax/native/sums.cc
+SOURCES := pyproject.toml hatch_build.py $(wildcard darnax/native/*.cc darnax/native/*.h)
 
 $(VENV)/installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)

@@ -1,6 +1,6 @@
-"""Builds `darnax/native/sums.cc` where a C++ compiler is found; without one the package is pure.
+"""Builds `darnax/native` where a C++ compiler is found; without one the package is pure.
 
-Nothing of darnax needs the library: it makes sparse sums faster. So a compiler that is missing, or
+Nothing of darnax needs the library: it makes passes faster. So a compiler that is missing, or
 fails, is said in a line and is no error. `darnax.kernels.native_library()` tells what came of it.
 """
 
@@ -16,9 +16,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("darnax/native/sums.cc")
+FOLDER = Path("darnax/native")
+SOURCES = "sums.cc", "products.cc", "windows.cc"
 SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
-LIBRARY = SOURCE.with_name("libdarnax" + SUFFIX)
+LIBRARY = FOLDER / f"libdarnax{SUFFIX}"
 FLAGS = [
     "-std=c++17",
     "-O3",
@@ -64,10 +65,11 @@ def build(root: Path, library: Path | None = None) -> str | None:
     headers = jaxlib_headers()
     if headers is None:
         return "jaxlib, whose headers it needs, was not found"
+    sources = [str(root / FOLDER / name) for name in SOURCES]
     # As system headers: their warnings are not ours.
-    sources = ["-isystem", str(headers), str(root / SOURCE), "-o", str(library)]
+    options = [*FLAGS, "-isystem", str(headers), "-o", str(library)]
     try:
-        run = subprocess.run([*command, *FLAGS, *sources], capture_output=True, text=True)
+        run = subprocess.run([*command, *options, *sources], capture_output=True, text=True)
     except OSError as error:
         return f"{command[0]} did not run: {error}"
     if run.returncode != 0:

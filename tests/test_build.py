@@ -21,8 +21,9 @@ def hook():
 def tree(tmp_path):
     """A source tree with an old library."""
     build = hook()
-    (tmp_path / build.SOURCE).parent.mkdir(parents=True)
-    (tmp_path / build.SOURCE).write_text("int main() {}")
+    (tmp_path / build.FOLDER).mkdir(parents=True)
+    for name in build.SOURCES:
+        (tmp_path / build.FOLDER / name).write_text("int main() {}")
     (tmp_path / build.LIBRARY).write_text("old")
     return tmp_path
 

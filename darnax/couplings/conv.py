@@ -16,9 +16,13 @@ from darnax import checks
 from darnax._arrays import any_rank, on_device
 from darnax.couplings.coupling import Coupling, Edges, Factory
 from darnax.couplings.draws import Draws
+from darnax.kernels.library import native_library
+from darnax.kernels.native_windows import windows, windows_transposed
 
+SAMPLES = 8
+"""Samples from which the native library takes images."""
 FEW = 32
-"""Numbers of a window up to which shifted copies are faster than the library."""
+"""Numbers of a window up to which shifted copies are faster than XLA."""
 Padding: TypeAlias = str | tuple[tuple[int, int], ...]
 """Padding as JAX takes it: "SAME", "VALID", or a pair (before, after) for each axis of space."""
 AnyPadding: TypeAlias = int | Padding
@@ -49,17 +53,28 @@ class Conv(Coupling):
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
         """The messages of a batch, which stands last.
 
-        Windows of few numbers are shifted copies of the image, weighted and added in one loop; a
-        library call would first move the batch to where it wants it.
+        XLA would first move the batch to where it wants it. The native library takes it where it
+        stands; without one, windows of few numbers are shifted copies of the image, weighted and
+        added in one loop.
         """
-        if self._numbers > FEW:
-            return _over_batch(self, x)
-        # The rule of `_with_derivatives` takes over: JAX need not follow the loop.
-        still = jax.lax.stop_gradient((self, x))
-        return _with_derivatives(_shifted(*still), self, x)
+        # The rule of `_with_derivatives` takes over: JAX need not follow what is called here.
+        still, image = jax.lax.stop_gradient((self, x))
+        if suits_native(x):
+            y = windows(still.weight, image, self.stride, _pads_of(self, x.shape))
+        elif self._numbers <= FEW:
+            y = _shifted(still, image)
+        else:
+            return self.by_xla(x)
+        return _with_derivatives(y, self, x)
+
+    def by_xla(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
+        """The messages of a batch, which is moved to where XLA wants it."""
+        return jax.vmap(self, in_axes=-1, out_axes=-1)(x)
 
     def describe(self) -> tuple[str, str]:
-        how = "shifted copies" if self._numbers <= FEW else "library"
+        how = "shifted copies" if self._numbers <= FEW else "XLA"
+        if native_library().loaded:
+            how = f"native, {how} below {SAMPLES} samples"
         return how, f"windows of {self._numbers} numbers"
 
     @property
@@ -68,17 +83,27 @@ class Conv(Coupling):
         return math.prod(self.weight.shape[:-1])
 
 
-def _over_batch(coupling: Conv, x: Array) -> Array:
-    return jax.vmap(coupling, in_axes=-1, out_axes=-1)(x)
+def suits_native(x: Array) -> bool:
+    """Whether the native library takes images with this batch."""
+    known = x.dtype in (jnp.float32, jnp.float64)
+    on_cpu = jax.default_backend() == "cpu" and native_library().loaded
+    return known and on_cpu and x.shape[-1] >= SAMPLES
+
+
+def _pads_of(
+    coupling: "Conv | ConvTranspose", image: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+    """How many places every axis of an image is longer by, before and after."""
+    axes = len(coupling.stride)
+    kernel = coupling.weight.shape[:axes]
+    return tuple(_pads(coupling.padding, image[:axes], kernel, coupling.stride))
 
 
 def _shifted(coupling: Conv, x: Array) -> Array:
     """The messages of a batch as a sum of shifted copies, `(*places, channels, B)`."""
     weight, strides = coupling.weight, coupling.stride
     *kernel, channels, _ = weight.shape
-    space = x.shape[: len(kernel)]
-    pads = _pads(coupling.padding, space, kernel, strides)
-    x = jnp.pad(x, [*pads, (0, 0), (0, 0)])
+    x = jnp.pad(x, [*_pads_of(coupling, x.shape), (0, 0), (0, 0)])
     # Without the barrier XLA would look up in every copy where the image ends.
     x = jax.lax.optimization_barrier(x)
 
@@ -98,26 +123,30 @@ def _shifted(coupling: Conv, x: Array) -> Array:
 
 
 @jax.custom_jvp
-def _with_derivatives(y: Array, coupling: Conv, x: Array) -> Array:
-    """`y`, with the derivatives of the library's convolution: those of shifted copies are slow."""
+def _with_derivatives(y: Array, coupling: "Conv | ConvTranspose", x: Array) -> Array:
+    """`y`, the messages of a batch, with the derivatives of those by XLA.
+
+    The derivatives of shifted copies are slow, and calls of the native library have none.
+    """
     return y
 
 
 # Linear in both tangents: one rule of forward mode, which JAX transposes, serves both modes.
 @any_rank
 def _tangent(
-    primals: tuple[Array, Conv, Array],
-    tangents: tuple[object, Conv, Array | SymbolicZero],
+    primals: "tuple[Array, Conv | ConvTranspose, Array]",
+    tangents: "tuple[object, Conv | ConvTranspose, Array | SymbolicZero]",
 ) -> tuple[Array, Array]:
     y, coupling, x = primals
     # A tangent has the form of its primal: that of a `Conv` is one, with changes for weights.
     _, d_coupling, dx = tangents
     change = jnp.zeros_like(y)
     if not isinstance(d_coupling.weight, SymbolicZero):
-        change = change + _over_batch(d_coupling, x)
+        change = change + d_coupling.by_xla(x)
     if not isinstance(dx, SymbolicZero):
-        change = change + _over_batch(coupling, dx)
-    return y, change
+        change = change + coupling.by_xla(dx)
+    # Not `y` itself, which has no derivatives: those of higher orders ask for them.
+    return _with_derivatives(y, coupling, x), change
 
 
 _with_derivatives.defjvp(_tangent, symbolic_zeros=True)
@@ -203,10 +232,20 @@ class ConvTranspose(Coupling):
         return jax.linear_transpose(forward, image)(x)[0]
 
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
-        """The messages of a batch, which stands last; much faster than by the library."""
+        """The messages of a batch, which stands last."""
+        if not suits_native(x):
+            return self.by_xla(x)
+        still, image = jax.lax.stop_gradient((self, x))
+        weight = jnp.swapaxes(still.weight, -1, -2)
         *space, _ = self.receiver_shape
-        kernel = self.weight.shape[: len(self.stride)]
-        pads = _pads(self.padding, space, kernel, self.stride)
+        pads = _pads_of(self, self.receiver_shape)
+        y = windows_transposed(weight, image, self.stride, pads, tuple(space))
+        return _with_derivatives(y, self, x)
+
+    def by_xla(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
+        """The messages of a batch; much faster than those of XLA's own transpose."""
+        *space, _ = self.receiver_shape
+        pads = _pads_of(self, self.receiver_shape)
         whole = overlap_add(self.weight, x, self.stride)
 
         # The padding of the convolution is cut off again; cells that no window covers are zero.
@@ -219,7 +258,10 @@ class ConvTranspose(Coupling):
         return padded(whole, cut)
 
     def describe(self) -> tuple[str, str]:
-        return "one product, shifted sums", "windows overlap"
+        how = "one product, shifted sums"
+        if native_library().loaded:
+            how = f"native, {how} below {SAMPLES} samples"
+        return how, "windows overlap"
 
 
 def overlap_add(

@@ -1,6 +1,6 @@
 """The native library: sums over edges in C++, compiled when darnax was installed.
 
-Everything in darnax runs without it. `hatch_build.py` compiles `darnax/native/sums.cc` where it
+Everything in darnax runs without it. `hatch_build.py` compiles `darnax/native` where it
 finds a C++ compiler, and `DARNAX_NATIVE=0` in the environment leaves the library alone.
 """
 
@@ -22,6 +22,7 @@ CALLS = (
     "darnax_resum",
     "darnax_correct_products",
     "darnax_resum_products",
+    "darnax_windows",
 )
 """The functions of the library, and the names that XLA knows them by."""
 FOLDER = Path(__file__).parent.parent / "native"

@@ -1,19 +1,13 @@
 """Sums of products with matrices, corrected by what changed: calls of the native library."""
 
-import functools
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
-from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from darnax.kernels.graph import take
-from darnax.kernels.native_sums import alike, in_stack, on_cpu, stack_of, unstacked
+from darnax.kernels.native_call import Results, native_call
 
 
 class EdgeMatrices(eqx.Module):
@@ -52,7 +46,7 @@ def corrected_products(
     correction, and a state that stops being infinite leaves NaN. There are no derivatives.
     """
     operands = edges.starts, edges.senders, edges.by_input, share, before, after, field
-    changed, too_much, found = _bind(_correct, *operands)
+    changed, too_much, found = _correct(*operands)
     return found, changed, too_much
 
 
@@ -70,20 +64,8 @@ def resummed_products(
     There are no derivatives.
     """
     operands = edges.starts, edges.senders, edges.by_output, share, x, cells, field
-    too_much, found = _bind(_resum, *operands)
+    too_much, found = _resum(*operands)
     return found, too_much
-
-
-def _bind(primitive: Primitive, *operands: Array) -> list[Array]:
-    # The first axis is for matrices or states that `vmap` stacks.
-    found = primitive.bind(*(operand[None] for operand in alike(*operands)))
-    return [result[0] for result in found]
-
-
-# Operands of both: starts, senders, matrices, the share. Then states before and after, and the
-# field; or states, the cells to sum, and the field.
-_correct = Primitive("darnax_correct_products")
-_resum = Primitive("darnax_resum_products")
 
 
 def _plain_correct(
@@ -125,62 +107,21 @@ def _products(starts: Array, senders: Array, matrices: Array, x: Array) -> Array
     return field.at[receivers].add(messages)
 
 
-def _results(primitive: Primitive, *operands: Any) -> list[tuple[tuple[int, ...], DTypeLike]]:
-    """The shapes and dtypes of what a call gives."""
+def _in_place(*operands: Any) -> Results:
+    """Whether there is too much to do, and the field."""
     field = operands[-1]
-    stack, batch = field.shape[0], field.shape[-1]
-    found: list[tuple[tuple[int, ...], DTypeLike]] = [((stack,), bool), (field.shape, field.dtype)]
-    if primitive is _correct:
-        found.insert(0, ((stack, batch), jnp.int32))
-    return found
+    return [((field.shape[0],), bool), (field.shape, field.dtype)]
 
 
-def _abstract(primitive: Primitive, *operands: Any) -> list[Any]:
-    # Everything else is that of the field: mesh and axes that vary.
-    *_, field = operands
-    avals: list[Any] = []
-    for shape, dtype in _results(primitive, *operands):
-        avals.append(field.update(shape=shape, dtype=jnp.dtype(dtype), weak_type=False))
-    return avals
+def _changed_and_in_place(*operands: Any) -> Results:
+    field = operands[-1]
+    changed = (field.shape[0], field.shape[-1]), jnp.int32
+    return [changed, *_in_place(*operands)]
 
 
-def _native(primitive: Primitive, *operands: Array) -> Sequence[Array]:
-    results = [jax.ShapeDtypeStruct(*result) for result in _results(primitive, *operands)]
-    aliases = {len(operands) - 1: len(results) - 1}
-    return jax.ffi.ffi_call(primitive.name, results, input_output_aliases=aliases)(*operands)
-
-
-def _each(plain: Callable[..., Sequence[Array]], *operands: Array) -> Sequence[Array]:
-    stack = stack_of(operands)
-    whole = [jnp.broadcast_to(operand, (stack, *operand.shape[1:])) for operand in operands]
-    return jax.vmap(plain)(*whole)
-
-
-def _batched(
-    primitive: Primitive,
-    operands: Sequence[Array],
-    axes: Sequence[int | None],
-) -> tuple[list[Array], list[int]]:
-    (*others, field), size = in_stack(operands, axes)
-    # The result is the field itself, and so that has the whole stack.
-    stack = stack_of([*others, field])
-    field = jnp.broadcast_to(field, (stack, *field.shape[1:]))
-    found = primitive.bind(*alike(*others, field))
-    return [unstacked(result, size) for result in found], [0] * len(found)
-
-
-def _register(primitive: Primitive, plain: Callable[..., Sequence[Array]]):
-    """Tells JAX how a primitive runs, inside of programs and outside."""
-    primitive.multiple_results = True
-    of_all = functools.partial(_each, plain)
-    native = functools.partial(_native, primitive)
-    primitive.def_impl(jax.jit(primitive.bind))
-    primitive.def_abstract_eval(functools.partial(_abstract, primitive))
-    mlir.register_lowering(primitive, mlir.lower_fun(of_all, multiple_results=True))
-    on_this = mlir.lower_fun(on_cpu(native, of_all), multiple_results=True)
-    mlir.register_lowering(primitive, on_this, platform="cpu")
-    batching.primitive_batchers[primitive] = functools.partial(_batched, primitive)
-
-
-_register(_correct, _plain_correct)
-_register(_resum, _plain_resum)
+# Operands of both: starts, senders, matrices, the share. Then states before and after, and the
+# field; or states, the cells to sum, and the field.
+_correct = native_call(
+    "darnax_correct_products", _changed_and_in_place, _plain_correct, in_place=True
+)
+_resum = native_call("darnax_resum_products", _in_place, _plain_resum, in_place=True)
