@@ -19,9 +19,11 @@ from darnax.dynamics.adjoint import Adjoint, attach, implicit, without_gradient
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
 from darnax.dynamics.events import Follower, Kept, follow, followed_groups, start_following
 from darnax.dynamics.loop import Iteration, Progress, begin, iterate_with_fewer, unroll
+from darnax.dynamics.packing import PACKED, Packing, packing_of
 from darnax.dynamics.problem import Constants, Fields, Problem, pose
 from darnax.dynamics.residual import (
     Scales,
+    immediate,
     is_back,
     residual_dtype,
     scales_before,
@@ -32,6 +34,7 @@ from darnax.dynamics.update import one_pass
 from darnax.dynamics.visits import Keys
 from darnax.network.message_passing import Rows
 from darnax.network.network import Network
+from darnax.network.selection import Range
 from darnax.noise import pass_keys, sample_keys
 from darnax.states.graph import GraphState
 
@@ -171,22 +174,25 @@ class _Map(NamedTuple):
     **Fields:**
 
     - `constants`: what all passes and samples read; what differs by sample comes as `args`.
+    - `packing`: the arrays that are one between passes.
     - `tol`: in the dtype of residuals, float64 where any array that moves is.
     """
 
     problem: Problem
     constants: Constants
     follower: Follower
+    packing: Packing
     tol: Float[Array, ""]
 
     def step(
         self,
-        moving: Rows,
+        packed: Rows,
         kept: Kept,
         args: _Args,
         t: Int[Array, ""],
     ) -> tuple[Rows, Kept, Float[Array, " batch"]]:
         """The arrays after a pass, what it keeps, and how far they were from rest before it."""
+        moving = self.packing.unpacked(packed)
         constants = self.constants._replace(
             fields=args.fields,
             held=args.held,
@@ -201,9 +207,15 @@ class _Map(NamedTuple):
             changing = tuple(i for i in problem.changing if i not in followed)
             problem = replace(problem, changing=changing)
         keys = pass_keys(args.keys, t)
-        scales = self._scales(moving, args, t)
+        scales = self._scales(packed, args, t)
         new, residual = one_pass(problem, constants, moving, keys, scales)
         assert residual is not None  # scales were given
+        new = self.packing.packed(new)
+        if PACKED in new:
+            # cells that are not free kept their state: their change is 0 without a mask
+            change = jnp.abs(new[PACKED] - packed[PACKED])
+            own = scales.relative(PACKED, Range(0, len(change)), change)
+            residual = jnp.maximum(residual, own)
         return new, kept, residual
 
     def back(
@@ -217,13 +229,13 @@ class _Map(NamedTuple):
     ) -> Bool[Array, " batch"]:
         """The samples that a pass brought back to an earlier copy."""
         return is_back(
-            self.problem,
             self._scales(old, args, t),
             new,
             old,
             anchor,
             self.tol,
             residual,
+            all(immediate(self.problem, array) for array in self.problem.moves),
         )
 
     def _scales(self, moving: Rows, args: _Args, t: Int[Array, ""]) -> Scales:
@@ -253,13 +265,18 @@ def _relax(
     moving: Rows = {}
     for array in problem.moves:
         moving[array] = rows[array]
+    packing = Packing({})
+    # A loop that is differentiated is left as it is.
+    if not adjoint.remembers:
+        packing = packing_of(problem, state.batch_size)
+    packed = packing.packed(moving)
     tol = tol.astype(residual_dtype(problem))
     constants = problem.constants(state)
     args = _Args(
         fields=constants.fields,
         held=constants.held,
         still=constants.still,
-        first_scales=scales_of_bounded(problem, moving),
+        first_scales=_first_scales(problem, packing, packed),
         keys=keys,
     )
     follower, kept = start_following(problem, constants, moving, followed, state.batch_size)
@@ -267,18 +284,21 @@ def _relax(
         problem,
         constants._replace(fields={}, held={}, still={}),
         follower,
+        packing,
         tol,
     )
     # A random schedule goes another way from the same state: to be back there is no cycle.
     back = image.back if problem.schedule.share is None else None
     it = Iteration(image.step, back, args, tol, max_steps)
-    run = begin(moving, kept, _finite(start), tol.dtype)
+    finite = _finite(constants.still | packed)
+    run = begin(packed, kept, finite, tol.dtype)
     # An int stands for `dx.unrolled()`: its loop is differentiated as it is, and nothing attached.
     if isinstance(max_steps, int):
         end = unroll(it, run, max_steps).now
         return _solution(state.with_rows(end.y), end, tol)
     end = iterate_with_fewer(it, run, widths).now
-    last = attach(*given, state.with_rows(end.y), end.residual <= tol)
+    rows = packing.unpacked(end.y)
+    last = attach(*given, state.with_rows(rows), end.residual <= tol)
     return _solution(last, end, tol)
 
 
@@ -322,10 +342,23 @@ def _solution(
     )
 
 
-def _finite(state: GraphState) -> Bool[Array, " batch"]:
+def _first_scales(
+    problem: Problem,
+    packing: Packing,
+    packed: Rows,
+) -> dict[str, Float[Array, "..."]]:
+    """The scales before the first pass of all arrays whose scales are 1 from the second one on."""
+    rest = dict(packed)
+    cells = rest.pop(PACKED, None)
+    first = scales_of_bounded(problem, rest)
+    return first if cells is None else first | {PACKED: packing.scales(cells)}
+
+
+def _finite(arrays: Rows) -> Bool[Array, " batch"]:
     """The samples that hold finite numbers only, in all arrays, whoever reads them."""
-    result = jnp.ones(state.batch_size, bool)
-    for array in state.arrays.values():
+    like = next(iter(arrays.values()))
+    result = jnp.ones_like(like, shape=like.shape[-1:], dtype=bool)
+    for array in arrays.values():
         if jnp.issubdtype(array.dtype, jnp.inexact):
             all_but_batch = tuple(range(array.ndim - 1))
             result = result & jnp.all(jnp.isfinite(array), axis=all_but_batch)

@@ -106,9 +106,9 @@ def scales_of_bounded(
 ) -> dict[str, Float[Array, "..."]]:
     """The scales before the first pass of the arrays whose scales are 1 from the second one on."""
     found = {}
-    for array in problem.moves:
+    for array, rows in moving.items():
         if within_one(problem, array):
-            found[array] = scales_of(problem, array, moving[array])
+            found[array] = scales_of(problem, array, rows)
     return found
 
 
@@ -158,7 +158,7 @@ def shows(problem: Problem, array: str) -> bool:
     """
     dtype = jnp.dtype(problem.network.topology.arrays[array].dtype)
     floating = bool(jnp.issubdtype(dtype, jnp.floating))
-    return _immediate(problem, array) and floating and problem.schedule.share is None
+    return immediate(problem, array) and floating and problem.schedule.share is None
 
 
 def change_to_target(
@@ -178,7 +178,6 @@ def change_to_target(
 
 
 def distance(
-    problem: Problem,
     scales: Scales,
     a: Rows,
     b: Rows,
@@ -187,13 +186,14 @@ def distance(
     """The largest difference of two states; with `look` on some cells of one array alone."""
     largest = None
     for array, rows in a.items():
-        spec = problem.network.topology.arrays[array]
-        count = spec.rows
+        count = len(rows)
         if look:
-            count = max(1 + LOOK // math.prod(spec.item), spec.rows // PART)
-        some = Range(0, count)
-        one = some.take(rows).astype(spec.field_dtype)
-        other = some.take(b[array]).astype(spec.field_dtype)
+            item = max(math.prod(rows.shape[1:-1]), 1)
+            count = max(1 + LOOK // item, len(rows) // PART)
+        some = Range(0, min(count, len(rows)))
+        dtype = _field_dtype(rows)
+        one = some.take(rows).astype(dtype)
+        other = some.take(b[array]).astype(dtype)
         here = scales.relative(array, some, jnp.abs(one - other))
         largest = here if largest is None else jnp.maximum(largest, here)
         # one array is enough for a look
@@ -204,17 +204,18 @@ def distance(
 
 
 def is_back(
-    problem: Problem,
     scales: Scales,
     new: Rows,
     old: Rows,
     anchor: Rows,
     tol: Float[Array, ""],
     residual: Float[Array, " batch"],
+    immediate: bool,
 ) -> Bool[Array, " batch"]:
     """The samples that are back at an earlier copy of their state, so that they cycle.
 
-    A residual of 0 marks samples that are not asked. Where a pass contracts by λ near a p-th root
+    A residual of 0 marks samples that are not asked; `immediate` says that the residual is how far
+    samples went in this pass, as no unit has memory. Where a pass contracts by λ near a p-th root
     of unity, a sample on its way to rest comes near to where it was p passes ago too. It is then
     `|1 - λᵖ| / |1 - λ|` of the length of a pass away, at least `1 - |λ|`; in a cycle it is not away
     at all, but for rounding. So it must be much nearer than it goes in a pass, and go much further
@@ -236,9 +237,9 @@ def is_back(
         rounding = max(rounding, 4 * float(jnp.finfo(rows.dtype).eps))
     # how far each sample went in this pass
     length = residual
-    if not all(_immediate(problem, array) for array in new):
+    if not immediate:
         # units with memory go a share of their residual, and a slow approach is no cycle
-        length = jnp.where(residual > 0, distance(problem, scales, new, old), 0)
+        length = jnp.where(residual > 0, distance(scales, new, old), 0)
 
     def near(
         size: Float[Array, " batch"] | float,
@@ -246,15 +247,14 @@ def is_back(
     ) -> Bool[Array, " batch"]:
         within = jnp.maximum(NEAR * length, rounding * size)
         within = jnp.minimum(tol, within)
-        return distance(problem, scales, new, anchor, look) <= within
+        return distance(scales, new, anchor, look) <= within
 
     def look_closer() -> Bool[Array, " batch"]:
         # Rounding is relative to the largest state of a sample, in units of the scales.
         size = jnp.zeros_like(residual)
         for array, rows in floats.items():
-            spec = problem.network.topology.arrays[array]
-            values = jnp.abs(rows).astype(spec.field_dtype)
-            all_rows = Range(0, spec.rows)
+            values = jnp.abs(rows).astype(_field_dtype(rows))
+            all_rows = Range(0, len(rows))
             size = jnp.maximum(size, scales.relative(array, all_rows, values))
         reached = min(SUSTAINED * rounding, MOST_SUSTAINED) * size
         return hint & near(size, look=False) & (length > reached)
@@ -265,7 +265,12 @@ def is_back(
     return jax.lax.cond(jnp.any(hint), look_closer, lambda: hint & False)
 
 
-def _immediate(problem: Problem, array: str) -> bool:
+def _field_dtype(rows: Shaped[Array, "..."]) -> DTypeLike:
+    """The dtype that states are compared in: that of their fields."""
+    return jnp.float64 if rows.dtype == jnp.float64 else jnp.float32
+
+
+def immediate(problem: Problem, array: str) -> bool:
     """Whether all units of an array reach their target within a pass."""
     kinds = problem.network.units[array].kinds
     return all(problem.network.activations[kind].immediate for kind in kinds)

@@ -21,7 +21,10 @@ def one_pass(
     keys: Keys = None,
     scales: Scales | None = None,
 ) -> tuple[Rows, Residual]:
-    """The moving arrays after one pass, and the residual of every sample if `scales` are given."""
+    """The moving arrays after one pass, and the residual of every sample if `scales` are given.
+
+    It is that of the arrays that have scales.
+    """
     arrays = constants.still | moving
     residual = None
     if scales is not None:
@@ -85,8 +88,9 @@ def update(
         if moves is not None:
             new = jnp.where(moves, new, old)
         changes[array] = rows, new
-        # The residual is that of all free cells, whether a random schedule moves them or not.
-        if scales is not None and residual is not None:
+        # The residual is that of all free cells, whether a random schedule moves them or not. That
+        # of arrays without scales is found elsewhere.
+        if scales is not None and residual is not None and array in scales.by_array:
             change = change_to_target(
                 problem,
                 array,
