@@ -23,6 +23,7 @@ from darnax.couplings import pool as pool
 from darnax.couplings import relay as relay
 from darnax.couplings import scale as scale
 from darnax.couplings import sparse as sparse
+from darnax.couplings import transpose as transpose
 from darnax.couplings import upsample as upsample
 from darnax.dynamics import Schedule as Schedule
 from darnax.dynamics import Solution as Solution

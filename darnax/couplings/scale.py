@@ -26,6 +26,9 @@ class Scale(Coupling):
     def unit_weights(self) -> Array:
         return value(self.strength)
 
+    def transposed(self, sender_shape: tuple[int, ...]) -> "Scale":
+        return self
+
 
 @checks.by_hand
 def scale(
