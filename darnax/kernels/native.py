@@ -48,7 +48,7 @@ class Native(WeightedSum, Following):
         return cls(graph=graph, edges=edges, own=own)
 
     def transposed(self) -> "NativeReversed":
-        return NativeReversed(self.graph.reversed(), self.edges, self.own)
+        return NativeReversed(graph=self.graph.reversed(), edges=self.edges, own=self.own)
 
     def arrange(self, w: Float[Array, "edges item"]) -> Float[Array, "edges item"]:
         return w
@@ -120,7 +120,7 @@ class NativeReversed(WeightedSum):
         return None
 
     def transposed(self) -> Native:
-        return Native(self.graph.reversed(), self.edges, self.own)
+        return Native(graph=self.graph.reversed(), edges=self.edges, own=self.own)
 
     def arrange(self, w: Float[Array, "edges item"]) -> Float[Array, "edges item"]:
         return w

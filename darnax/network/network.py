@@ -338,7 +338,7 @@ class Network(eqx.Module):
         Tied edges are named by their tie.
         """
         kind, block, row = self._find(key)
-        if kind in dict(self.reverses):
+        if isinstance(key, tuple) and kind in dict(self.reverses):
             edge = owner_edges(self.topology, self.reverses)[self.topology.edge_position(key)]
             raise ValueError(
                 f"edge {key} has no parameters of its own: it is the transpose of "

@@ -138,12 +138,12 @@ class Owners(eqx.Module):
 def _written_out(coupling: Coupling, tied: bool, count: int) -> Coupling:
     """The coupling of `count` edges with parameters for each of them."""
 
-    def of_leaf(own: bool, leaf: object) -> object:
-        if own or not eqx.is_array(leaf):
-            return leaf
-        return jnp.broadcast_to(leaf, (count, *leaf.shape))
+    def of_leaf(own: bool, leaf: Array) -> Array:
+        return leaf if own else jnp.broadcast_to(leaf, (count, *leaf.shape))
 
-    return jax.tree.map(of_leaf, per_edge(coupling, tied), coupling)
+    arrays, static = eqx.partition(coupling, eqx.is_array)
+    written = jax.tree.map(of_leaf, per_edge(arrays, tied), arrays)
+    return eqx.combine(written, static)
 
 
 def read_reverses(topology: Topology, factories: Mapping[str, object]) -> Reverses:
