@@ -342,8 +342,9 @@ class Loop:
     """The dynamics as a loop over nodes and edges, every sample by itself."""
 
     def __init__(self, network, state, clamp=(), silence=(), kinds=None, drive=None):
-        # `network[edge]` of NumPy arrays compiles nothing
-        self.network, self.topology = jax.tree.map(np.asarray, network), network.topology
+        # `network[edge]` of NumPy arrays compiles nothing, and cannot be turned around
+        plain = network if network.reverses else jax.tree.map(np.asarray, network)
+        self.network, self.topology = plain, network.topology
         self.couplings, self.views = {}, {}
         self.arrays = {name: np.array(array, np.float32) for name, array in state.arrays.items()}
         self.batch, self.silence, self.kinds, self.drive = (

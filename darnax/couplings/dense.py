@@ -43,6 +43,8 @@ class Dense(Coupling):
 
     def prepared(self) -> "Dense":
         """The same coupling with its matrix written out."""
+        if self.self_coupling is None and not self.symmetric:
+            return self
         weight = self.weight
         if self.symmetric:
             weight = mean_with(weight, jnp.matrix_transpose(weight))
