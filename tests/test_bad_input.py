@@ -78,6 +78,13 @@ CALLS = {
     "dense gain": (dx.dense, "`gain`", NUMBERS),
     "dense self_coupling": (lambda v: dx.dense(1.0, v), "`self_coupling`", NUMBERS | {"None"}),
     "dense factor": (lambda v: dx.dense(factor=v), "`factor`", {"None", "str"}),
+    "dense symmetric": (lambda v: dx.dense(symmetric=v), "`symmetric`", {"bool"}),
+    "transpose kind": (dx.transpose, "`kind`", {"str"}),
+    "transpose in a network": (
+        lambda v: network(couplings=COUPLINGS | {"backward": dx.transpose(v)}),
+        "`kind`|`couplings",
+        set(),
+    ),
     "scale strength": (dx.scale, "`strength`", NUMBERS),
     "scale weight": (lambda v: dx.scale(weight=v), "`weight`", {"None", "str"}),
     "scale fixed": (lambda v: dx.scale(fixed=v), "`fixed`", {"bool"}),
@@ -85,6 +92,12 @@ CALLS = {
     "conv stride": (lambda v: dx.conv(3, v), "`stride`", COUNTS | {"list"}),
     "conv padding": (lambda v: dx.conv(3, padding=v), "`padding`", COUNTS | {"zero"}),
     "conv gain": (lambda v: dx.conv(3, gain=v), "`gain`", NUMBERS),
+    "conv self_coupling": (
+        lambda v: dx.conv(3, self_coupling=v),
+        "`self_coupling`",
+        NUMBERS | {"None"},
+    ),
+    "conv symmetric": (lambda v: dx.conv(3, symmetric=v), "`symmetric`", {"bool"}),
     "conv_transpose kernel": (dx.conv_transpose, "`kernel`", COUNTS | {"list"}),
     "conv_transpose padding": (
         lambda v: dx.conv_transpose(3, padding=v),
@@ -97,6 +110,16 @@ CALLS = {
     "upsample factor": (dx.upsample, "`factor`", COUNTS | {"list"}),
     "sparse graph": (dx.sparse, "`graph`", set()),
     "sparse gain": (lambda v: dx.sparse(nx.path_graph(3), v), "`gain`", NUMBERS | {"None"}),
+    "sparse self_coupling": (
+        lambda v: dx.sparse(nx.path_graph(3), self_coupling=v),
+        "`self_coupling`",
+        NUMBERS | {"None"},
+    ),
+    "sparse symmetric": (
+        lambda v: dx.sparse(nx.path_graph(3), symmetric=v),
+        "`symmetric`",
+        {"bool"},
+    ),
     "graph_conv net": (lambda v: dx.graph_conv(v, nx.path_graph(3)), "`net`", FUNCTIONS),
     "graph_conv graph": (lambda v: dx.graph_conv(lambda graphs: graphs, v), "`graph`", set()),
     "edge_mlp hidden": (dx.edge_mlp, "`hidden`", COUNTS),
@@ -240,6 +263,28 @@ def between(coupling, sender, receiver):
     return drawn(graph, {"edge": coupling})
 
 
+def turned(kind="back", owner="edge", edges=(("b", "a"),), **others):
+    """A network of edges from a to b and c, and of reverse edges."""
+    graph = nx.MultiDiGraph()
+    graph.add_nodes_from("abc", shape=2)
+    graph.add_edges_from([("a", "b"), ("a", "c")], kind="edge")
+    for u, v, *key in edges:
+        graph.add_edge(u, v, *key, kind=kind)
+    couplings = {"edge": dx.dense(), kind: dx.transpose(owner)} | others
+    return drawn(graph, couplings)
+
+
+def within(coupling, shape):
+    """A node that sends to itself."""
+    graph = nx.DiGraph()
+    graph.add_node("units", shape=shape)
+    graph.add_edge("units", "units")
+    return drawn(graph, {"edge": coupling})
+
+
+ONE_WAY = nx.DiGraph([(0, 1), (1, 0), (1, 2)])
+
+
 def stepped(network=NETWORK, **given):
     return dx.step(network, dx.GraphState(network.topology).init(jnp.ones((2, 3))), **given)
 
@@ -276,6 +321,40 @@ SLIPS = {
     "a scale between shapes": (lambda: between(dx.scale(weight="w"), 3, 4), "`scale` keeps the shape"),
     "a coupling with oneself between two": (
         lambda: between(dx.dense(self_coupling=1.0), 3, 3), r"\('a', 'b'\).*`self_coupling` is for self-loops"),
+    "symmetric between two": (
+        lambda: between(dx.dense(symmetric=True), 3, 3), r"\('a', 'b'\).*`symmetric` is for self-loops.*dx.transpose"),
+    "a symmetric convolution between two": (
+        lambda: between(dx.conv(3, symmetric=True), (3, 1), (3, 1)), "`symmetric` is for self-loops"),
+    "symmetric wiring between two": (
+        lambda: between(dx.sparse(nx.path_graph(3), symmetric=True), 3, 3), "`symmetric` is for self-loops"),
+    "a symmetric kernel without a centre": (
+        lambda: within(dx.conv(2, symmetric=True), (4, 1)), r"an odd `kernel`, .* but got kernel \(2,\), stride \(1,\)"),
+    "a self-coupling of a kernel beside its centre": (
+        lambda: within(dx.conv(3, self_coupling=0.0, padding=((0, 2),)), (4, 1)), r"'SAME', but got .*\(0, 2\)"),
+    "a symmetric wiring one way": (
+        lambda: dx.sparse(ONE_WAY, symmetric=True), r"wired one way, as \(1, 2\); add"),
+    "a symmetric wiring that is not square": (
+        lambda: dx.sparse(scipy.sparse.coo_array(np.ones((2, 3))), symmetric=True), r"one way, as \(2, 0\), \(2, 1\)"),
+    "a symmetric wiring of uneven weights": (
+        lambda: dx.sparse(scipy.sparse.coo_array([[0.0, 1.0], [2.0, 0.0]]), symmetric=True), r"differ between units \([01], [01]\)"),
+    "a self-coupling beside a diagonal": (
+        lambda: dx.sparse(scipy.sparse.coo_array(np.eye(3)), self_coupling=0.0), "wires units 0, 1, 2 to themselves; drop"),
+    "a transpose of no kind": (
+        lambda: turned(owner="none"), r"`couplings\['back'\]` is the transpose of 'none', which `couplings` lacks; .*'back', 'edge'"),
+    "a transpose of itself": (lambda: turned(owner="back"), r"`couplings\['back'\]` is the transpose of 'back', of itself"),
+    "transposes in a circle": (
+        lambda: turned(edge=dx.transpose("back")), r"`couplings\['(edge|back)'\]` .* which is a transpose itself"),
+    "a reverse edge of no edge": (
+        lambda: turned(edges=[("b", "a"), ("c", "b"), ("b", "c")]),
+        r"no edge of kind 'edge' goes the other way of \('b', 'c'\), \('c', 'b'\); draw"),
+    "a reverse edge of two": (
+        lambda: turned(edges=[("c", "a", 0), ("b", "a", 0), ("b", "a", 1)]),
+        r"not clear which one belongs to \('b', 'a', 1\); give each edge the key"),
+    "a module of a reverse edge": (
+        lambda: turned().replace_val(("b", "a"), turned()["a", "b"]), r"has no parameters of its own: .* of \('a', 'b'\)"),
+    "a transpose of what has no derivative": (
+        lambda: turned(edge=lambda s, r, key=None: lambda x: jax.lax.while_loop(lambda x: x[0] < 0, lambda x: x + 1, x)),
+        r"`couplings\['back'\]` on edge \('b', 'a'\), .*Reverse-mode"),
     "a coupling that gives another shape": (
         lambda: between(lambda s, r, key: eqx.nn.Linear(3, 5, key=key), 3, 4), r"\('a', 'b'\): the receiver takes .*\(4,\), but .*\(?5"),
     "a coupling that takes another shape": (

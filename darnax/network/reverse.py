@@ -229,9 +229,9 @@ def _paired(
     where = f"`couplings[{kind!r}]` is the transpose of {owner!r}, but"
     if missing:
         raise ValueError(
-            f"{where} no edge of that kind goes the other way of "
-            f"{_text.names(map(topology.edge, missing))}; draw them, or give these edges another "
-            "kind"
+            f"{where} no edge of kind {owner!r} goes the other way of "
+            f"{_text.names(map(topology.edge, missing))}; draw one for each, or give these edges "
+            "another kind"
         )
     if unclear:
         raise ValueError(
