@@ -82,8 +82,12 @@ class Conv(Coupling):
             weight = jnp.where(centre, value(self.self_coupling), weight)
         return Conv(weight, self.stride, self.padding)
 
+    @property
+    def is_symmetric(self) -> bool:
+        return self.symmetric
+
     def transposed(self, sender_shape: tuple[int, ...]) -> "Conv | ConvTranspose | None":
-        if self.symmetric:
+        if self.is_symmetric:
             return self
         # Its kernel would have to be written out, edge by edge.
         if self.self_coupling is not None:

@@ -51,6 +51,11 @@ class Coupling(eqx.Module):
         """Which of `receiver` and `key` the coupling asks for: arguments without a default."""
         return checks.asked_for(self, ("receiver", "key"))
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the message is linear, and its transpose the very same coupling."""
+        return False
+
     # Any, because an override names `x` and what else it asks for, each with its own type.
     @abc.abstractmethod
     def __call__(self, *args: Any, **asked: Any) -> Shaped[Array, "*receiver"]:

@@ -61,8 +61,12 @@ class Dense(Coupling):
         # A factor for each of several edges, or one
         return value(self.factor)[..., None, None] * self.weight
 
+    @property
+    def is_symmetric(self) -> bool:
+        return self.symmetric
+
     def transposed(self, sender_shape: tuple[int, ...]) -> "Dense | MatrixTranspose":
-        return self if self.symmetric else MatrixTranspose(self, sender_shape)
+        return self if self.is_symmetric else MatrixTranspose(self, sender_shape)
 
 
 class MatrixTranspose(Coupling):

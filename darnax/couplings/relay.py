@@ -14,6 +14,10 @@ class Relay(Coupling):
     def __call__(self, x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
         return x
 
+    @property
+    def is_symmetric(self) -> bool:
+        return True
+
     def transposed(self, sender_shape: tuple[int, ...]) -> "Relay":
         return self
 

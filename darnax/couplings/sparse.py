@@ -55,8 +55,12 @@ class Sparse(Coupling):
         arranged = self.sum.arrange(weight[:, None])
         return ArrangedSparse(arranged, self.sum, self.receiver_shape, self.self_coupling)
 
+    @property
+    def is_symmetric(self) -> bool:
+        return self.mirror is not None
+
     def transposed(self, sender_shape: tuple[int, ...]) -> "Sparse":
-        if self.mirror is not None:
+        if self.is_symmetric:
             return self
         return Sparse(self.weight, self.sum.transposed(), sender_shape, self.self_coupling)
 
