@@ -51,6 +51,13 @@ TOPOLOGY = dx.Topology(dx.topologies.sequential([3, 4, 2]))
 COUPLINGS = {kind: dx.dense(gain=0.3) for kind in ("forward", "backward", "recurrent")}
 NETWORK = dx.Network(TOPOLOGY, COUPLINGS, dx.tanh, key=KEY)
 STATE = dx.GraphState(TOPOLOGY).init(jnp.ones((2, 3)))
+MEMORY = dx.Network(
+    dx.Topology(dx.topologies.hopfield(3)),
+    {"recurrent": dx.dense(symmetric=True)},
+    dx.tanh,
+    key=KEY,
+)
+REMEMBERED = dx.GraphState(MEMORY.topology)
 
 
 def network(**given):
@@ -108,6 +115,11 @@ CALLS = {
     "pool stride": (lambda v: dx.pool(2, v), "`stride`", COUNTS | {"list", "None"}),
     "pool reduce": (lambda v: dx.pool(2, reduce=v), "`reduce`", FUNCTIONS),
     "upsample factor": (dx.upsample, "`factor`", COUNTS | {"list"}),
+    "elementwise potential": (
+        lambda v: dx.elementwise(jnp.tanh, v),
+        "`potential`",
+        FUNCTIONS | {"None"},
+    ),
     "sparse graph": (dx.sparse, "`graph`", set()),
     "sparse gain": (lambda v: dx.sparse(nx.path_graph(3), v), "`gain`", NUMBERS | {"None"}),
     "sparse self_coupling": (
@@ -189,6 +201,14 @@ CALLS = {
     "a mask": (lambda v: dx.step(NETWORK, STATE, clamp={1: v}), "`clamp`", {"bool"}),
     "a drive": (lambda v: dx.step(NETWORK, STATE, drive={1: v}), "`drive`", {"class"}),
 }
+for argument in ("clamp", "silence", "kinds", "drive"):
+    CALLS[f"energy {argument}"] = (
+        lambda v, argument=argument: dx.energy(MEMORY, REMEMBERED, **{argument: v}),
+        f"`{argument}`",
+        {"None"} if argument in ("kinds", "drive") else {"list", "generator", "set"},
+    )
+CALLS["energy network"] = (lambda v: dx.energy(v, STATE), "`network`", set())
+CALLS["energy state"] = (lambda v: dx.energy(MEMORY, v), "`state`", set())
 for function in (dx.step, dx.relax):
     name, several = function.__name__, {"list", "generator", "set"}
     CALLS |= {
@@ -270,16 +290,30 @@ def turned(kind="back", owner="edge", edges=(("b", "a"),), **others):
     graph.add_edges_from([("a", "b"), ("a", "c")], kind="edge")
     for u, v, *key in edges:
         graph.add_edge(u, v, *key, kind=kind)
+        if "again" in others:
+            graph.add_edge(u, v, kind="again")
     couplings = {"edge": dx.dense(), kind: dx.transpose(owner)} | others
     return drawn(graph, couplings)
 
 
-def within(coupling, shape):
+def within(coupling, shape, activation=dx.tanh):
     """A node that sends to itself."""
     graph = nx.DiGraph()
     graph.add_node("units", shape=shape)
     graph.add_edge("units", "units")
-    return drawn(graph, {"edge": coupling})
+    return drawn(graph, {"edge": coupling}, activation)
+
+
+def energy_of(network, **given):
+    return dx.energy(network, dx.GraphState(network.topology), **given)
+
+
+class Pulled:
+    def __call__(self, state):
+        return state["units"]
+
+    def energy(self, state):
+        return state["units"]
 
 
 ONE_WAY = nx.DiGraph([(0, 1), (1, 0), (1, 2)])
@@ -355,6 +389,30 @@ SLIPS = {
     "a transpose of what has no derivative": (
         lambda: turned(edge=lambda s, r, key=None: lambda x: jax.lax.while_loop(lambda x: x[0] < 0, lambda x: x + 1, x)),
         r"`couplings\['back'\]` on edge \('b', 'a'\), .*Reverse-mode"),
+    "an energy of edges one way": (
+        lambda: dx.energy(NETWORK, STATE), r"no energy in this call: edges \(1, 2\), .* are heard one way .*dx.transpose"),
+    "an energy of a loop that is not symmetric": (
+        lambda: energy_of(within(dx.dense(), 3)), r"edges \('units', 'units'\) are heard .*`symmetric`"),
+    "an energy of a pair of which one edge is silent": (
+        lambda: energy_of(turned(edges=[("b", "a"), ("c", "a")]), silence=["b"]), r"edges \('a', 'b'\) are heard one way"),
+    "an energy of a pair of which one kind is silent": (
+        lambda: energy_of(turned(), kinds=["back"], drive={"b": np.ones(2)}), r"edges \('b', 'a'\) are heard one way"),
+    "an energy of two reverse edges": (
+        lambda: energy_of(turned(edges=[("b", "a"), ("c", "a")], again=dx.transpose("edge"))), "are heard one way"),
+    "an energy of strengths that may differ both ways": (
+        lambda: energy_of(drawn(dx.topologies.lattice(4), {"lateral": dx.scale()})), r"edges .*\(0, 1\), .* are heard one way"),
+    "an energy of what depends on its receiver": (
+        lambda: energy_of(turned(edge=dx.edge_mlp(3), edges=[("b", "a"), ("c", "a")])),
+        r"what edges \('a', 'b'\), \('a', 'c'\) say depends on their receiver"),
+    "an energy of units without a potential": (
+        lambda: energy_of(within(dx.relay(), 3, activation=jnp.arctan)), r"kinds 'node' \(arctan\) have no potential; give one, as dx.element"),
+    "an energy of a drive of the state": (
+        lambda: energy_of(within(dx.relay(), 3), drive={"units": lambda state: state["units"]}), "`drive` of nodes 'units' .*dx.nudge"),
+    "an energy with another shape": (
+        lambda: energy_of(within(dx.relay(), 3), drive={"units": Pulled()}), r"one number a sample, \(1,\), but gave \(1, 3\)"),
+    "an energy without a state": (lambda: dx.energy(NETWORK, None), "`state` is a darnax.GraphState"),
+    "an energy of another network": (lambda: dx.energy(within(dx.relay(), 3), STATE), "`state` belongs to another topology"),
+    "an energy of unknown nodes": (lambda: energy_of(within(dx.relay(), 3), clamp=["none"]), "`clamp` .*'none'"),
     "a coupling that gives another shape": (
         lambda: between(lambda s, r, key: eqx.nn.Linear(3, 5, key=key), 3, 4), r"\('a', 'b'\): the receiver takes .*\(4,\), but .*\(?5"),
     "a coupling that takes another shape": (

@@ -237,7 +237,7 @@ def test_units_one_by_one_never_raise_it():
 
 def test_nodes_one_by_one_never_raise_it_without_loops():
     network = mixed(loops=False)
-    # `bend` is linear in neither end: what `h` hears of `q` changes with `h` itself
+    # `bend` is not linear: what `h` hears of `q` by it changes with `h` itself
     kinds = [kind for kind in network.topology.edge_kinds if "bend" not in kind]
     state = inside(network)
     energies = [dx.energy(network, state, kinds=kinds)]
@@ -291,3 +291,63 @@ def test_it_is_seen_along_a_rollout():
     _, seen = dx.rollout(network, inside(network), 5, observe=lambda s: dx.energy(network, s))
     assert seen.shape == (5, 3)
     assert (np.diff(seen, axis=0) < 0).all()
+
+
+# what teachers may rely on
+
+
+def test_equilibrium_propagation_goes_to_the_gradient_on_a_mixed_network():
+    """The difference of two phases by Hebb's rule, one rule for each pair, is the gradient of the
+    loss at rest; its error falls as the nudge, and as its square where nudges of both signs are
+    taken. No weights are paired by hand."""
+    network = mixed()
+    topology = network.topology
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 3)).astype("f")
+    y = jnp.asarray(rng.uniform(-0.5, 0.5, (4, 2)).astype("f"))
+    # a symmetric coupling uses each number twice: its rule counts half of what it counts for pairs
+    kinds = ["in", "conv", "up", "bend", "look", "memory", "lateral", "wired"]
+    rules = dict.fromkeys(kinds, dx.hebbian())
+    params, rest = dx.partition(network, rules)
+    settle = {"schedule": dx.node_by_node(), "max_steps": 400, "tol": 3e-6}
+    start = dx.GraphState(topology).init(x)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        state = dx.relax(eqx.combine(params, rest), start, **settle).state
+        return 0.5 * ((state["y"] - y) ** 2).sum() / 4
+
+    @jax.jit
+    def learnt(network, strength):
+        drive = {"y": dx.nudge("y", y, strength)}
+        state = dx.relax(network, start, drive=drive, **settle).state
+        return dx.local_updates(network, state, rules)
+
+    true = gradient(params)
+    free = learnt(network, 0.0)
+
+    def errors(updates):
+        """By kind how far updates are from the gradient, relative to its largest number."""
+        found = []
+        for kind in kinds:
+            factor = 0.5 if kind in ("memory", "lateral", "wired") else 1.0
+            (ours, *_), (theirs, *_) = (
+                jax.tree.leaves(tree.couplings[kind]) for tree in (updates, true)
+            )
+            found.append(np.abs(factor * ours - theirs).max() / np.abs(theirs).max())
+        return np.asarray(found)
+
+    def one_sided(beta):
+        return errors(jax.tree.map(lambda a, b: (a - b) / beta, learnt(network, beta), free))
+
+    def both_sided(beta):
+        pair = learnt(network, beta), learnt(network, -beta)
+        return errors(jax.tree.map(lambda a, b: (a - b) / (2 * beta), *pair))
+
+    far, near = one_sided(0.4), one_sided(0.1)
+    assert (near < 0.12).all()
+    assert (near < 0.45 * far).all()
+    far, near = both_sided(0.4), both_sided(0.1)
+    assert (near < 0.03).all()
+    assert (near < 0.15 * far).all()

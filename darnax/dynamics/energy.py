@@ -151,6 +151,10 @@ def energy_terms(
     !!! example
 
         ```python
+        topology = dx.Topology(dx.topologies.hopfield(100))
+        couplings = {"recurrent": dx.dense(symmetric=True)}
+        network = dx.Network(topology, couplings, dx.tanh, key=jax.random.key(0))
+        state = dx.GraphState(topology).init({"units": jnp.full((8, 100), 0.5)})
         terms = dx.energy_terms(network, state)
         terms.edges["recurrent"] + terms.nodes["unit"]  # dx.energy(network, state)
         ```
