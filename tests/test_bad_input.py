@@ -51,13 +51,12 @@ TOPOLOGY = dx.Topology(dx.topologies.sequential([3, 4, 2]))
 COUPLINGS = {kind: dx.dense(gain=0.3) for kind in ("forward", "backward", "recurrent")}
 NETWORK = dx.Network(TOPOLOGY, COUPLINGS, dx.tanh, key=KEY)
 STATE = dx.GraphState(TOPOLOGY).init(jnp.ones((2, 3)))
-MEMORY = dx.Network(
-    dx.Topology(dx.topologies.hopfield(3)),
-    {"recurrent": dx.dense(symmetric=True)},
-    dx.tanh,
-    key=KEY,
-)
-REMEMBERED = dx.GraphState(MEMORY.topology)
+BOTH_WAYS = {
+    "forward": dx.dense(),
+    "backward": dx.transpose("forward"),
+    "recurrent": dx.dense(symmetric=True),
+}
+MUTUAL = dx.Network(TOPOLOGY, BOTH_WAYS, dx.tanh, key=KEY)
 
 
 def network(**given):
@@ -203,12 +202,12 @@ CALLS = {
 }
 for argument in ("clamp", "silence", "kinds", "drive"):
     CALLS[f"energy {argument}"] = (
-        lambda v, argument=argument: dx.energy(MEMORY, REMEMBERED, **{argument: v}),
+        lambda v, argument=argument: dx.energy(MUTUAL, STATE, **{argument: v}),
         f"`{argument}`",
         {"None"} if argument in ("kinds", "drive") else {"list", "generator", "set"},
     )
 CALLS["energy network"] = (lambda v: dx.energy(v, STATE), "`network`", set())
-CALLS["energy state"] = (lambda v: dx.energy(MEMORY, v), "`state`", set())
+CALLS["energy state"] = (lambda v: dx.energy(MUTUAL, v), "`state`", set())
 for function in (dx.step, dx.relax):
     name, several = function.__name__, {"list", "generator", "set"}
     CALLS |= {

@@ -320,11 +320,10 @@ class Network(eqx.Module):
         Where edges are parallel it is `network[u, v, key]`. That of a reverse edge is the transpose
         of the coupling that it belongs to.
         """
-        if isinstance(key, tuple):
-            reverse = self._reverse_coupling(key)
-            if reverse is not None:
-                return reverse
         kind, i, row = self._find(key)
+        if kind in dict(self.reverses):
+            assert isinstance(key, tuple)
+            return self._reverse_coupling(key)
         module = unsealed(self.couplings[kind][i])
         if row is None:
             return module
@@ -368,8 +367,8 @@ class Network(eqx.Module):
         blocks[block] = new
         return eqx.tree_at(lambda network: network.couplings[kind], self, tuple(blocks))
 
-    def _reverse_coupling(self, key: EdgeName) -> Coupling | None:
-        """The coupling of a reverse edge; None for others."""
+    def _reverse_coupling(self, key: EdgeName) -> Coupling:
+        """The coupling of a reverse edge."""
         edge = self.topology.edge_position(key)
         for i in self.owners:
             rows = np.flatnonzero(self.topology.groups[i].edges == edge)
@@ -378,7 +377,7 @@ class Network(eqx.Module):
                 coupling = pick(self.stacked_coupling(i), passing.tied, int(rows[0]))
                 # A matrix is written out, as that of an edge with its own has it.
                 return coupling.prepared() if coupling.linear == "matrix" else coupling
-        return None
+        raise AssertionError("every reverse edge is in a group that has owners")
 
     def _find(self, key: object) -> tuple[str, int, int | None]:
         """Kind and parameter block of an edge or tie, and of an edge its row in the block."""
