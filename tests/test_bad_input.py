@@ -303,6 +303,13 @@ def within(coupling, shape, activation=dx.tanh):
     return drawn(graph, {"edge": coupling}, activation)
 
 
+def uneven():
+    """Two edges one way, and one the other."""
+    graph = nx.MultiDiGraph([("a", "b"), ("a", "b"), ("b", "a")])
+    nx.set_node_attributes(graph, 2, "shape")
+    return graph
+
+
 def energy_of(network, **given):
     return dx.energy(network, dx.GraphState(network.topology), **given)
 
@@ -400,6 +407,9 @@ SLIPS = {
         lambda: energy_of(turned(edges=[("b", "a"), ("c", "a")], again=dx.transpose("edge"))), "are heard one way"),
     "an energy of strengths that may differ both ways": (
         lambda: energy_of(drawn(dx.topologies.lattice(4), {"lateral": dx.scale()})), r"edges .*\(0, 1\), .* are heard one way"),
+    "an energy of more edges one way than the other": (
+        lambda: energy_of(drawn(uneven(), {"edge": dx.relay()})),
+        "are heard one way"),
     "an energy of what depends on its receiver": (
         lambda: energy_of(turned(edge=dx.edge_mlp(3), edges=[("b", "a"), ("c", "a")])),
         r"what edges \('a', 'b'\), \('a', 'c'\) say depends on their receiver"),

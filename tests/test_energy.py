@@ -103,24 +103,30 @@ def test_its_derivative_is_what_units_lack_of_their_field(name):
 
 def test_calls_that_hold_and_silence_have_the_energy_of_what_is_heard():
     network = mixed()
-    state = inside(network)
+    # what is held costs nothing, be it a state that no field leads to
+    state = inside(network).replace(
+        {"x": np.full((3, 3), 1.1, "f"), "w": np.full((3, 2, 2, 3), -1.1, "f")}
+    )
     topology = network.topology
     mask = np.random.default_rng(1).random((3, 5)) < 0.5
     given = {
-        "clamp": {"v": True, "w": True, "h": mask, ("say", 0): True, ("say", 1): True},
+        "clamp": {"v": True, "w": True, "h": mask, "y": True, ("say", 0): True, ("say", 1): True},
         # what `v` says is dropped, and `v` is held, so that nobody has to hear it both ways
         "silence": ["v", ("say", 1)],
         "kinds": [
             kind for kind in topology.edge_kinds if kind not in ("look", "draw", "copy", "self")
         ],
     }
-    free = {"h": ~mask, "p": True, "q": True, "y": True}
+    # `h` hears of `y`, which is held, by an edge back alone
+    free = {"h": ~mask, "p": True, "q": True}
 
     @jax.jit
     def slopes(network, state):
         slope = jax.grad(lambda state: dx.energy(network, state, **given).sum())(state)
         return slope, dx.step(network, state, **given)
 
+    assert np.isfinite(dx.energy(network, state, **given)).all()
+    assert np.isinf(dx.energy(network, state)).all()
     slope, after = slopes(network, state)
     for node, cells in free.items():
         # after a step, units are where their field leads to

@@ -199,6 +199,23 @@ def test_reverse_groups_step_and_learn_as_edge_by_edge(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["strengths", "matrices", "one matrix with factors", "both ends"])
+def test_every_reverse_edge_of_a_group_belongs_to_its_own_edge(name):
+    network = both_ways(name)
+    state = normal_state(network.topology)
+    messages = jax.tree.map(np.asarray, network.messages(state))
+    graph = network.topology.to_networkx()
+    back = [edge for *edge, kind in graph.edges(data="kind") if kind == "back"]
+    for v, u in back[:: len(back) // 7]:
+        module = network[u, v]
+
+        def pulled(x, y, module=module):
+            there = (lambda x: module(x, y)) if name == "both ends" else module
+            return jax.vjp(there, x)[1](y)[0]
+
+        np.testing.assert_allclose(messages[v, u], jax.vmap(pulled)(state[u], state[v]), atol=1e-5)
+
+
 def test_reverse_edges_of_edges_with_several_ties_take_each_their_own():
     graph = nx.DiGraph()
     graph.add_nodes_from(range(6), shape=2)

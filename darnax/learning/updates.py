@@ -132,12 +132,11 @@ def _mask(samples: object, batch: int) -> Bool[Array, " batch"]:
 def check_rules(network: Network, rules: object) -> dict[str, Rule]:
     """Rules by edge kind: functions, of kinds of the network that have something to train."""
     by_kind = known_rules(network.topology, as_rules(rules))
-    owners = dict(network.reverses)
     empty: list[str] = []
     for kind in by_kind:
         # a kind that is declared but has no edge has no couplings either; a reverse kind trains
         # those that it is the transpose of
-        couplings = network.couplings.get(owners.get(kind, kind))
+        couplings = network.couplings.get(network.owner_kind(kind))
         if couplings is None:
             continue
         leaves = jax.tree.leaves(trainable(couplings))

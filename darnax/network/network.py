@@ -141,35 +141,25 @@ class Network(eqx.Module):
         self.axes = _axes_of(self)
         self.owners = {}
         owners = owner_edges(topology, self.reverses)
+        reverse_kinds = dict(self.reverses)
         passings: list[MessagePassing] = []
         for i, group in enumerate(topology.groups):
             # No method yet: Equinox makes a module of one that is called here, and looks at all
             # leaves of the network for each.
             parts = self.couplings, self.structures, self.owners
-            if group.kind in dict(self.reverses):
+            if group.kind in reverse_kinds:
                 self.owners[i] = _owners(topology, parts, owners[group.edges])
-            coupling = _block_coupling(topology, parts, i)
-            own = self.owners.get(i)
-            tied = group.tie is not None
-            if own is not None:
-                tied = own.tied(topology)
-                check_message(topology, group, coupling, own.uses_tie(topology))
-            passings.append(
-                message_passing(
-                    topology,
-                    i,
-                    coupling,
-                    owners=owners[group.edges],
-                    tied=tied,
-                    alike=own is None or own.place is None,
-                )
-            )
+            passings.append(_message_passing(topology, parts, i, owners[group.edges]))
         self.message_passing = tuple(passings)
         self.units = {}
         for array in topology.arrays:
             self.units[array] = units_of(topology, array, self.activations)
 
     # what the rest of the library reads
+
+    def owner_kind(self, kind: str) -> str:
+        """The edge kind that has the parameters of a kind: of a reverse kind another one."""
+        return dict(self.reverses).get(kind, kind)
 
     def block_coupling(self, i: int) -> Coupling:
         """The coupling of the edges of group `i` and of all others in its parameter block."""
@@ -321,7 +311,7 @@ class Network(eqx.Module):
         of the coupling that it belongs to.
         """
         kind, i, row = self._find(key)
-        if kind in dict(self.reverses):
+        if kind != self.owner_kind(kind):
             assert isinstance(key, tuple)
             return self._reverse_coupling(key)
         module = unsealed(self.couplings[kind][i])
@@ -337,7 +327,7 @@ class Network(eqx.Module):
         Tied edges are named by their tie.
         """
         kind, block, row = self._find(key)
-        if isinstance(key, tuple) and kind in dict(self.reverses):
+        if isinstance(key, tuple) and kind != self.owner_kind(kind):
             edge = owner_edges(self.topology, self.reverses)[self.topology.edge_position(key)]
             raise ValueError(
                 f"edge {key} has no parameters of its own: it is the transpose of "
@@ -395,11 +385,12 @@ class Network(eqx.Module):
 
     def _find_tie(self, tie: object) -> tuple[str, int]:
         """Kind and parameter block of a tie."""
-        reverses = dict(self.reverses)
         for kind, blocks in self.topology.parameter_blocks.items():
+            # Ties of reverse kinds say nothing: their parameters are those of their owners.
+            if kind != self.owner_kind(kind):
+                continue
             for i, block in enumerate(blocks):
-                # Ties of reverse kinds say nothing: their parameters are those of their owners.
-                if block.tie is not None and block.tie == tie and kind not in reverses:
+                if block.tie is not None and block.tie == tie:
                     return kind, i
         raise KeyError(f"`key`: no tie is named {checks.came(tie)}; an edge is network[u, v]")
 
@@ -429,8 +420,8 @@ class Network(eqx.Module):
     def __repr__(self) -> str:
         kinds: dict[str, str] = {}
         for kind, blocks in self.couplings.items():
-            owner = dict(self.reverses).get(kind)
-            kinds[kind] = f"transpose of {owner}" if owner else name(unsealed(blocks[0]))
+            owner = self.owner_kind(kind)
+            kinds[kind] = name(unsealed(blocks[0])) if owner == kind else f"transpose of {owner}"
         units = {kind: name(activation) for kind, activation in self.activations.items()}
         parameters = jax.tree.leaves(eqx.filter(self.couplings, eqx.is_inexact_array))
         size = sum(leaf.size for leaf in parameters)
@@ -478,8 +469,7 @@ def random_couplings(network: Network, groups: Iterable[int]) -> str | None:
         if "key" in passing.asks:
             kind = passing.group.kind
             # All blocks of a kind come from one factory, so that the first tells what they are.
-            owner = dict(network.reverses).get(kind, kind)
-            module = unsealed(network.couplings[owner][0])
+            module = unsealed(network.couplings[network.owner_kind(kind)][0])
             return f"edges of kind {kind!r} are random ({name(module)})"
     return None
 
@@ -555,6 +545,30 @@ def _block_coupling(topology: Topology, parts: _Parts, i: int) -> Coupling:
     return as_coupling(unsealed(module))
 
 
+def _message_passing(
+    topology: Topology,
+    parts: _Parts,
+    i: int,
+    owners: np.ndarray,
+) -> MessagePassing:
+    """The message passing of a group whose edges use the parameters of `owners`."""
+    group = topology.groups[i]
+    coupling = _block_coupling(topology, parts, i)
+    own = parts[2].get(i)
+    if own is None:
+        return message_passing(topology, i, coupling, owners, tied=group.tie is not None)
+    # That of a factory was checked when it was made. A transpose may not exist.
+    check_message(topology, group, coupling, own.uses_tie(topology))
+    return message_passing(
+        topology,
+        i,
+        coupling,
+        owners,
+        tied=own.tied(topology),
+        alike=own.place is None,
+    )
+
+
 def _owners(topology: Topology, parts: _Parts, edges: np.ndarray) -> Owners:
     """The owners of a reverse group, from the owner of each of its edges."""
 
@@ -615,8 +629,7 @@ def partition(
     check_network(network, one=False)
     rules = known_rules(network.topology, rules)
     nothing = jax.tree.map(lambda _: False, network)
-    owners = dict(network.reverses)
-    trained = {owners.get(kind, kind) for kind in rules}
+    trained = set(map(network.owner_kind, rules))
     couplings: dict[str, object] = {}
     for kind, part in network.couplings.items():
         couplings[kind] = trainable(part) if kind in trained else nothing.couplings[kind]

@@ -36,8 +36,8 @@ def _group(network: "Network", i: int) -> tuple[object, ...]:
     group = network.topology.groups[i]
     kernel = network.message_passing[i].kernel
     how, why = _by_edge(network, i) if kernel is None else kernel.describe()
-    owner = dict(network.reverses).get(group.kind)
-    if owner is not None:
+    owner = network.owner_kind(group.kind)
+    if owner != group.kind:
         # Parameters are counted once, where they are.
         return _row(group, f"transpose of {owner}", 0, how, why)
     module = unsealed(network.couplings[group.kind][group.parameters.block])
