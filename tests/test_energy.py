@@ -357,3 +357,25 @@ def test_equilibrium_propagation_goes_to_the_gradient_on_a_mixed_network():
     far, near = both_sided(0.4), both_sided(0.1)
     assert (near < 0.03).all()
     assert (near < 0.15 * far).all()
+
+
+def test_it_is_as_precise_as_the_fields():
+    graph = nx.DiGraph()
+    graph.add_node("units", shape=20, dtype="int8")
+    graph.add_edge("units", "units", kind="recurrent")
+    couplings = {"recurrent": dx.dense(symmetric=True)}
+    x = spins(20, 3)
+    coarse = dx.Network(dx.Topology(graph), couplings, dx.sign, key=KEY)
+    found = dx.energy(coarse, dx.GraphState(coarse.topology).init({"units": x.astype("int8")}))
+    weight = np.asarray(coarse["units", "units"].weight, np.float64)
+    expected = -0.5 * np.einsum("bi,ij,bj->b", x, weight, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    with jax.enable_x64(True):
+        graph.nodes["units"]["dtype"] = "float64"
+        fine = dx.Network(dx.Topology(graph), couplings, dx.tanh, key=KEY)
+        found = dx.energy(fine, dx.GraphState(fine.topology).init({"units": 0.5 * x}))
+        weight = np.asarray(fine["units", "units"].weight)
+        cost = 20 * (0.75 * np.log(1.5) + 0.25 * np.log(0.5))
+        expected = -0.125 * np.einsum("bi,ij,bj->b", x, weight, x) + cost
+        assert found.dtype == jnp.float64
+        np.testing.assert_allclose(found, expected, rtol=1e-13)

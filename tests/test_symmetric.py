@@ -133,6 +133,12 @@ def test_what_is_learnt_is_the_mean_of_both_ways(name):
     if name == "sparse":
         wired = nx.to_numpy_array(LOOPS, weight=None) > 0
         np.testing.assert_allclose(change, np.where(wired, (outer + outer.T) / 2, 0), atol=1e-6)
+    if name == "conv":
+        plain = dx.Network(drawn.topology, {"recurrent": dx.conv(3)}, dx.tanh, key=KEY)
+        (one_way,) = jax.tree.leaves(dx.local_updates(plain, state, rules))
+        (update,) = jax.tree.leaves(dx.local_updates(drawn, state, rules))
+        mirrored = np.asarray(one_way)[:, ::-1, ::-1]
+        np.testing.assert_allclose(update, (one_way + mirrored) / 2, atol=1e-6)
     np.testing.assert_array_equal(change, change.T)
 
 

@@ -366,8 +366,9 @@ class _Edges(NamedTuple):
             heard += [edge] if self.there[edge] else users[users != edge].tolist()
         raise ValueError(
             f"`network` has no energy in this call: edges {_text.names(map(topology.edge, heard))} "
-            "are heard one way between nodes that can move; let the edges the other way send, as "
-            "dx.transpose of their kind, or make couplings within a node `symmetric`"
+            "are heard one way between nodes that can move; let edges the other way send, as "
+            "dx.transpose of their kind (dx.topologies.reciprocal draws them), or make couplings "
+            "within a node `symmetric`"
         )
 
 

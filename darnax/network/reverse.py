@@ -180,15 +180,18 @@ def owner_edges(topology: Topology, reverses: Reverses) -> np.ndarray:
 
     Raises `ValueError` that lists the edges of a reverse kind to which no edge belongs, or several.
     """
-    columns = topology.columns
-    owners = np.arange(len(columns.senders))
-    kinds = np.asarray([kind for kind, _ in columns.edge_classes])
-    kind_of_edge = kinds[columns.edge_class] if len(kinds) else kinds
+    owners = np.arange(len(topology.columns.senders))
     for kind, owner in reverses:
-        mine = np.flatnonzero(kind_of_edge == kind)
-        theirs = np.flatnonzero(kind_of_edge == owner)
+        mine, theirs = _edges_of(topology, kind), _edges_of(topology, owner)
         owners[mine] = _paired(topology, kind, owner, mine, theirs)
     return owners
+
+
+def _edges_of(topology: Topology, kind: str) -> np.ndarray:
+    """The edges of a kind."""
+    columns = topology.columns
+    of_kind = np.asarray([own == kind for own, _ in columns.edge_classes], bool)
+    return np.flatnonzero(of_kind[columns.edge_class])
 
 
 def _paired(
