@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import Bent, couplings_matrix, random_state, spins
+from helpers import Bent, couplings_matrix, random_state, spins, values
+from test_network import redrawn
 
 import darnax as dx
 
@@ -29,7 +30,7 @@ ACTIVATIONS = {
 
 
 @functools.cache
-def mixed(name="tanh", loops=True):
+def mixed(name="tanh", loops=True, turned=False):
     """Dense, convolutional, tied and bent connections, on nodes, windows and a graph of units."""
     graph = nx.MultiDiGraph(arrays={"line": (7,)})
     nodes = {"x": 3, "v": (4, 4, 2), "w": (2, 2, 3), "h": 5, "p": 4, "q": 4, "y": 2}
@@ -71,6 +72,7 @@ def mixed(name="tanh", loops=True):
             "self": dx.scale(0.3),
             "wired": dx.sparse(nx.cycle_graph(4), gain=0.5, symmetric=True),
         }
+    graph = redrawn(graph) if turned else graph
     topology = dx.Topology(graph, inputs=["x"], outputs=["y"])
     biases = {"node": dx.bias(jax.nn.initializers.normal(0.3))}
     return dx.Network(topology, couplings, ACTIVATIONS[name][0], biases=biases, key=KEY)
@@ -188,6 +190,28 @@ def test_a_heat_bath_has_the_free_energy_of_its_means():
     np.testing.assert_allclose(found, -0.7 * np.log(2 * np.cosh(field / 0.7)).sum(), rtol=1e-5)
 
 
+def test_a_heat_bath_visits_states_as_boltzmann_says():
+    """Both ends of shared weights, one after the other: every state comes with its own weight."""
+    topology = dx.Topology(dx.topologies.bipartite(3, 2))
+    couplings = {"forward": dx.dense(), "backward": dx.transpose("forward")}
+    biases = {kind: dx.bias(0.2) for kind in ("visible", "hidden")}
+    network = dx.Network(topology, couplings, dx.glauber(0.8), biases=biases, key=KEY)
+    states = 2.0 * ((np.arange(32)[:, None] >> np.arange(5)) & 1).astype("f") - 1
+    every = dx.GraphState(topology).init({"visible": states[:, :3], "hidden": states[:, 3:]})
+    weights = np.exp(-np.asarray(dx.energy(network, every)) / 0.8)
+    expected = weights / weights.sum()
+
+    chains = dx.GraphState(topology, 8000)
+    chains, _ = dx.rollout(network, chains, 40, schedule=dx.node_by_node(), key=KEY)
+    seen = np.concatenate([chains["visible"], chains["hidden"]], axis=1) > 0
+    number = (seen << np.arange(5)).sum(axis=1)
+    share = np.bincount(number, minlength=32) / 8000
+    # chains are independent: a share is off by its standard error, a few times at most
+    error = np.sqrt(expected / 8000)
+    assert (np.abs(share - expected) < 4.5 * error).all()
+    assert np.abs(expected - 1 / 32).max() > 20 * error.max()
+
+
 def test_softmax_units_have_minus_their_entropy():
     graph = nx.DiGraph()
     graph.add_node("units", shape=(2, 3))
@@ -216,12 +240,12 @@ def test_states_that_no_field_leads_to_cost_infinitely_much(activation, value, e
 # what passes do to it
 
 
-def falls(network, state, passes, slack, **given):
+def falls(network, state, passes, slack, schedule=dx.synchronous(), **given):  # noqa: B008
     """The energies of a rollout, which never rise by more than rounding."""
-    energies = [dx.energy(network, state)]
+    energies = [dx.energy(network, state, **given)]
     for _ in range(passes):
-        state = dx.step(network, state, **given)
-        energies.append(dx.energy(network, state))
+        state = dx.step(network, state, schedule=schedule, **given)
+        energies.append(dx.energy(network, state, **given))
     energies = np.asarray(energies)
     assert np.isfinite(energies).all()
     rises = np.diff(energies, axis=0)
@@ -255,9 +279,23 @@ def test_nodes_one_by_one_never_raise_it_without_loops():
     assert (rises[0] < -0.1).all()
 
 
-def test_slow_units_never_raise_it():
+@pytest.mark.parametrize("seed", range(3))
+def test_slow_units_never_raise_it(seed):
+    """Whichever pairs speak, and whoever is held."""
     network = mixed("leaky")
-    falls(network, inside(network), 30, 1e-6)
+    rng = np.random.default_rng(seed)
+    pairs = [
+        ["conv", "conv back"],
+        ["up", "up back"],
+        ["bend", "bend back"],
+        ["look", "draw"],
+        ["copy"],
+    ]
+    kinds = ["in", "memory", "lateral", "self", "wired"]
+    for pair in pairs:
+        kinds += pair if rng.random() < 0.7 else []
+    held = rng.choice(["h", "p", "w", "q", "y"], 2, replace=False).tolist()
+    falls(network, inside(network, seed=seed), 20, 1e-6, kinds=kinds, clamp=held)
 
 
 # parts, batches, transformations
@@ -290,6 +328,16 @@ def test_samples_and_ensembles_have_each_their_own():
     # NaN of one sample is its own
     broken = state.replace_val("h", state["h"].at[1, 0].set(jnp.nan))
     np.testing.assert_array_equal(np.isnan(dx.energy(network, broken)), [False, True, False])
+
+
+def test_it_does_not_depend_on_the_order_of_drawing():
+    network, turned = mixed(), mixed(turned=True)
+    assert network.topology != turned.topology
+    state = inside(network)
+    same = dx.GraphState(turned.topology, 3)
+    for node, value in values(state).items():
+        same = same.replace_val(node, value)
+    np.testing.assert_allclose(dx.energy(turned, same), dx.energy(network, state), rtol=1e-5)
 
 
 def test_it_is_seen_along_a_rollout():
