@@ -78,6 +78,7 @@ class Counted(eqx.Module):
     edges: Bool[Array, " edges"] | None
 
 
+@any_rank
 @checks.by_hand
 def energy(
     network: Network,
@@ -118,21 +119,8 @@ def energy(
         assert (dx.energy(network, after) <= dx.energy(network, before)).all()
         ```
     """
-    terms = energy_terms(
-        network,
-        state,
-        clamp=clamp,
-        silence=silence,
-        kinds=kinds,
-        drive=drive,
-    )
-    parts = [*terms.edges.values(), *terms.nodes.values()]
-    double = any(part.dtype == jnp.float64 for part in parts)
-    dtype = jnp.float64 if double else jnp.float32
-    total = jnp.zeros(state.batch_size, dtype)
-    for part in parts:
-        total = total + part.astype(dtype)
-    return total
+    problem, counted = _posed(network, state, clamp, silence, kinds, drive)
+    return _total(problem, counted, state)
 
 
 @any_rank
@@ -159,6 +147,22 @@ def energy_terms(
         terms.edges["recurrent"] + terms.nodes["unit"]  # dx.energy(network, state)
         ```
     """
+    problem, counted = _posed(network, state, clamp, silence, kinds, drive)
+    return _terms(problem, counted, state)
+
+
+@checks.by_hand
+def _posed(
+    network: Network,
+    state: GraphState,
+    clamp: Clamp,
+    silence: Nodes,
+    kinds: Kinds,
+    drive: Drive,
+) -> tuple[Problem, tuple[Counted, ...]]:
+    """A call, checked, and the edges that have a part in its energy."""
+    silence = checks.names("silence", silence)
+    kinds = None if kinds is None else checks.names("kinds", kinds)
     problem = pose(
         network,
         state,
@@ -169,23 +173,25 @@ def energy_terms(
         drive=drive,
     )
     held, _ = clamped(network.topology, state.batch_size, clamp)
-    asked = (
+    needs = tuple(_reciprocity(network, i) for i in range(len(network.message_passing)))
+    counted = _counted_edges(
+        network.topology,
+        network.reverses,
+        needs,
         held,
-        checks.names("silence", silence),
-        None if kinds is None else checks.names("kinds", kinds),
+        silence,
+        kinds,
         problem.driven,
     )
-    parts = tuple(_part(network, i) for i in range(len(network.message_passing)))
-    counted = _counted_edges(network.topology, network.reverses, parts, *asked)
     _check_units(problem)
-    return _terms(problem, counted, state)
+    return problem, counted
 
 
 # which edges count
 
 
-class Part(enum.Enum):
-    """What the coupling of a group can be in an energy."""
+class Reciprocity(enum.IntEnum):
+    """What the coupling of a group needs the other way to have a part in an energy."""
 
     ONE_WAY = enum.auto()
     """It needs its transpose the other way."""
@@ -199,17 +205,17 @@ class Part(enum.Enum):
     """It depends on its receiver, or on chance: no energy has its messages for derivatives."""
 
 
-def _part(network: Network, i: int) -> Part:
-    """The part that the coupling of a group can have."""
+def _reciprocity(network: Network, i: int) -> Reciprocity:
+    """What the coupling of a group needs the other way."""
     coupling = network.block_coupling(i)
     if isinstance(coupling, Bias):
-        return Part.CONSTANT
+        return Reciprocity.CONSTANT
     # Reverse edges ask for their receiver on their owner's behalf, which is looked at itself.
     if network.message_passing[i].asks and i not in network.owners:
-        return Part.NONE
+        return Reciprocity.NONE
     if not coupling.is_symmetric:
-        return Part.ONE_WAY
-    return Part.MUTUAL if _is_shared(network, i, coupling) else Part.SYMMETRIC
+        return Reciprocity.ONE_WAY
+    return Reciprocity.MUTUAL if _is_shared(network, i, coupling) else Reciprocity.SYMMETRIC
 
 
 def _is_shared(network: Network, i: int, coupling: Coupling) -> bool:
@@ -223,7 +229,7 @@ def _is_shared(network: Network, i: int, coupling: Coupling) -> bool:
 def _counted_edges(
     topology: Topology,
     reverses: Reverses,
-    parts: tuple[Part, ...],
+    needs: tuple[Reciprocity, ...],
     held: tuple[int, ...],
     silence: Given,
     kinds: Given | None,
@@ -233,7 +239,7 @@ def _counted_edges(
 
     Raises `ValueError` that lists the edges for which there is none.
     """
-    edges = _Edges.of(topology, reverses, parts, held, silence, kinds, driven)
+    edges = _Edges.of(topology, reverses, needs, held, silence, kinds, driven)
     factor = edges.factors(topology)
     counted: list[Counted] = []
     for i, group in enumerate(topology.groups):
@@ -250,19 +256,21 @@ class _Edges(NamedTuple):
 
     **Fields:**
 
+    - `sends`: whether an edge sends.
     - `there`: how often an edge sends by parameters of its own, 0 or 1; 0 for reverse edges.
     - `back`: how often reverse edges send by its parameters.
     - `sender_moves`, `receiver_moves`: whether the nodes at its ends can move.
-    - `part`: the `Part` of its coupling.
+    - `needs`: the `Reciprocity` of its coupling.
     - `block`: the number of its parameter block.
     - `owner`: the edge whose parameters it uses.
     """
 
+    sends: np.ndarray
     there: np.ndarray
     back: np.ndarray
     sender_moves: np.ndarray
     receiver_moves: np.ndarray
-    part: np.ndarray
+    needs: np.ndarray
     block: np.ndarray
     owner: np.ndarray
 
@@ -271,7 +279,7 @@ class _Edges(NamedTuple):
         cls,
         topology: Topology,
         reverses: Reverses,
-        parts: tuple[Part, ...],
+        needs: tuple[Reciprocity, ...],
         held: tuple[int, ...],
         silence: Given,
         kinds: Given | None,
@@ -280,10 +288,10 @@ class _Edges(NamedTuple):
         columns = topology.columns
         count = len(columns.senders)
         sends = np.zeros(count, bool)
-        part = np.empty(count, object)
+        needed = np.empty(count, np.int8)
         active = active_edges(topology, silence, kinds)
-        for group, own, mask in zip(topology.groups, parts, active, strict=True):
-            part[group.edges] = own
+        for group, own, mask in zip(topology.groups, needs, active, strict=True):
+            needed[group.edges] = own
             if mask is not None:
                 sends[group.edges[mask]] = True
         block = np.zeros(count, np.int64)
@@ -299,11 +307,12 @@ class _Edges(NamedTuple):
                 moving[array] = np.flatnonzero(rows[spec.name])
         moves = topology.layout.covering(moving)
         return cls(
+            sends=sends,
             there=(sends & ~is_reverse).astype(int),
             back=np.bincount(owner[sends & is_reverse], minlength=count),
             sender_moves=moves[columns.senders],
             receiver_moves=moves[columns.receivers],
-            part=part,
+            needs=needed,
             block=block,
             owner=owner,
         )
@@ -321,18 +330,18 @@ class _Edges(NamedTuple):
 
         # Half of what loops and mutual edges say: the derivative of ½ ⟨s, C s⟩ is the whole.
         alone = unpaired & (self.back == 0)
-        symmetric = (self.part == Part.SYMMETRIC) | (self.part == Part.MUTUAL)
+        symmetric = (self.needs == Reciprocity.SYMMETRIC) | (self.needs == Reciprocity.MUTUAL)
         halves = alone & symmetric & (columns.senders == columns.receivers)
-        candidates = np.flatnonzero(alone & ~halves & (self.part == Part.MUTUAL))
+        candidates = np.flatnonzero(alone & ~halves & (self.needs == Reciprocity.MUTUAL))
         halves[candidates[self._in_pairs(topology, candidates)]] = True
         factor[halves] = 0.5
 
         # A constant message is a bias.
-        constant = self.part == Part.CONSTANT
+        constant = self.needs == Reciprocity.CONSTANT
         factor[constant] = (self.there * self.receiver_moves)[constant]
 
         heard = self.there * self.receiver_moves + self.back * self.sender_moves > 0
-        one_way = (unpaired & ~halves & ~constant) | (heard & (self.part == Part.NONE))
+        one_way = (unpaired & ~halves & ~constant) | (heard & (self.needs == Reciprocity.NONE))
         if one_way.any():
             self._refuse(topology, one_way)
         return factor
@@ -352,18 +361,18 @@ class _Edges(NamedTuple):
 
     def _refuse(self, topology: Topology, wrong: np.ndarray) -> None:
         """Raise the error for edges that no energy has for a part."""
-        unfit = np.flatnonzero(wrong & (self.part == Part.NONE)).tolist()
+        unfit = np.flatnonzero(wrong & (self.needs == Reciprocity.NONE)).tolist()
         if unfit:
             raise ValueError(
                 f"`network` has no energy in this call: what edges "
                 f"{_text.names(map(topology.edge, unfit))} say depends on their receiver, or on "
                 "chance; use couplings of their sender alone"
             )
-        heard: list[int] = []
-        for edge in np.flatnonzero(wrong).tolist():
-            # An edge that is silent itself, or lacks one, has reverse edges that are heard.
-            users = np.flatnonzero(self.owner == edge)
-            heard += [edge] if self.there[edge] else users[users != edge].tolist()
+        # Where an edge is silent itself, its reverse edges are what is heard.
+        silent = wrong & (self.there == 0)
+        is_reverse = self.owner != np.arange(len(self.owner))
+        back = is_reverse & self.sends & silent[self.owner]
+        heard = np.flatnonzero((wrong & ~silent) | back).tolist()
         raise ValueError(
             f"`network` has no energy in this call: edges {_text.names(map(topology.edge, heard))} "
             "are heard one way between nodes that can move; let edges the other way send, as "
@@ -422,6 +431,22 @@ def _terms(
         if callable(value):
             _add(nodes, problem.network.topology.node_class(node).kind, _driven_term(value, state))
     return EnergyTerms(edges, nodes)
+
+
+@eqx.filter_jit
+def _total(
+    problem: Problem,
+    counted: tuple[Counted, ...],
+    state: GraphState,
+) -> Float[Array, " batch"]:
+    terms = _terms(problem, counted, state)
+    parts = [*terms.edges.values(), *terms.nodes.values()]
+    double = any(part.dtype == jnp.float64 for part in parts)
+    dtype = jnp.float64 if double else jnp.float32
+    total = jnp.zeros(state.batch_size, dtype)
+    for part in parts:
+        total = total + part.astype(dtype)
+    return total
 
 
 def _add(terms: Terms, kind: str, term: Array) -> None:
