@@ -67,6 +67,14 @@ class Function(eqx.Module):
         return jax.lax.scan(lambda total, row: (total + row @ x, total), 0.0, self.weight)[1]
 
 
+class Shifted(eqx.Module):
+    weight: jax.Array
+    shift: jax.Array
+
+    def __call__(self, x):
+        return self.shift - 2 * self.weight @ (x + 1)
+
+
 WIRING = scipy.sparse.random_array((30, 40), density=0.4, rng=0, dtype=np.float32)
 RING = nx.cycle_graph(5)
 LINEAR = {
@@ -74,6 +82,9 @@ LINEAR = {
     "scalars": (dx.dense(), (), ()),
     "equinox": (linear, (4,), (3,)),
     "function": (lambda s, r, key: Function(jax.random.normal(key, (3, 4))), (4,), (3,)),
+    "affine function": (
+        lambda s, r, key: Shifted(jax.random.normal(key, (3, 4)), jnp.ones(3)), (4,), (3,),
+    ),
     "sparse": (dx.sparse(WIRING), (4, 10), (30,)),
     "sparse, drawn": (dx.sparse(nx.gnp_random_graph(20, 0.3, seed=0, directed=True), 1.0), (20,), (20,)),
     "conv": (dx.conv(3, stride=(2, 1)), (5, 4, 2), (3, 4, 3)),
