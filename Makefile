@@ -45,6 +45,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/topologies.py
 	$(BIN)/python benchmarks/sparse.py
 	$(BIN)/python benchmarks/relaxing.py
+	$(BIN)/python benchmarks/reverse.py
 	$(BIN)/python benchmarks/speed.py
 
 clean:

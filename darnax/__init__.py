@@ -9,6 +9,7 @@ from darnax.activations import heaviside as heaviside
 from darnax.activations import identity as identity
 from darnax.activations import leaky as leaky
 from darnax.activations import relu as relu
+from darnax.activations import sigmoid as sigmoid
 from darnax.activations import sign as sign
 from darnax.activations import softmax as softmax
 from darnax.activations import tanh as tanh
@@ -23,11 +24,14 @@ from darnax.couplings import pool as pool
 from darnax.couplings import relay as relay
 from darnax.couplings import scale as scale
 from darnax.couplings import sparse as sparse
+from darnax.couplings import transpose as transpose
 from darnax.couplings import upsample as upsample
 from darnax.dynamics import Schedule as Schedule
 from darnax.dynamics import Solution as Solution
 from darnax.dynamics import asynchronous as asynchronous
 from darnax.dynamics import coloured as coloured
+from darnax.dynamics import energy as energy
+from darnax.dynamics import energy_terms as energy_terms
 from darnax.dynamics import groups as groups
 from darnax.dynamics import implicit as implicit
 from darnax.dynamics import node_by_node as node_by_node

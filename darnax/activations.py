@@ -93,6 +93,15 @@ class Activation(eqx.Module):
         """The state after the pass; by default the target."""
         return target
 
+    def potential(self, state: Units) -> Units | None:
+        """What the states of units cost in the energy of a network, a number for every unit.
+
+        Its derivative is the field for which units rest in a state, the inverse of `target`:
+        `∂ Σ potential(s) / ∂s = f⁻¹(s)`. It is infinite where no field leads. None where no
+        potential is known.
+        """
+        return None
+
     @property
     def needed(self) -> frozenset[str]:
         """Which of `key` and `state` a call of one node needs besides the field."""
@@ -147,11 +156,13 @@ class Function(Activation):
     **Fields:**
 
     - `by_unit`: whether the user marked it as elementwise.
+    - `integral`: the potential of its units, if the user gave one.
     """
 
     # Sealed, because the function may be a module that holds arrays: these stay leaves.
     function: Callable[..., Any] = eqx.field(converter=sealed)
     by_unit: bool = eqx.field(static=True, default=False)
+    integral: Any = eqx.field(converter=sealed, default=None)
 
     # A property where the base has an attribute of the class, which reads alike.
     @property
@@ -182,6 +193,10 @@ class Function(Activation):
             arguments[word] = value
         return unsealed(self.function)(field, **arguments)
 
+    def potential(self, state: Units) -> Units | None:
+        integral = unsealed(self.integral)
+        return None if integral is None else integral(state)
+
 
 def as_activation(function: Callable[..., Any]) -> Activation:
     """An activation as networks keep it: a pytree whose only leaves are arrays."""
@@ -196,17 +211,49 @@ def name(activation: object) -> str:
 
 
 @checks.by_hand
-def elementwise(fn: Callable[..., Any]) -> Activation:
+def elementwise(
+    fn: Callable[..., Any],
+    potential: Callable[[Array], Array] | None = None,
+) -> Activation:
     """The activation `fn`, marked as elementwise: `fn(field)[i]` depends on `field[i]` alone.
+
+    **Arguments:**
+
+    - `fn`: a function of the field.
+    - `potential`: for `dx.energy`, an elementwise function of the state, `∫ fn⁻¹`: its derivative
+      is the field that leads to a state.
+
+    Raises `TypeError` for what is no function.
 
     !!! example
 
         ```python
         activations = dx.elementwise(lambda field: jnp.clip(field, -1, 1))
+        bent = dx.elementwise(jnp.arctan, potential=lambda state: -jnp.log(jnp.cos(state)))
         ```
     """
     checks.function("fn", fn, "a function of the field", "give one")
-    return Function(fn, by_unit=True)
+    if potential is not None:
+        checks.function("potential", potential, "a function of the state", "give one, or None")
+    return Function(fn, by_unit=True, integral=potential)
+
+
+def _within(
+    state: Units,
+    low: float | int,
+    high: float | int,
+    inside: Units,
+) -> Units:
+    """The potential of units whose states lie between two bounds: infinite beyond them."""
+    # No comparison with NaN holds, so that it is passed on by what is inside.
+    outside = (state < low) | (state > high)
+    return jnp.where(outside, jnp.inf, inside)
+
+
+def _entropy(state: Units) -> Units:
+    """`½ (1+s) log(1+s) + ½ (1-s) log(1-s)` for states from -1 to 1: 0 at 0, log 2 at ±1."""
+    up, down = (1 + state) / 2, (1 - state) / 2
+    return jax.scipy.special.xlogy(up, 1 + state) + jax.scipy.special.xlogy(down, 1 - state)
 
 
 class Sign(Activation):
@@ -228,6 +275,10 @@ class Sign(Activation):
         negative = jnp.where(field < 0, -1, field)
         return jnp.where(field >= 0, 1, negative).astype(field.dtype)
 
+    # The potential of a step is the wall around the states between its two values.
+    def potential(self, state: Units) -> Units:
+        return _within(state, -1, 1, 0 * state)
+
 
 class Heaviside(Activation):
     """See `heaviside`."""
@@ -248,6 +299,9 @@ class Heaviside(Activation):
         off = jnp.where(field < 0, 0, field)
         return jnp.where(field >= 0, 1, off).astype(field.dtype)
 
+    def potential(self, state: Units) -> Units:
+        return _within(state, 0, 1, 0 * state)
+
 
 class Tanh(Activation):
     """See `tanh`."""
@@ -263,6 +317,33 @@ class Tanh(Activation):
     ) -> Units:
         return jnp.tanh(field)
 
+    # ∫ artanh
+    def potential(self, state: Units) -> Units:
+        return _within(state, -1, 1, _entropy(state))
+
+
+class Sigmoid(Activation):
+    """See `sigmoid`."""
+
+    elementwise = True
+    bounded = True
+
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
+        return jax.nn.sigmoid(field)
+
+    # ∫ log(s / (1 - s))
+    def potential(self, state: Units) -> Units:
+        on, off = (
+            jax.scipy.special.xlogy(state, state),
+            jax.scipy.special.xlogy(1 - state, 1 - state),
+        )
+        return _within(state, 0, 1, on + off)
+
 
 class Relu(Activation):
     """See `relu`."""
@@ -276,6 +357,9 @@ class Relu(Activation):
         noise: Noise,
     ) -> Units:
         return jax.nn.relu(field)
+
+    def potential(self, state: Units) -> Units:
+        return _within(state, 0, jnp.inf, state**2 / 2)
 
 
 class Identity(Activation):
@@ -291,6 +375,9 @@ class Identity(Activation):
     ) -> Units:
         return field
 
+    def potential(self, state: Units) -> Units:
+        return state**2 / 2
+
 
 class Softmax(Activation):
     """See `softmax`."""
@@ -305,6 +392,10 @@ class Softmax(Activation):
     ) -> Units:
         return jax.nn.softmax(field, axis=-1)
 
+    # The field is known up to a constant for each node, which does not change the state.
+    def potential(self, state: Units) -> Units:
+        return _within(state, 0, 1, jax.scipy.special.xlogy(state, state))
+
 
 sign = Sign()
 """±1 by the sign of the field; a field of zero gives +1."""
@@ -312,6 +403,8 @@ heaviside = Heaviside()
 """1 where the field is at least zero, else 0."""
 tanh = Tanh()
 """The hyperbolic tangent."""
+sigmoid = Sigmoid()
+"""The logistic function, `1 / (1 + exp(-field))`."""
 relu = Relu()
 """The positive part."""
 identity = Identity()
@@ -348,6 +441,13 @@ class Glauber(Activation):
         spin = jnp.where(noise < up, 1, -1).astype(field.dtype)
         # No comparison with NaN holds: a field of NaN would give -1.
         return jnp.where(jnp.isnan(field), field, spin)
+
+    # Of ±1 it is zero, and the energy is that of Boltzmann's distribution. Of means between them it
+    # is minus temperature times entropy, and the energy is the free energy of independent units.
+    def potential(self, state: Units) -> Units:
+        temperature = self.temperature.astype(state.dtype)
+        log_two = jnp.log(jnp.asarray(2, state.dtype))
+        return _within(state, -1, 1, temperature * (_entropy(state) - log_two))
 
 
 @checks.by_hand
@@ -401,6 +501,9 @@ class Leaky(Activation):
 
     def move(self, state: Units, target: Units) -> Units:
         return state + self.rate.astype(state.dtype) * (target - state)
+
+    def potential(self, state: Units) -> Units | None:
+        return self.fn.potential(state)
 
 
 @checks.by_hand

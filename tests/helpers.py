@@ -217,6 +217,23 @@ def _parts():
     return _graph(nodes, edges, arrays={"row": 10})
 
 
+def _both_ways():
+    """Edges with their reverse: dense, convolutional, tied, not linear, and within a node."""
+    nodes = {
+        "x": 3, "v": {"shape": (2, 2, 2), "kind": "image"}, "w": {"shape": (1, 1, 3), "kind": "image"},
+        "h": 4, "q": 4, "p": 3,
+    }  # fmt: skip
+    edges = [
+        ("x", "h"), ("v", "v", {"kind": "lateral"}), ("h", "h", {"kind": "memory"}),
+        ("v", "h", {"kind": "up"}), ("h", "v", {"kind": "down"}),
+        ("q", "v", {"kind": "down"}), ("v", "q", {"kind": "up"}),
+        ("v", "w", {"kind": "conv"}), ("w", "v", {"kind": "deconv"}),
+        ("p", "q", {"kind": "unbend"}), ("p", "h", {"kind": "unbend"}),
+        ("h", "p", {"kind": "bend", "tie": "t"}), ("q", "p", {"kind": "bend", "tie": "t"}),
+    ]  # fmt: skip
+    return _graph(nodes, edges, inputs=["x"])
+
+
 CASES: dict[str, Case] = {
     "one node": Case(lambda: _graph({"a": 3}, [])),
     "self-loop": Case(lambda: _graph({"a": 3}, [("a", "a")])),
@@ -263,6 +280,20 @@ CASES: dict[str, Case] = {
     "parts": Case(
         _parts, activations={"soft": dx.softmax, "plain": dx.tanh}, biases={"soft": dx.bias(0.5)}
     ),
+    "both ways": Case(
+        _both_ways,
+        activations=dx.tanh,
+        couplings={
+            "up": dx.dense(),
+            "down": dx.transpose("up"),
+            "conv": dx.conv(kernel=2, padding="VALID"),
+            "deconv": dx.transpose("conv"),
+            "bend": lambda s, r, key: Bent(jax.random.normal(key, (*r, *s))),
+            "unbend": dx.transpose("bend"),
+            "lateral": dx.conv(kernel=1, symmetric=True, self_coupling=0.5),
+            "memory": dx.dense(symmetric=True),
+        },
+    ),
     "mixed": Case(
         _mixed,
         activations={"image": dx.tanh, "hidden": dx.leaky(0.5, dx.tanh), "soft": dx.softmax},
@@ -274,6 +305,15 @@ CASES: dict[str, Case] = {
         },
     ),
 }
+
+
+class Bent(eqx.Module):
+    """The message `tanh(W x)`."""
+
+    weight: jax.Array
+
+    def __call__(self, x):
+        return jnp.tanh(self.weight @ x)
 
 
 class Meeting(eqx.Module):
@@ -302,8 +342,9 @@ class Loop:
     """The dynamics as a loop over nodes and edges, every sample by itself."""
 
     def __init__(self, network, state, clamp=(), silence=(), kinds=None, drive=None):
-        # `network[edge]` of NumPy arrays compiles nothing
-        self.network, self.topology = jax.tree.map(np.asarray, network), network.topology
+        # `network[edge]` of NumPy arrays compiles nothing, and cannot be turned around
+        plain = network if network.reverses else jax.tree.map(np.asarray, network)
+        self.network, self.topology = plain, network.topology
         self.couplings, self.views = {}, {}
         self.arrays = {name: np.array(array, np.float32) for name, array in state.arrays.items()}
         self.batch, self.silence, self.kinds, self.drive = (

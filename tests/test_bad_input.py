@@ -51,6 +51,12 @@ TOPOLOGY = dx.Topology(dx.topologies.sequential([3, 4, 2]))
 COUPLINGS = {kind: dx.dense(gain=0.3) for kind in ("forward", "backward", "recurrent")}
 NETWORK = dx.Network(TOPOLOGY, COUPLINGS, dx.tanh, key=KEY)
 STATE = dx.GraphState(TOPOLOGY).init(jnp.ones((2, 3)))
+BOTH_WAYS = {
+    "forward": dx.dense(),
+    "backward": dx.transpose("forward"),
+    "recurrent": dx.dense(symmetric=True),
+}
+MUTUAL = dx.Network(TOPOLOGY, BOTH_WAYS, dx.tanh, key=KEY)
 
 
 def network(**given):
@@ -78,6 +84,13 @@ CALLS = {
     "dense gain": (dx.dense, "`gain`", NUMBERS),
     "dense self_coupling": (lambda v: dx.dense(1.0, v), "`self_coupling`", NUMBERS | {"None"}),
     "dense factor": (lambda v: dx.dense(factor=v), "`factor`", {"None", "str"}),
+    "dense symmetric": (lambda v: dx.dense(symmetric=v), "`symmetric`", {"bool"}),
+    "transpose kind": (dx.transpose, "`kind`", {"str"}),
+    "transpose in a network": (
+        lambda v: network(couplings=COUPLINGS | {"backward": dx.transpose(v)}),
+        "`kind`|`couplings",
+        set(),
+    ),
     "scale strength": (dx.scale, "`strength`", NUMBERS),
     "scale weight": (lambda v: dx.scale(weight=v), "`weight`", {"None", "str"}),
     "scale fixed": (lambda v: dx.scale(fixed=v), "`fixed`", {"bool"}),
@@ -85,6 +98,12 @@ CALLS = {
     "conv stride": (lambda v: dx.conv(3, v), "`stride`", COUNTS | {"list"}),
     "conv padding": (lambda v: dx.conv(3, padding=v), "`padding`", COUNTS | {"zero"}),
     "conv gain": (lambda v: dx.conv(3, gain=v), "`gain`", NUMBERS),
+    "conv self_coupling": (
+        lambda v: dx.conv(3, self_coupling=v),
+        "`self_coupling`",
+        NUMBERS | {"None"},
+    ),
+    "conv symmetric": (lambda v: dx.conv(3, symmetric=v), "`symmetric`", {"bool"}),
     "conv_transpose kernel": (dx.conv_transpose, "`kernel`", COUNTS | {"list"}),
     "conv_transpose padding": (
         lambda v: dx.conv_transpose(3, padding=v),
@@ -95,8 +114,23 @@ CALLS = {
     "pool stride": (lambda v: dx.pool(2, v), "`stride`", COUNTS | {"list", "None"}),
     "pool reduce": (lambda v: dx.pool(2, reduce=v), "`reduce`", FUNCTIONS),
     "upsample factor": (dx.upsample, "`factor`", COUNTS | {"list"}),
+    "elementwise potential": (
+        lambda v: dx.elementwise(jnp.tanh, v),
+        "`potential`",
+        FUNCTIONS | {"None"},
+    ),
     "sparse graph": (dx.sparse, "`graph`", set()),
     "sparse gain": (lambda v: dx.sparse(nx.path_graph(3), v), "`gain`", NUMBERS | {"None"}),
+    "sparse self_coupling": (
+        lambda v: dx.sparse(nx.path_graph(3), self_coupling=v),
+        "`self_coupling`",
+        NUMBERS | {"None"},
+    ),
+    "sparse symmetric": (
+        lambda v: dx.sparse(nx.path_graph(3), symmetric=v),
+        "`symmetric`",
+        {"bool"},
+    ),
     "graph_conv net": (lambda v: dx.graph_conv(v, nx.path_graph(3)), "`net`", FUNCTIONS),
     "graph_conv graph": (lambda v: dx.graph_conv(lambda graphs: graphs, v), "`graph`", set()),
     "edge_mlp hidden": (dx.edge_mlp, "`hidden`", COUNTS),
@@ -166,6 +200,14 @@ CALLS = {
     "a mask": (lambda v: dx.step(NETWORK, STATE, clamp={1: v}), "`clamp`", {"bool"}),
     "a drive": (lambda v: dx.step(NETWORK, STATE, drive={1: v}), "`drive`", {"class"}),
 }
+for argument in ("clamp", "silence", "kinds", "drive"):
+    CALLS[f"energy {argument}"] = (
+        lambda v, argument=argument: dx.energy(MUTUAL, STATE, **{argument: v}),
+        f"`{argument}`",
+        {"None"} if argument in ("kinds", "drive") else {"list", "generator", "set"},
+    )
+CALLS["energy network"] = (lambda v: dx.energy(v, STATE), "`network`", set())
+CALLS["energy state"] = (lambda v: dx.energy(MUTUAL, v), "`state`", set())
 for function in (dx.step, dx.relax):
     name, several = function.__name__, {"list", "generator", "set"}
     CALLS |= {
@@ -240,6 +282,49 @@ def between(coupling, sender, receiver):
     return drawn(graph, {"edge": coupling})
 
 
+def turned(kind="back", owner="edge", edges=(("b", "a"),), **others):
+    """A network of edges from a to b and c, and of reverse edges."""
+    graph = nx.MultiDiGraph()
+    graph.add_nodes_from("abc", shape=2)
+    graph.add_edges_from([("a", "b"), ("a", "c")], kind="edge")
+    for u, v, *key in edges:
+        graph.add_edge(u, v, *key, kind=kind)
+        if "again" in others:
+            graph.add_edge(u, v, kind="again")
+    couplings = {"edge": dx.dense(), kind: dx.transpose(owner)} | others
+    return drawn(graph, couplings)
+
+
+def within(coupling, shape, activation=dx.tanh):
+    """A node that sends to itself."""
+    graph = nx.DiGraph()
+    graph.add_node("units", shape=shape)
+    graph.add_edge("units", "units")
+    return drawn(graph, {"edge": coupling}, activation)
+
+
+def uneven():
+    """Two edges one way, and one the other."""
+    graph = nx.MultiDiGraph([("a", "b"), ("a", "b"), ("b", "a")])
+    nx.set_node_attributes(graph, 2, "shape")
+    return graph
+
+
+def energy_of(network, **given):
+    return dx.energy(network, dx.GraphState(network.topology), **given)
+
+
+class Pulled:
+    def __call__(self, state):
+        return state["units"]
+
+    def energy(self, state):
+        return state["units"]
+
+
+ONE_WAY = nx.DiGraph([(0, 1), (1, 0), (1, 2)])
+
+
 def stepped(network=NETWORK, **given):
     return dx.step(network, dx.GraphState(network.topology).init(jnp.ones((2, 3))), **given)
 
@@ -276,6 +361,67 @@ SLIPS = {
     "a scale between shapes": (lambda: between(dx.scale(weight="w"), 3, 4), "`scale` keeps the shape"),
     "a coupling with oneself between two": (
         lambda: between(dx.dense(self_coupling=1.0), 3, 3), r"\('a', 'b'\).*`self_coupling` is for self-loops"),
+    "symmetric between two": (
+        lambda: between(dx.dense(symmetric=True), 3, 3), r"\('a', 'b'\).*`symmetric` is for self-loops.*dx.transpose"),
+    "a symmetric convolution between two": (
+        lambda: between(dx.conv(3, symmetric=True), (3, 1), (3, 1)), "`symmetric` is for self-loops"),
+    "symmetric wiring between two": (
+        lambda: between(dx.sparse(nx.path_graph(3), symmetric=True), 3, 3), "`symmetric` is for self-loops"),
+    "a symmetric kernel without a centre": (
+        lambda: within(dx.conv(2, symmetric=True), (4, 1)), r"an odd `kernel`, .* but got kernel \(2,\), stride \(1,\)"),
+    "a self-coupling of a kernel beside its centre": (
+        lambda: within(dx.conv(3, self_coupling=0.0, padding=((0, 2),)), (4, 1)), r"'SAME', but got .*\(0, 2\)"),
+    "a symmetric wiring one way": (
+        lambda: dx.sparse(ONE_WAY, symmetric=True), r"wired one way, as \(1, 2\); add"),
+    "a symmetric wiring that is not square": (
+        lambda: dx.sparse(scipy.sparse.coo_array(np.ones((2, 3))), symmetric=True), r"one way, as \(2, 0\), \(2, 1\)"),
+    "a symmetric wiring of uneven weights": (
+        lambda: dx.sparse(scipy.sparse.coo_array([[0.0, 1.0], [2.0, 0.0]]), symmetric=True), r"differ between units \([01], [01]\)"),
+    "a self-coupling beside a diagonal": (
+        lambda: dx.sparse(scipy.sparse.coo_array(np.eye(3)), self_coupling=0.0), "wires units 0, 1, 2 to themselves; drop"),
+    "a transpose of no kind": (
+        lambda: turned(owner="none"), r"`couplings\['back'\]` is the transpose of 'none', which `couplings` lacks; .*'back', 'edge'"),
+    "a transpose of itself": (lambda: turned(owner="back"), r"`couplings\['back'\]` is the transpose of 'back', of itself"),
+    "transposes in a circle": (
+        lambda: turned(edge=dx.transpose("back")), r"`couplings\['(edge|back)'\]` .* which is a transpose itself"),
+    "a reverse edge of no edge": (
+        lambda: turned(edges=[("b", "a"), ("c", "b"), ("b", "c")]),
+        r"no edge of kind 'edge' goes the other way of \('b', 'c'\), \('c', 'b'\); draw"),
+    "a reverse edge of two": (
+        lambda: turned(edges=[("c", "a", 0), ("b", "a", 0), ("b", "a", 1)]),
+        r"not clear which one belongs to \('b', 'a', 1\); give each edge the key"),
+    "a module of a reverse edge": (
+        lambda: turned().replace_val(("b", "a"), turned()["a", "b"]), r"has no parameters of its own: .* of \('a', 'b'\)"),
+    "a transpose of what has no derivative": (
+        lambda: turned(edge=lambda s, r, key=None: lambda x: jax.lax.while_loop(lambda x: x[0] < 0, lambda x: x + 1, x)),
+        r"`couplings\['back'\]` on edge \('b', 'a'\), .*Reverse-mode"),
+    "an energy of edges one way": (
+        lambda: dx.energy(NETWORK, STATE), r"no energy in this call: edges \(1, 2\), .* are heard one way .*dx.transpose"),
+    "an energy of a loop that is not symmetric": (
+        lambda: energy_of(within(dx.dense(), 3)), r"edges \('units', 'units'\) are heard .*`symmetric`"),
+    "an energy of a pair of which one edge is silent": (
+        lambda: energy_of(turned(edges=[("b", "a"), ("c", "a")]), silence=["b"]), r"edges \('a', 'b'\) are heard one way"),
+    "an energy of a pair of which one kind is silent": (
+        lambda: energy_of(turned(), kinds=["back"], drive={"b": np.ones(2)}), r"edges \('b', 'a'\) are heard one way"),
+    "an energy of two reverse edges": (
+        lambda: energy_of(turned(edges=[("b", "a"), ("c", "a")], again=dx.transpose("edge"))), "are heard one way"),
+    "an energy of strengths that may differ both ways": (
+        lambda: energy_of(drawn(dx.topologies.lattice(4), {"lateral": dx.scale()})), r"edges .*\(0, 1\), .* are heard one way"),
+    "an energy of more edges one way than the other": (
+        lambda: energy_of(drawn(uneven(), {"edge": dx.relay()})),
+        "are heard one way"),
+    "an energy of what depends on its receiver": (
+        lambda: energy_of(turned(edge=dx.edge_mlp(3), edges=[("b", "a"), ("c", "a")])),
+        r"what edges \('a', 'b'\), \('a', 'c'\) say depends on their receiver"),
+    "an energy of units without a potential": (
+        lambda: energy_of(within(dx.relay(), 3, activation=jnp.arctan)), r"kinds 'node' \(arctan\) have no potential; give one, as dx.element"),
+    "an energy of a drive of the state": (
+        lambda: energy_of(within(dx.relay(), 3), drive={"units": lambda state: state["units"]}), "`drive` of nodes 'units' .*dx.nudge"),
+    "an energy with another shape": (
+        lambda: energy_of(within(dx.relay(), 3), drive={"units": Pulled()}), r"one number a sample, \(1,\), but gave \(1, 3\)"),
+    "an energy without a state": (lambda: dx.energy(NETWORK, None), "`state` is a darnax.GraphState"),
+    "an energy of another network": (lambda: dx.energy(within(dx.relay(), 3), STATE), "`state` belongs to another topology"),
+    "an energy of unknown nodes": (lambda: energy_of(within(dx.relay(), 3), clamp=["none"]), "`clamp` .*'none'"),
     "a coupling that gives another shape": (
         lambda: between(lambda s, r, key: eqx.nn.Linear(3, 5, key=key), 3, 4), r"\('a', 'b'\): the receiver takes .*\(4,\), but .*\(?5"),
     "a coupling that takes another shape": (

@@ -193,6 +193,11 @@ ROWS = [
     ("hopfield n", topologies.hopfield, ValueError, "`n` .*give", [*SHAPES, *RANGES]),
     ("bipartite visible", lambda v: topologies.bipartite(v, 2), ValueError, "`visible` .*give", [*SHAPES, *RANGES]),
     ("bipartite hidden", lambda v: topologies.bipartite(2, v), ValueError, "`hidden` .*give", [*SHAPES, *RANGES]),
+    ("reciprocal graph", topologies.reciprocal, BOTH, "`graph` is a networkx.DiGraph.*draw", [*ODD, "list", "graph"]),
+    ("reciprocal kind", lambda v: topologies.reciprocal(topologies.lattice(4), v),
+     TypeError, "`kind` is the name of an edge kind.*give", [v for v in ODD if v != "text"]),
+    ("reciprocal back", lambda v: topologies.reciprocal(topologies.lattice(4), back=v),
+     TypeError, "`back` is the name of an edge kind.*give", [v for v in ODD if v != "text"]),
     ("modular modules", lambda v: topologies.modular(v, 2), BOTH, "`modules` .*give", [*ODD, "zero", "half", "huge"]),
     ("modular units", lambda v: topologies.modular(2, v), ValueError, "`units` .*give", [*SHAPES, *RANGES]),
     # drawings
@@ -400,6 +405,16 @@ ONE_BY_ONE = {
     "an odd number of neighbours": (lambda: topologies.small_world(5, 3, 0.1), ValueError, "`neighbours` is even|got 3"),
     "isolated vertices": (lambda: topologies.graph_layer(nx.empty_graph(2), 1), ValueError, "have no edge; remove"),
     "no vertices": (lambda: topologies.graph_layer(nx.Graph(), 1), ValueError, "`graph` has no vertices; add"),
+    "a reverse of the same kind": (
+        lambda: topologies.reciprocal(topologies.lattice(4), back="lateral"), ValueError, "`back` is another kind|'lateral'|rename"),
+    "reverse edges of no kind": (
+        lambda: topologies.reciprocal(topologies.hopfield(4)), ValueError, "`kind` 'lateral' is that of no edge|'recurrent'"),
+    "reverse edges with other numbers": (
+        lambda: topologies.reciprocal(nx.DiGraph([("a", "b", {"weight": 1}), ("b", "a", {"weight": 2})]), "edge"),
+        ValueError, "other numbers or ties than those the other way|make them alike"),
+    "a reverse edge where another one is": (
+        lambda: topologies.reciprocal(nx.DiGraph([("a", "b", {"kind": "x"}), ("b", "a", {"kind": "y"})]), "x"),
+        ValueError, "('b', 'a') of another kind|draw a MultiDiGraph"),
     "no modules": (lambda: topologies.modular(nx.Graph(), 1), ValueError, "without vertices; give"),
     # drawings
     "no nodes": (lambda: dx.Topology(nx.DiGraph()), ValueError, "`graph` has no nodes|add_node"),

@@ -32,3 +32,12 @@ def test_relaxations_run():
     assert "threads, jax" in processor
     assert len(rows) == 7
     assert all(row.count("|") == heads.count("|") for row in rows)
+
+
+def test_edges_back_run_by_kernels():
+    rows = printed("reverse.py").splitlines()[4:]
+    assert [row.rsplit("|")[-2].strip() for row in rows] == [
+        "edge by edge",
+        "native sum" if dx.kernels.native_library().loaded else "slots",
+        "transposed convolution",
+    ]

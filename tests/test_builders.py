@@ -255,3 +255,67 @@ def test_large_ones_compile_to_one_group():
         compilations(lambda n=n: dx.step(n, dx.GraphState(n.topology))) for n in (small, large)
     ]
     assert counts[0] == counts[1]
+
+
+# both ways
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        lambda: topologies.lattice((3, 4)),
+        lambda: topologies.lattice((3, 4), neighbours=[(0, 1), (1, 0)]),
+        lambda: topologies.random(12, degree=4, symmetric=True),
+        lambda: BUILT["parallel"](),
+    ],
+    ids=["lattice", "one way", "random", "parallel"],
+)
+def test_reciprocal_edges_are_pairs_of_two_kinds(drawn):
+    graph = drawn()
+    both = topologies.reciprocal(graph)
+    topology = Topology(both)
+    kinds = dict.fromkeys(topology.edges)
+    keys = {"keys": True} if both.is_multigraph() else {}
+    for *edge, kind in both.edges(data="kind", **keys):
+        kinds[tuple(edge)] = kind
+    there = [edge for edge, kind in kinds.items() if kind == "lateral" and edge[0] != edge[1]]
+    back = [edge for edge, kind in kinds.items() if kind == "back"]
+    assert sorted((v, u, *key) for u, v, *key in there) == sorted(back)
+    undirected = {
+        (frozenset(edge[:2]), *edge[2:]) for edge in Topology(graph).edges if edge[0] != edge[1]
+    }
+    assert {(frozenset(edge[:2]), *edge[2:]) for edge in there} == undirected
+    # which of both is the reverse is no matter of drawing
+    redrawn = type(graph)(**graph.graph)
+    redrawn.add_nodes_from(reversed(list(graph.nodes(data=True))))
+    redrawn.add_edges_from(reversed(list(graph.edges(data=True, **keys))))
+    again = topologies.reciprocal(redrawn)
+    assert {tuple(e): kind for *e, kind in again.edges(data="kind", **keys)} == kinds
+    couplings = {"lateral": dx.scale(0.5), "back": dx.transpose("lateral")}
+    dx.Network(topology, couplings, dx.tanh, key=jax.random.key(0))
+
+
+def test_built_networks_share_their_weights_both_ways():
+    chain = {"forward": dx.dense(), "backward": dx.transpose("forward"), "recurrent": dx.dense()}
+    windows = {"forward": dx.dense(), "backward": dx.transpose("forward")}
+    made = {
+        # a short chain has no edge of the kind that it names
+        topologies.sequential([3, 2]): chain,
+        topologies.sequential([4, 3, 3, 2]): chain,
+        topologies.convolutional((6, 6, 1), 3, features=2, backward=True): windows,
+        topologies.bipartite(4, 3): windows,
+    }
+    for graph, couplings in made.items():
+        topology = Topology(graph)
+        network = dx.Network(topology, couplings, dx.tanh, key=jax.random.key(0))
+        state = dx.GraphState(topology, 2)
+        state = state.replace(
+            jax.tree.map(
+                lambda a: np.cos(np.arange(a.size).reshape(a.shape)).astype("f"), state.arrays
+            )
+        )
+        messages = network.messages(state)
+        for u, v, kind in graph.edges(data="kind"):
+            if kind == "backward":
+                said = np.asarray(state[u]).reshape(2, -1) @ np.asarray(network[v, u].weight)
+                np.testing.assert_allclose(messages[u, v].reshape(2, -1), said, atol=1e-5)

@@ -265,6 +265,25 @@ def test_sums_over_pairs_are_those_of_the_plain_way(name):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_transpose_is_the_sum_over_the_reversed_graph(name):
+    way, plain = both(name)
+    w, x, q = numbers(plain.graph, 2)
+    senders, receivers = np.asarray(plain.graph.senders), np.asarray(plain.graph.receivers)
+    expected = np.zeros(x.shape)
+    np.add.at(expected, senders, w[..., None].astype(float) * q[receivers])
+    back = way.transposed()
+    found = summed(back, w, q)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    # its derivatives, and its transpose, which is the sum itself
+    ways = (gradients(each, w, q, x) for each in (back, plain.transposed()))
+    for ours, theirs in zip(*map(jax.tree.leaves, ways), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        summed(back.transposed(), w, x), summed(way, w, x), rtol=1e-4, atol=1e-4
+    )
+
+
 def test_the_table_ends_with_a_way_that_always_fits():
     assert SUMS[-1] is Segments
 

@@ -23,7 +23,9 @@ def redrawn(graph):
     return fresh
 
 
-@pytest.mark.parametrize("case", ["hub", "windows", "parallel", "tied", "scalars", "mixed"])
+@pytest.mark.parametrize(
+    "case", ["hub", "windows", "parallel", "tied", "scalars", "mixed", "both ways"]
+)
 def test_order_of_drawing_changes_no_number(case):
     drawn = CASES[case]
     network = drawn.network()

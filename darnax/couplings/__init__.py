@@ -19,6 +19,8 @@ from darnax.couplings.pool import pool as pool
 from darnax.couplings.pool import upsample as upsample
 from darnax.couplings.relay import Relay as Relay
 from darnax.couplings.relay import relay as relay
+from darnax.couplings.reverse import Transpose as Transpose
+from darnax.couplings.reverse import transpose as transpose
 from darnax.couplings.scale import Scale as Scale
 from darnax.couplings.scale import scale as scale
 from darnax.couplings.sparse import Sparse as Sparse

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from darnax.couplings.conv import Conv
+from darnax.couplings.conv import Conv, ConvTranspose
 from darnax.couplings.coupling import Coupling
 
 LAYERS = (
@@ -28,15 +28,18 @@ class ChannelsFirst(Coupling):
     # Ours takes a batch that stands last without moving it, unlike `vmap` of the layer.
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
         image = jnp.moveaxis(x, 0, -2)
-        message = self._channels_last().batched(image)
+        message = self.channels_last().batched(image)
         message = jnp.moveaxis(message, -2, 0)
         bias = self.layer.bias
         return message if bias is None else message + bias[..., None]
 
-    def describe(self) -> tuple[str, str]:
-        return self._channels_last().describe()
+    def transposed(self, sender_shape: tuple[int, ...]) -> "ChannelsFirstTranspose":
+        return ChannelsFirstTranspose(self, sender_shape)
 
-    def _channels_last(self) -> Conv:
+    def describe(self) -> tuple[str, str]:
+        return self.channels_last().describe()
+
+    def channels_last(self) -> Conv:
         layer = self.layer
         padding = layer.padding
         if not isinstance(padding, str):
@@ -44,6 +47,33 @@ class ChannelsFirst(Coupling):
         # From (receiver channels, sender channels, *kernel) to ours, (*kernel, sender, receiver)
         weight = jnp.moveaxis(layer.weight, (0, 1), (-1, -2))
         return Conv(weight, tuple(layer.stride), padding)
+
+
+class ChannelsFirstTranspose(Coupling):
+    """The transpose of a convolution of Equinox, run as that of ours.
+
+    Its bias does not depend on the sender, and has no part in it.
+    """
+
+    forward: ChannelsFirst
+    receiver_shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
+        return self.batched(x[..., None])[..., 0]
+
+    def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
+        channels, *space = self.receiver_shape
+        image = jnp.moveaxis(x, 0, -2)
+        message = self._channels_last((*space, channels)).batched(image)
+        return jnp.moveaxis(message, -2, 0)
+
+    def describe(self) -> tuple[str, str]:
+        channels, *space = self.receiver_shape
+        return self._channels_last((*space, channels)).describe()
+
+    def _channels_last(self, shape: tuple[int, ...]) -> ConvTranspose:
+        conv = self.forward.channels_last()
+        return ConvTranspose(conv.weight, conv.stride, conv.padding, shape)
 
 
 def is_plain_conv(coupling: object) -> TypeGuard[eqx.nn.Conv]:

@@ -14,10 +14,12 @@ from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
 from darnax._arrays import any_rank, on_device
-from darnax.couplings.coupling import Coupling, Edges, Factory
+from darnax.couplings.coupling import Coupling, Edges, Factory, Fixed, value
+from darnax.couplings.dense import check_self_loop, mean_with
 from darnax.couplings.draws import Draws
 from darnax.kernels.library import native_library
 from darnax.kernels.native_windows import windows, windows_transposed
+from darnax.states.values import AnyArray
 
 SAMPLES = 8
 """Samples from which the native library takes images."""
@@ -30,20 +32,29 @@ AnyPadding: TypeAlias = int | Padding
 
 
 class Conv(Coupling):
-    """The cross-correlation of a `(*space, channels)` node with `weight`.
+    """The cross-correlation of a `(*space, channels)` node with a kernel.
 
-    The weight has the shape `(*kernel, sender channels, receiver channels)`.
+    **Fields:**
+
+    - `weight`: the kernel, `(*kernel, sender channels, receiver channels)`.
+    - `self_coupling`: for lateral couplings, the fixed number by which every unit sends to itself,
+      or None. It is part of the formula, as that of `Dense`.
+    - `symmetric`: whether the kernel is the mean of `weight` and its mirror image, in which places
+      lie on the other side of the centre, and channels are exchanged. Then every two units of an
+      image send to each other by the same number.
     """
 
     weight: Float[Array, "..."]
     stride: tuple[int, ...] = eqx.field(static=True)
     padding: Padding = eqx.field(static=True)
+    self_coupling: Fixed | None = None
+    symmetric: bool = eqx.field(static=True, default=False)
 
     def __call__(self, x: Shaped[Array, "*sender"]) -> Shaped[Array, "*receiver"]:
         space = "DHW"[-len(self.stride) :]
         message = jax.lax.conv_general_dilated(
             x[None],
-            self.weight,
+            self.prepared().weight,
             self.stride,
             self.padding,
             dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
@@ -57,19 +68,44 @@ class Conv(Coupling):
         stands; without one, windows of few numbers are shifted copies of the image, weighted and
         added in one loop.
         """
+        whole = self.prepared()
         # The rule of `_with_derivatives` takes over: JAX need not follow what is called here.
-        still, image = jax.lax.stop_gradient((self, x))
+        still, image = jax.lax.stop_gradient((whole, x))
         if suits_native(x):
             y = windows(still.weight, image, self.stride, _pads_of(self, x.shape))
         elif self._numbers <= FEW:
             y = _shifted(still, image)
         else:
-            return self.by_xla(x)
-        return _with_derivatives(y, self, x)
+            return whole.by_xla(x)
+        return _with_derivatives(y, whole, x)
 
     def by_xla(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
         """The messages of a batch, which is moved to where XLA wants it."""
         return jax.vmap(self, in_axes=-1, out_axes=-1)(x)
+
+    def prepared(self) -> "Conv":
+        """The same coupling with its kernel written out."""
+        if self.self_coupling is None and not self.symmetric:
+            return self
+        weight = self.weight
+        if self.symmetric:
+            weight = mean_with(weight, _mirrored(weight))
+        if self.self_coupling is not None:
+            centre = _centre(weight.shape)
+            weight = jnp.where(centre, value(self.self_coupling), weight)
+        return Conv(weight, self.stride, self.padding)
+
+    @property
+    def is_symmetric(self) -> bool:
+        return self.symmetric
+
+    def transposed(self, sender_shape: tuple[int, ...]) -> "Conv | ConvTranspose | None":
+        if self.is_symmetric:
+            return self
+        # Its kernel would have to be written out, edge by edge.
+        if self.self_coupling is not None:
+            return None
+        return ConvTranspose(self.weight, self.stride, self.padding, sender_shape)
 
     def describe(self) -> tuple[str, str]:
         how = "shifted copies" if self._numbers <= FEW else "XLA"
@@ -91,12 +127,28 @@ def suits_native(x: Array) -> bool:
 
 
 def _pads_of(
-    coupling: "Conv | ConvTranspose", image: tuple[int, ...]
+    coupling: "Conv | ConvTranspose",
+    image: tuple[int, ...],
 ) -> tuple[tuple[int, int], ...]:
     """How many places every axis of an image is longer by, before and after."""
     axes = len(coupling.stride)
     kernel = coupling.weight.shape[:axes]
     return tuple(_pads(coupling.padding, image[:axes], kernel, coupling.stride))
+
+
+def _mirrored(weight: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The kernel of the transpose of a lateral convolution."""
+    space = tuple(range(weight.ndim - 2))
+    return jnp.swapaxes(jnp.flip(weight, space), -1, -2)
+
+
+def _centre(shape: tuple[int, ...]) -> np.ndarray:
+    """The entries of a kernel by which units send to themselves."""
+    *kernel, channels, _ = shape
+    entries = np.zeros(shape, bool)
+    middle = tuple(size // 2 for size in kernel)
+    entries[middle] = np.eye(channels, dtype=bool)
+    return entries
 
 
 def _shifted(coupling: Conv, x: Array) -> Array:
@@ -158,6 +210,8 @@ def conv(
     stride: int | Sequence[int] = 1,
     padding: int | str | Sequence[tuple[int, int]] = "SAME",
     gain: float | int = 1.0,
+    self_coupling: float | int | None = None,
+    symmetric: bool = False,
 ) -> Factory:
     """Convolution between nodes of shape `(*space, channels)`, space of one to three axes.
 
@@ -171,20 +225,32 @@ def conv(
     - `padding`: `"SAME"`, `"VALID"`, a number of cells on every side, or a pair (before, after) for
       each axis.
     - `gain`: scales the initial weights.
+    - `self_coupling`: for self-loops, a fixed number by which every unit sends to itself, which
+      nothing trains.
+    - `symmetric`: for self-loops, whether every two units send to each other by the same number, to
+      the last bit and after any update: `w[k, i, o] = w[-k, o, i]`, k counted from the centre. By
+      how much units send to themselves is free, or the `self_coupling`; 0 for not at all.
 
-    Raises `ValueError` for nodes without space and channels, or a kernel or stride below 1.
+    Raises `ValueError` for nodes without space and channels, or a kernel or stride below 1; and
+    where `self_coupling` or `symmetric` meet an edge that is no self-loop, an even kernel, a stride
+    above 1, or padding that is not that of `"SAME"`.
 
     !!! example
 
         ```python
         couplings = {"conv": dx.conv(kernel=3), "lateral": dx.conv(kernel=3, gain=0.5)}
+        memory = {"lateral": dx.conv(kernel=5, symmetric=True, self_coupling=0.0)}
         ```
     """
+    if self_coupling is not None:
+        self_coupling = checks.number("self_coupling", self_coupling)
     return ConvFactory(
         kernel=checks.sizes("kernel", kernel),
         stride=checks.sizes("stride", stride),
         padding=_checked_padding(padding),
         gain=checks.number("gain", gain),
+        self_coupling=self_coupling,
+        symmetric=checks.flag("symmetric", symmetric),
     )
 
 
@@ -196,6 +262,8 @@ class ConvFactory(Factory):
     stride: int | tuple[int, ...]
     padding: AnyPadding
     gain: float
+    self_coupling: float | None
+    symmetric: bool
 
     def stacked(
         self,
@@ -206,12 +274,56 @@ class ConvFactory(Factory):
     ) -> Conv:
         axes = space_axes("conv", sender_shape, receiver_shape)
         window = checks.per_axis("kernel", self.kernel, axes)
+        check_self_loop(edges, self.self_coupling, self.symmetric)
         shape = (*window, sender_shape[-1], receiver_shape[-1])
         # The variance is one over the number of terms in the sum of a receiving unit.
         terms = math.prod(shape[:-1])
         weight = draws.normal(shape, self.gain / math.sqrt(terms))
         stride = checks.per_axis("stride", self.stride, axes)
-        return Conv(on_device(weight), stride, _padding(self.padding, axes))
+        padding = _padding(self.padding, axes)
+        fixed = None
+        if self.symmetric or self.self_coupling is not None:
+            _check_centred(sender_shape, window, stride, padding)
+        if self.symmetric:
+            weight = _mirrored_draws(weight, axes, draws)
+        if self.self_coupling is not None:
+            # Nothing reads the drawn centre, and zeros say so to whoever looks at the weights.
+            weight = draws.xp.where(_centre(shape), draws.dtype.type(0), weight)
+            fixed = Fixed(on_device(draws.full((), self.self_coupling)))
+        return Conv(on_device(weight), stride, padding, fixed, self.symmetric)
+
+
+def _mirrored_draws(weight: AnyArray, axes: int, draws: Draws) -> AnyArray:
+    """Drawn kernels with one half replaced by the mirror image of the other.
+
+    A mean of both would have half of the variance.
+    """
+    xp = draws.xp
+    shape = weight.shape[len(draws.lead) :]
+    space = tuple(range(-axes - 2, -2))
+    mirrored = xp.swapaxes(xp.flip(weight, space), -1, -2)
+    # Of an entry and its mirror image the one that comes first in memory stays.
+    place = np.arange(math.prod(shape)).reshape(shape)
+    image = np.swapaxes(np.flip(place, space), -1, -2)
+    return xp.where(place <= image, weight, mirrored)
+
+
+def _check_centred(
+    image: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: Padding,
+) -> None:
+    """Refuse lateral kernels that have no centre, or whose centre is not on the unit itself."""
+    centred = [(size // 2, size // 2) for size in kernel]
+    odd = all(size % 2 for size in kernel)
+    pads = [tuple(pair) for pair in _pads(padding, image[:-1], kernel, stride)]
+    if not odd or set(stride) != {1} or pads != centred:
+        raise ValueError(
+            f"`symmetric` and `self_coupling` of a convolution want an odd `kernel`, `stride` 1 "
+            f"and `padding` 'SAME', but got kernel {kernel}, stride {stride} and padding "
+            f"{padding!r}; give such"
+        )
 
 
 class ConvTranspose(Coupling):
@@ -256,6 +368,9 @@ class ConvTranspose(Coupling):
             cut.append((-before, -after, 0))
         # One padding does both: a negative number cuts.
         return padded(whole, cut)
+
+    def transposed(self, sender_shape: tuple[int, ...]) -> Conv:
+        return Conv(self.weight, self.stride, self.padding)
 
     def describe(self) -> tuple[str, str]:
         how = "one product, shifted sums"

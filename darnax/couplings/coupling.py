@@ -46,6 +46,16 @@ class Coupling(eqx.Module):
 
     linear: ClassVar[Literal["matrix", "weights"] | None] = None
 
+    @property
+    def needed(self) -> frozenset[str]:
+        """Which of `receiver` and `key` the coupling asks for: arguments without a default."""
+        return checks.asked_for(self, ("receiver", "key"))
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the message is linear, and its transpose the very same coupling."""
+        return False
+
     # Any, because an override names `x` and what else it asks for, each with its own type.
     @abc.abstractmethod
     def __call__(self, *args: Any, **asked: Any) -> Shaped[Array, "*receiver"]:
@@ -88,6 +98,14 @@ class Coupling(eqx.Module):
             f"{type(self).__name__} is `linear`, and lacks `unit_weights`; write it"
         )
 
+    def transposed(self, sender_shape: tuple[int, ...]) -> "Coupling | None":
+        """The coupling of the reverse edge, to this one's sender of `sender_shape`.
+
+        It rearranges and computes nothing, so that it serves a stacked coupling as well. None where
+        there is no better way than that of `darnax.couplings.reverse`, which transposes any.
+        """
+        return None
+
     def describe(self) -> tuple[str, str] | None:
         """How `batched` works and why, for the summary of a network; None for plain `vmap`."""
         return None
@@ -98,6 +116,11 @@ class Plain(Coupling):
 
     function: Callable[..., Array]
 
+    @property
+    def needed(self) -> frozenset[str]:
+        # This class passes on whatever it is given: what counts is the signature inside.
+        return checks.asked_for(self.function, ("receiver", "key"))
+
     def __call__(
         self,
         x: Shaped[Array, "*sender"],
@@ -107,10 +130,10 @@ class Plain(Coupling):
 
 
 def asks(coupling: Callable[..., object]) -> frozenset[str]:
-    """Which of `receiver` and `key` a coupling asks for: arguments without a default."""
-    # `Plain` passes on whatever it is given: what counts is the signature inside.
-    function = coupling.function if isinstance(coupling, Plain) else coupling
-    return checks.asked_for(function, ("receiver", "key"))
+    """Which of `receiver` and `key` a coupling, or a module of a user, asks for."""
+    if isinstance(coupling, Coupling):
+        return coupling.needed
+    return checks.asked_for(coupling, ("receiver", "key"))
 
 
 class Factory(abc.ABC):

@@ -2,6 +2,9 @@
 
 from darnax.dynamics.adjoint import implicit as implicit
 from darnax.dynamics.adjoint import unrolled as unrolled
+from darnax.dynamics.energy import EnergyTerms as EnergyTerms
+from darnax.dynamics.energy import energy as energy
+from darnax.dynamics.energy import energy_terms as energy_terms
 from darnax.dynamics.relax import Solution as Solution
 from darnax.dynamics.relax import relax as relax
 from darnax.dynamics.schedules import Schedule as Schedule

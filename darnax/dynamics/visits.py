@@ -170,7 +170,7 @@ class ListedVisit(Visit[Listed]):
                 continue
             # one node is visited, so that these are its parallel self-loops: few
             edges = [0] if entries.edges is None else list(entries.edges)
-            tied = group.tie is not None
+            tied = network.message_passing[i].tied
             matrices = [pick(ready[i], tied, edge).matrix() for edge in edges]
             found += zip(matrices, entries.real, strict=True)
         return found

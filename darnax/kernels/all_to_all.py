@@ -43,6 +43,9 @@ class AllToAll(WeightedSum):
         small = max(graph.sending, graph.receiving) <= SMALL
         return cls(graph, own) if dense or small else None
 
+    def transposed(self) -> "AllToAll":
+        return AllToAll(self.graph.reversed(), self.own)
+
     def arrange(
         self, w: Float[Array, "edges 1"]
     ) -> tuple[Float[Array, "edges 1"], Float[Array, "receiving sending"]]:

@@ -26,7 +26,7 @@ class BothEnds(Kernel):
     @classmethod
     def of(cls, site: Site) -> "BothEnds | None":
         group, graph = site.group, site.graph
-        if graph is None or group.tie is None:
+        if graph is None or not site.tied:
             return None
         if not isinstance(site.coupling, EdgeMLP):
             return None

@@ -207,6 +207,14 @@ class Diagonals(WeightedSum):
             return None
         return cls(graph=graph, shifts=shifts, back=back, own=own)
 
+    def transposed(self) -> "Diagonals":
+        return Diagonals(
+            graph=self.graph.reversed(),
+            shifts=self.back,
+            back=self.shifts,
+            own=self.own,
+        )
+
     def arrange(
         self, w: Float[Array, "edges item"]
     ) -> tuple[Float[Array, "edges item"], list[Float[Array, "rows item"]]]:

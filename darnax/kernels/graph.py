@@ -42,13 +42,15 @@ DENSE_IN_CACHE = 0.05
 class Graph(eqx.Module):
     """The edges of a graph as rows of two arrays, sorted by receiver.
 
-    `sending` and `receiving` are the numbers of rows that could be their ends.
+    `sending` and `receiving` are the numbers of rows that could be their ends. A `reversed` graph
+    keeps the order of its edges, and so is not sorted.
     """
 
-    senders: Int[Array, " edges"]
-    receivers: Int[Array, " edges"]
+    senders: Int[Array, "*stack edges"]
+    receivers: Int[Array, "*stack edges"]
     receiving: int = eqx.field(static=True)
     sending: int = eqx.field(static=True)
+    is_sorted: bool = eqx.field(static=True, default=True)
 
     @classmethod
     def of(
@@ -65,6 +67,16 @@ class Graph(eqx.Module):
             sending=sending,
         )
 
+    def reversed(self) -> "Graph":
+        """The graph with every edge turned around, in the same order."""
+        return Graph(
+            senders=self.receivers,
+            receivers=self.senders,
+            receiving=self.sending,
+            sending=self.receiving,
+            is_sorted=False,
+        )
+
     def sum(
         self,
         w: Float[Array, "edges item *_"],
@@ -76,7 +88,7 @@ class Graph(eqx.Module):
         # States are gathered in their own dtype, and cast in the loop that multiplies: int8 spins
         # then are a quarter of what is read.
         terms = w * take(x, self.senders).astype(w.dtype)
-        return jraph.segment_sum(terms, self.receivers, self.receiving, indices_are_sorted=True)
+        return self._at_receivers(terms)
 
     def pairs(
         self,
@@ -88,7 +100,16 @@ class Graph(eqx.Module):
         of_sender = take(p, self.senders)
         of_receiver = take(q, self.receivers)
         terms = fn(of_sender + of_receiver)
-        return jraph.segment_sum(terms, self.receivers, self.receiving, indices_are_sorted=True)
+        return self._at_receivers(terms)
+
+    def _at_receivers(self, terms: Float[Array, "edges ..."]) -> Float[Array, "receiving ..."]:
+        """The sum of the terms of edges at every receiver."""
+        return jraph.segment_sum(
+            terms,
+            self.receivers,
+            self.receiving,
+            indices_are_sorted=self.is_sorted,
+        )
 
     def matrix(self, w: Float[Array, "edges 1"]) -> Float[Array, "receiving rows"]:
         """The matrix whose product with `x` is the sum."""

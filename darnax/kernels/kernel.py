@@ -38,6 +38,8 @@ class Site(NamedTuple):
       or not where they are tied.
     - `landings`: the row that each message, or each cell of it, is added to, counted from the first
       row that the group sends to, of which there are `receiving`.
+    - `tied`: whether the edges share their parameters. It is not always by a tie of their own:
+      reverse edges have those of the edges that they reverse.
     - `graph`: senders and landings as arrays of JAX; None where nodes are views of shared arrays,
       or where every receiver has one edge and nothing has to be summed.
     """
@@ -46,6 +48,7 @@ class Site(NamedTuple):
     coupling: Coupling
     landings: np.ndarray
     receiving: int
+    tied: bool
     graph: Graph | None
 
 

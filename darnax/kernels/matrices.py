@@ -50,7 +50,7 @@ class Matrices(Kernel):
         if site.graph is None or site.coupling.linear != "matrix":
             return None
         # Tied edges have a single matrix, and writing it out for every edge would only cost memory.
-        if group.tie is not None:
+        if site.tied:
             return None
         degree = np.bincount(rows, minlength=site.receiving)
         degrees = np.unique(degree[degree > 0]).tolist()

@@ -122,6 +122,15 @@ def weighted_sum(
     return _bind(_stacked(edges), w[None, ..., None], x[None], of=Of.RECEIVERS, items=w.shape[1])[0]
 
 
+def reversed_sum(
+    edges: Incidence,
+    w: Float[Array, "edges item"],
+    q: Float[Array, "receiving units batch"],
+) -> Float[Array, "rows units batch"]:
+    """`x[s] = Σ_e w[e] q[r[e]]`, over the reversed graph, in the dtype of both."""
+    return _bind(_stacked(edges), w[None, ..., None], q[None], of=Of.SENDERS, items=w.shape[1])[0]
+
+
 def corrected(
     edges: Incidence,
     field: Float[Array, "receiving units batch"],

@@ -28,6 +28,9 @@ class Segments(WeightedSum):
     ) -> "Segments":
         return cls(graph, own)
 
+    def transposed(self) -> "Segments":
+        return Segments(self.graph.reversed(), self.own)
+
     def arrange(self, w: Float[Array, "edges item"]) -> Float[Array, "edges item"]:
         return w
 

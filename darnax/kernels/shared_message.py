@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from darnax.couplings.coupling import Coupling, asks, has_own_numbers, value
-from darnax.couplings.dense import Dense
+from darnax.couplings.dense import Dense, is_factored
 from darnax.kernels import WeightedSum, choose_sum
 from darnax.kernels.kernel import Kernel, Prepared, Site
 
@@ -21,7 +21,7 @@ class SharedMessage(Kernel):
     @classmethod
     def of(cls, site: Site) -> "SharedMessage | None":
         group, coupling, graph = site.group, site.coupling, site.graph
-        if graph is None or group.tie is None:
+        if graph is None or not site.tied:
             return None
         # Messages are made for all rows of the sending array: that pays where edges outnumber them.
         if len(group.edges) <= graph.sending:
@@ -31,7 +31,7 @@ class SharedMessage(Kernel):
             return None
         # A number of the edge makes its message another one. That of `Dense` is a mere factor, and
         # becomes a weight of the sum.
-        if has_own_numbers(coupling) and not isinstance(coupling, Dense):
+        if has_own_numbers(coupling) and not is_factored(coupling):
             return None
         sums = choose_sum(group.senders, site.landings, graph, scalar=False)
         return cls(sums, group.receiver_shape)

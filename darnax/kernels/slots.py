@@ -265,6 +265,14 @@ class Slots(WeightedSum):
         # The weights stay beside the slots: derivatives need them edge by edge.
         return w, self.loops.arrange(jax.lax.stop_gradient(w))
 
+    def transposed(self) -> "Slots":
+        return Slots(
+            graph=self.graph.reversed(),
+            loops=self.back,
+            back=self.loops,
+            own=self.own,
+        )
+
     def sum(
         self,
         arranged: tuple[Array, list[Array]],

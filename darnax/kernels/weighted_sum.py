@@ -50,6 +50,14 @@ class WeightedSum(Kernel):
         """
 
     @abc.abstractmethod
+    def transposed(self) -> "WeightedSum":
+        """The sum over the reversed graph, of the same weights in the same order.
+
+        It is made of the same index arrays, and works nothing out: so it can be asked for in a
+        program, and of the sums of several edges that are stacked.
+        """
+
+    @abc.abstractmethod
     def arrange(self, w: Float[Array, "edges item"]) -> Prepared:
         """The weights in the order of the loop."""
 

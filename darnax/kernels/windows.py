@@ -185,7 +185,7 @@ class Windows(Kernel):
     def of(cls, site: Site) -> "Windows | None":
         group, coupling = site.group, site.coupling
         # One matrix for all edges: tied, and without a number of its own for each
-        if group.tie is None or coupling.linear != "matrix" or has_own_numbers(coupling):
+        if not site.tied or coupling.linear != "matrix" or has_own_numbers(coupling):
             return None
         # A single edge is a plain product already.
         if len(group.edges) == 1:

@@ -52,6 +52,12 @@ class Nudge(eqx.Module):
             )
         return self.strength * (self.target - value)
 
+    def energy(self, state: GraphState) -> Array:
+        """Half the squared distance from the target times the strength, `(B,)`, for `dx.energy`."""
+        distance = self.target - state[self.node]
+        half = self.strength / 2
+        return half * jnp.sum(distance**2, axis=tuple(range(1, distance.ndim)))
+
 
 @checks.by_hand
 def nudge(node: Name, target: Values, strength: float | Array) -> Nudge:

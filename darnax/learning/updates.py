@@ -134,8 +134,9 @@ def check_rules(network: Network, rules: object) -> dict[str, Rule]:
     by_kind = known_rules(network.topology, as_rules(rules))
     empty: list[str] = []
     for kind in by_kind:
-        # a kind that is declared but has no edge has no couplings either
-        couplings = network.couplings.get(kind)
+        # a kind that is declared but has no edge has no couplings either; a reverse kind trains
+        # those that it is the transpose of
+        couplings = network.couplings.get(network.owner_kind(kind))
         if couplings is None:
             continue
         leaves = jax.tree.leaves(trainable(couplings))

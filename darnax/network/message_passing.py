@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from darnax._arrays import on_device
@@ -85,6 +86,7 @@ class MessagePassing(eqx.Module):
     - `kernel`: how all edges are run at once; None for edge by edge.
     - `start`, `stop`: the rows that messages are summed over.
     - `asks`: which of `receiver` and `key` the coupling asks for.
+    - `tied`: whether the edges share their parameters, by a tie of theirs or of those they reverse.
 
     !!! example
 
@@ -106,6 +108,7 @@ class MessagePassing(eqx.Module):
     start: int = eqx.field(static=True)
     stop: int = eqx.field(static=True)
     asks: frozenset[str] = eqx.field(static=True)
+    tied: bool = eqx.field(static=True)
 
     @property
     def group(self) -> EdgeGroup:
@@ -113,11 +116,6 @@ class MessagePassing(eqx.Module):
         # A static field would make the group a part of the network's structure, which JAX keeps in
         # its caches: of the topology nothing stays there but a digest.
         return self.topology.groups[self.position]
-
-    @property
-    def tied(self) -> bool:
-        """Whether the edges share their parameters."""
-        return self.group.tie is not None
 
     # parameters
 
@@ -282,8 +280,16 @@ def message_passing(
     topology: Topology,
     position: int,
     coupling: Coupling,
+    owners: np.ndarray,
+    tied: bool,
+    alike: bool = True,
 ) -> MessagePassing:
-    """The message passing of a group with this coupling, with the kernel that suits it."""
+    """The message passing of a group with this coupling, with the kernel that suits it.
+
+    `owners` are the edges by whose names random couplings draw, for each of the group its own or
+    the one that it reverses. `alike` says that parameters are shared by all edges or by none; else
+    no kernel suits.
+    """
     group = topology.groups[position]
     start, stop = _summed_rows(group)
     landings = group.receivers.ravel() - start
@@ -295,20 +301,24 @@ def message_passing(
     asked = asks(coupling)
     words = None
     if "key" in asked:
-        words = on_device(naming.words(topology.edge_hashes[group.edges]))
+        words = on_device(naming.words(topology.edge_hashes[owners]))
     sender_rows = None
     if group.sender_index is None:
         sender_rows = on_device(group.senders, jnp.int32)
+    kernel = None
+    if alike:
+        kernel = choose(Site(group, coupling, landings, stop - start, tied, graph))
     return MessagePassing(
         topology=topology,
         position=position,
         sender_rows=sender_rows,
         landings=None if regular else on_device(landings, jnp.int32),
         words=words,
-        kernel=choose(Site(group, coupling, landings, stop - start, graph)),
+        kernel=kernel,
         start=start,
         stop=stop,
         asks=asked,
+        tied=tied,
     )
 
 

@@ -27,8 +27,9 @@ from darnax.network.message_passing import (
     fitted,
     message_passing,
 )
-from darnax.network.parameters import Factories, Stacked
+from darnax.network.parameters import Factories, Stacked, check_message, linear_message
 from darnax.network.parameters import couplings as made_couplings
+from darnax.network.reverse import Owners, Reverses, owner_edges
 from darnax.network.summary import summary
 from darnax.network.units import Units, units_of
 from darnax.noise import sample_keys
@@ -66,6 +67,8 @@ class Network(eqx.Module):
     - `biases`: by node kind and array.
     - `message_passing`: one for each edge group of `topology.groups`.
     - `units`: by array.
+    - `owners`: for each edge group of a reverse kind, the edges whose parameters it uses.
+    - `reverses`: pairs of a reverse kind, which has no parameters, and the kind that has them.
     - `structures`: for each edge group its coupling with numbers for arrays, where its structure is
       not that of its parameter block; else None.
     - `axes`: the number of axes of every parameter, by which a stack of networks is told from one.
@@ -75,7 +78,8 @@ class Network(eqx.Module):
     - `topology`: a `Topology`.
     - `couplings`: by edge kind, a factory `(sender_shape, receiver_shape, key) -> module`, such as
       `dx.dense()` or `lambda s, r, key: eqx.nn.Linear(s[0], r[0], key=key)`; a module takes one
-      sender's state of one sample and gives one receiver's message.
+      sender's state of one sample and gives one receiver's message. Or `dx.transpose(kind)`, for
+      edges that go the other way with the same parameters.
     - `activations`: one callable `(field) -> state` for all nodes, or one for each node kind that
       edges end at.
     - `biases`: by node kind, `dx.bias(...)`.
@@ -102,7 +106,9 @@ class Network(eqx.Module):
     biases: Biases
     message_passing: tuple[MessagePassing, ...]
     units: dict[str, Units]
+    owners: dict[int, Owners]
     topology: Topology
+    reverses: Reverses = eqx.field(static=True)
     structures: tuple[object, ...] = eqx.field(static=True)
     axes: tuple[int, ...] = eqx.field(static=True)
 
@@ -127,18 +133,23 @@ class Network(eqx.Module):
         # Couplings come first: message passing asks them for what kernels need to know, and units
         # ask activations for whether they answer node by node.
         self.topology = topology
-        self.couplings, structures = made_couplings(topology, couplings, key)
+        self.couplings, structures, self.reverses = made_couplings(topology, couplings, key)
         groups = range(len(topology.groups))
         self.structures = tuple(map(structures.get, groups))
         self.activations = checked_activations(topology, activations)
         self.biases = made_biases(topology, biases, key)
         self.axes = _axes_of(self)
+        self.owners = {}
+        owners = owner_edges(topology, self.reverses)
+        reverse_kinds = dict(self.reverses)
         passings: list[MessagePassing] = []
-        for i in groups:
+        for i, group in enumerate(topology.groups):
             # No method yet: Equinox makes a module of one that is called here, and looks at all
             # leaves of the network for each.
-            coupling = _block_coupling(topology, self.couplings, self.structures, i)
-            passings.append(message_passing(topology, i, coupling))
+            parts = self.couplings, self.structures, self.owners
+            if group.kind in reverse_kinds:
+                self.owners[i] = _owners(topology, parts, owners[group.edges])
+            passings.append(_message_passing(topology, parts, i, owners[group.edges]))
         self.message_passing = tuple(passings)
         self.units = {}
         for array in topology.arrays:
@@ -146,12 +157,19 @@ class Network(eqx.Module):
 
     # what the rest of the library reads
 
+    def owner_kind(self, kind: str) -> str:
+        """The edge kind that has the parameters of a kind: of a reverse kind another one."""
+        return dict(self.reverses).get(kind, kind)
+
     def block_coupling(self, i: int) -> Coupling:
         """The coupling of the edges of group `i` and of all others in its parameter block."""
-        return _block_coupling(self.topology, self.couplings, self.structures, i)
+        parts = self.couplings, self.structures, self.owners
+        return _block_coupling(self.topology, parts, i)
 
     def stacked_coupling(self, i: int) -> Coupling:
         """The coupling of the edges of group `i`, stacked along a leading axis of edges."""
+        if i in self.owners:
+            return self.owners[i].coupling(self.topology, self.stacked_coupling)
         group = self.topology.groups[i]
         _, start, stop, size = group.parameters
         coupling = self.block_coupling(i)
@@ -289,9 +307,13 @@ class Network(eqx.Module):
     def __getitem__(self, key: str | EdgeName) -> Any:
         """The coupling of an edge, `network[u, v]`, or of a tie, `network["tie"]`.
 
-        Where edges are parallel it is `network[u, v, key]`.
+        Where edges are parallel it is `network[u, v, key]`. That of a reverse edge is the transpose
+        of the coupling that it belongs to.
         """
         kind, i, row = self._find(key)
+        if kind != self.owner_kind(kind):
+            assert isinstance(key, tuple)
+            return self._reverse_coupling(key)
         module = unsealed(self.couplings[kind][i])
         if row is None:
             return module
@@ -305,6 +327,12 @@ class Network(eqx.Module):
         Tied edges are named by their tie.
         """
         kind, block, row = self._find(key)
+        if isinstance(key, tuple) and kind != self.owner_kind(kind):
+            edge = owner_edges(self.topology, self.reverses)[self.topology.edge_position(key)]
+            raise ValueError(
+                f"edge {key} has no parameters of its own: it is the transpose of "
+                f"{self.topology.edge(int(edge))}; replace that one"
+            )
         tie = self.topology.parameter_blocks[kind][block].tie
         if tie is not None and row is not None:
             raise ValueError(
@@ -329,6 +357,18 @@ class Network(eqx.Module):
         blocks[block] = new
         return eqx.tree_at(lambda network: network.couplings[kind], self, tuple(blocks))
 
+    def _reverse_coupling(self, key: EdgeName) -> Coupling:
+        """The coupling of a reverse edge."""
+        edge = self.topology.edge_position(key)
+        for i in self.owners:
+            rows = np.flatnonzero(self.topology.groups[i].edges == edge)
+            if len(rows):
+                passing = self.message_passing[i]
+                coupling = pick(self.stacked_coupling(i), passing.tied, int(rows[0]))
+                # A matrix is written out, as that of an edge with its own has it.
+                return coupling.prepared() if coupling.linear == "matrix" else coupling
+        raise AssertionError("every reverse edge is in a group that has owners")
+
     def _find(self, key: object) -> tuple[str, int, int | None]:
         """Kind and parameter block of an edge or tie, and of an edge its row in the block."""
         # Tuples name edges. A tie is a str, which no edge is named by.
@@ -346,6 +386,9 @@ class Network(eqx.Module):
     def _find_tie(self, tie: object) -> tuple[str, int]:
         """Kind and parameter block of a tie."""
         for kind, blocks in self.topology.parameter_blocks.items():
+            # Ties of reverse kinds say nothing: their parameters are those of their owners.
+            if kind != self.owner_kind(kind):
+                continue
             for i, block in enumerate(blocks):
                 if block.tie is not None and block.tie == tie:
                     return kind, i
@@ -377,7 +420,8 @@ class Network(eqx.Module):
     def __repr__(self) -> str:
         kinds: dict[str, str] = {}
         for kind, blocks in self.couplings.items():
-            kinds[kind] = name(unsealed(blocks[0]))
+            owner = self.owner_kind(kind)
+            kinds[kind] = name(unsealed(blocks[0])) if owner == kind else f"transpose of {owner}"
         units = {kind: name(activation) for kind, activation in self.activations.items()}
         parameters = jax.tree.leaves(eqx.filter(self.couplings, eqx.is_inexact_array))
         size = sum(leaf.size for leaf in parameters)
@@ -425,7 +469,7 @@ def random_couplings(network: Network, groups: Iterable[int]) -> str | None:
         if "key" in passing.asks:
             kind = passing.group.kind
             # All blocks of a kind come from one factory, so that the first tells what they are.
-            module = unsealed(network.couplings[kind][0])
+            module = unsealed(network.couplings[network.owner_kind(kind)][0])
             return f"edges of kind {kind!r} are random ({name(module)})"
     return None
 
@@ -483,12 +527,15 @@ def _refuse_complex(topology: Topology) -> None:
         )
 
 
-def _block_coupling(
-    topology: Topology,
-    couplings: Mapping[str, Sequence[object]],
-    structures: Sequence[object],
-    i: int,
-) -> Coupling:
+_Parts: TypeAlias = tuple[Mapping[str, Sequence[object]], Sequence[object], Mapping[int, Owners]]
+"""The couplings, structures and owners of a network."""
+
+
+def _block_coupling(topology: Topology, parts: _Parts, i: int) -> Coupling:
+    couplings, structures, owners = parts
+    if i in owners:
+        owner = owners[i].parts[0].group
+        return owners[i].turned(topology, _block_coupling(topology, parts, owner))
     group = topology.groups[i]
     module = couplings[group.kind][group.parameters.block]
     if structures[i] is not None:
@@ -496,6 +543,40 @@ def _block_coupling(
         structure = jax.tree.structure(structures[i])
         module = jax.tree.unflatten(structure, jax.tree.leaves(module))
     return as_coupling(unsealed(module))
+
+
+def _message_passing(
+    topology: Topology,
+    parts: _Parts,
+    i: int,
+    owners: np.ndarray,
+) -> MessagePassing:
+    """The message passing of a group whose edges use the parameters of `owners`."""
+    group = topology.groups[i]
+    coupling = _block_coupling(topology, parts, i)
+    own = parts[2].get(i)
+    if own is None:
+        return message_passing(topology, i, coupling, owners, tied=group.tie is not None)
+    # That of a factory was checked when it was made. A transpose may not exist.
+    check_message(topology, group, coupling, own.uses_tie(topology))
+    return message_passing(
+        topology,
+        i,
+        coupling,
+        owners,
+        tied=own.tied(topology),
+        alike=own.place is None,
+    )
+
+
+def _owners(topology: Topology, parts: _Parts, edges: np.ndarray) -> Owners:
+    """The owners of a reverse group, from the owner of each of its edges."""
+
+    def linear(i: int) -> bool:
+        coupling = _block_coupling(topology, parts, i)
+        return linear_message(topology.groups[i], coupling)
+
+    return Owners.of(topology, edges, linear)
 
 
 def _axes_of(network: Network) -> tuple[int, ...]:
@@ -539,7 +620,8 @@ def partition(
     """`(params, rest)`: the leaves that `rules` train, and everything else.
 
     `equinox.combine` joins them. `rules` is keyed by edge kind. A bias is trained if a trained edge
-    reaches a node of its kind. Temperatures, rates, fixed strengths and self-couplings are in
+    reaches a node of its kind. A rule for a reverse kind trains the couplings that it is the
+    transpose of. Temperatures, rates, fixed strengths and self-couplings are in
     `rest`, where no optimiser sees them.
 
     Raises `ValueError` for an edge kind that the topology does not have.
@@ -547,9 +629,10 @@ def partition(
     check_network(network, one=False)
     rules = known_rules(network.topology, rules)
     nothing = jax.tree.map(lambda _: False, network)
+    trained = set(map(network.owner_kind, rules))
     couplings: dict[str, object] = {}
     for kind, part in network.couplings.items():
-        couplings[kind] = trainable(part) if kind in rules else nothing.couplings[kind]
+        couplings[kind] = trainable(part) if kind in trained else nothing.couplings[kind]
     reached = reached_biases(network.topology, rules)
     biases: dict[str, dict[str, bool]] = {}
     for kind, by_array in network.biases.items():

@@ -11,11 +11,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Key, UInt32
 
 from darnax import _text, checks
-from darnax.couplings.coupling import Edges, Factory, asks, pick
+from darnax.couplings.coupling import Coupling, Edges, Factory, asks, pick
 from darnax.couplings.draws import Draws, derived, keys_of
+from darnax.couplings.reverse import Transpose, is_linear
+from darnax.network.reverse import Reverses, owner_edges, read_reverses
 from darnax.static import sealed, unsealed
 from darnax.topologies import names as naming
 from darnax.topologies.groups import EdgeGroup, ParameterBlock
@@ -24,8 +27,8 @@ from darnax.topologies.topology import Topology
 CouplingFactory: TypeAlias = Callable[..., Callable[..., Array]]
 """A factory `(sender_shape, receiver_shape, key) -> coupling`; see `darnax.couplings.coupling`."""
 
-Factories: TypeAlias = Mapping[str, CouplingFactory]
-"""The factories of couplings by edge kind."""
+Factories: TypeAlias = Mapping[str, CouplingFactory | Transpose]
+"""The factories of couplings by edge kind, or the kind that has them as `dx.transpose` names it."""
 
 Stacked: TypeAlias = Callable[..., Array]
 """The coupling of all edges of a block: a module whose arrays have a leading axis of edges."""
@@ -216,15 +219,24 @@ def couplings(
     topology: Topology,
     factories: Factories,
     key: Key[Array, ""],
-) -> tuple[dict[str, tuple[Stacked, ...]], dict[int, object]]:
-    """The stacked couplings of all parameter blocks by edge kind, and `Builder.structures`."""
+) -> tuple[dict[str, tuple[Stacked, ...]], dict[int, object], Reverses]:
+    """The stacked couplings of all parameter blocks by edge kind, and `Builder.structures`.
+
+    Reverse kinds, which come as well, have no couplings of their own.
+    """
     advice = "a factory such as dx.dense()"
     needed = set(topology.parameter_blocks)
     by_kind = checks.by_kind("couplings", factories, topology.edge_kinds, needed, advice)
-    _check_ties(topology)
+    reverses = read_reverses(topology, by_kind)
+    # The first look at the pairs of edges, which is remembered: none is built if one is missing.
+    owner_edges(topology, reverses)
+    _check_ties(topology, dict(reverses))
     builder = Builder(topology, key)
     modules: dict[str, tuple[Stacked, ...]] = {}
     for kind, blocks in topology.parameter_blocks.items():
+        if kind in dict(reverses):
+            modules[kind] = ()
+            continue
         holds = "a factory of couplings such as dx.dense()"
         factory = checks.function(f"couplings[{kind!r}]", by_kind[kind], holds, "give one")
         made: list[Stacked] = []
@@ -233,15 +245,15 @@ def couplings(
             made.append(build(factory, block))
         modules[kind] = tuple(made)
     _warn_of_unread(topology, builder.read)
-    return modules, builder.structures
+    return modules, builder.structures, reverses
 
 
-def _check_ties(topology: Topology) -> None:
-    """A tie joins edges of one kind."""
+def _check_ties(topology: Topology, reverses: Mapping[str, str]) -> None:
+    """A tie joins edges of one kind; those of reverse kinds say nothing about parameters."""
     by_tie: dict[str, list[ParameterBlock]] = {}
-    for blocks in topology.parameter_blocks.values():
+    for kind, blocks in topology.parameter_blocks.items():
         for block in blocks:
-            if block.tie is not None:
+            if block.tie is not None and kind not in reverses:
                 by_tie.setdefault(block.tie, []).append(block)
     # Edges of one kind and tie are one block, whatever their shapes.
     for tie, blocks in by_tie.items():
@@ -249,7 +261,7 @@ def _check_ties(topology: Topology) -> None:
             who = [f"{topology.edge(int(b.edges[0]))} of kind {b.kind!r}" for b in blocks]
             raise ValueError(
                 f"tie {tie!r} joins edges of several kinds: {_text.listing(who)}; give each kind "
-                "its own tie"
+                "its own tie, or let one kind be dx.transpose of another"
             )
 
 
@@ -297,15 +309,20 @@ def check_message(
     topology: Topology,
     group: EdgeGroup,
     module: Stacked,
+    tied: bool | None = None,
 ) -> None:
-    """The message of one edge has the receiver's shape, found by tracing and not by running."""
+    """The message of one edge has the receiver's shape, found by tracing and not by running.
+
+    `tied` says whether the edges share their parameters, where that does not follow from a tie.
+    """
     coupling = unsealed(module)
     if not callable(coupling):
         raise TypeError(
             f"`couplings[{group.kind!r}]` made {checks.came(coupling)}, which cannot be called; "
             "a factory returns a module"
         )
-    sent = _traced_message(topology, group, coupling)
+    tied = group.tie is not None if tied is None else tied
+    sent = _traced_message(topology, group, coupling, tied)
     dtype = getattr(sent, "dtype", complex)
     is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
     if getattr(sent, "shape", None) != group.receiver_shape or is_complex:
@@ -317,18 +334,15 @@ def check_message(
 
 
 def _traced_message(
-    topology: Topology, group: EdgeGroup, coupling: Callable[..., object]
+    topology: Topology,
+    group: EdgeGroup,
+    coupling: Callable[..., object],
+    tied: bool,
 ) -> object:
     """The message of one edge as JAX describes it: shape and dtype, if it is an array."""
     arrays, static = eqx.partition(coupling, eqx.is_array)
-    tied = group.tie is not None
     arrays = jax.eval_shape(lambda arrays: pick(arrays, tied, 0), arrays)
-    # States come in the dtype of the first parameter, as in `MessagePassing.send`.
-    dtype = group.receiver.field_dtype
-    for leaf in jax.tree.leaves(arrays):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            dtype = leaf.dtype
-            break
+    dtype = _dtype_of_senders(group, arrays)
     # Only what is asked for: to trace a key would take a fifth of the time of a message.
     asked: dict[str, jax.ShapeDtypeStruct] = {}
     if "receiver" in asks(coupling):
@@ -346,6 +360,24 @@ def _traced_message(
     except Exception as error:
         what = f"cannot take a sender of shape {group.sender_shape}"
         raise on_edge(topology, group, what, error) from error
+
+
+def _dtype_of_senders(group: EdgeGroup, arrays: object) -> DTypeLike:
+    """The dtype in which states reach a coupling: that of its first parameter, as in `send`."""
+    for leaf in jax.tree.leaves(arrays):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf.dtype
+    return group.receiver.field_dtype
+
+
+def linear_message(group: EdgeGroup, coupling: Coupling) -> bool:
+    """Whether the message of an edge of a group is linear, as `is_linear` finds it by tracing."""
+    arrays, static = eqx.partition(coupling, eqx.is_array)
+    tied = group.tie is not None
+    arrays = jax.eval_shape(lambda arrays: pick(arrays, tied, 0), arrays)
+    dtype = _dtype_of_senders(group, arrays)
+    sender = jax.ShapeDtypeStruct(group.sender_shape, dtype)
+    return is_linear(eqx.combine(arrays, static), sender)
 
 
 def on_edge(

@@ -10,6 +10,7 @@ from darnax import _text
 from darnax.activations import name
 from darnax.couplings.coupling import pick, trainable
 from darnax.static import unsealed
+from darnax.topologies.groups import EdgeGroup
 
 if TYPE_CHECKING:
     from darnax.network.network import Network
@@ -34,6 +35,11 @@ def _group(network: "Network", i: int) -> tuple[object, ...]:
     """The row of an edge group."""
     group = network.topology.groups[i]
     kernel = network.message_passing[i].kernel
+    how, why = _by_edge(network, i) if kernel is None else kernel.describe()
+    owner = network.owner_kind(group.kind)
+    if owner != group.kind:
+        # Parameters are counted once, where they are.
+        return _row(group, f"transpose of {owner}", 0, how, why)
     module = unsealed(network.couplings[group.kind][group.parameters.block])
     leaves = jax.tree.leaves(eqx.filter(module, trainable(module)))
     count = sum(math.prod(leaf.shape) for leaf in leaves)
@@ -41,14 +47,23 @@ def _group(network: "Network", i: int) -> tuple[object, ...]:
         # The leaves are those of the whole block, of which a group has its share of edges. Tied
         # edges have all of them in common, so that each of their groups shows the same number.
         count = count // group.parameters.size * len(group.edges)
-    how, why = _by_edge(network, i) if kernel is None else kernel.describe()
+    return _row(group, name(module), count, how, why)
+
+
+def _row(
+    group: EdgeGroup,
+    coupling: str,
+    parameters: int,
+    how: str,
+    why: str,
+) -> tuple[object, ...]:
     return (
         group.kind,
         group.tie or "",
         len(group.edges),
         f"{group.sender_shape} -> {group.receiver_shape}",
-        name(module),
-        count,
+        coupling,
+        parameters,
         how,
         why,
     )
@@ -68,7 +83,8 @@ def _by_edge(network: "Network", i: int) -> tuple[str, str]:
         words.append("segment sum")
         reason = "no kernel suits"
     # The coupling may have a faster way of its own for a batch, and says why.
-    inside = pick(network.stacked_coupling(i), group.tie is not None, 0).describe()
+    tied = network.message_passing[i].tied
+    inside = pick(network.stacked_coupling(i), tied, 0).describe()
     if inside is not None:
         words.append(inside[0])
         reason = f"{reason}, {inside[1]}"

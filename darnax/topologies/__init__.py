@@ -15,5 +15,6 @@ from darnax.topologies.populations import modular as modular
 from darnax.topologies.random import random as random
 from darnax.topologies.random import scale_free as scale_free
 from darnax.topologies.random import small_world as small_world
+from darnax.topologies.reciprocal import reciprocal as reciprocal
 from darnax.topologies.sequential import sequential as sequential
 from darnax.topologies.topology import Topology as Topology

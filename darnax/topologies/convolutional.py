@@ -90,7 +90,8 @@ def convolutional(
     features together are the node `"features"`, of shape `(rows, columns, features)`, the output.
     Along an axis of n cells there are `(n + padding - window) // stride + 1` windows. With `tied`
     weights and `dx.dense()` this is a convolution. `backward` draws the reverse edges, whose
-    messages add up on the image where windows overlap: the transpose of a convolution.
+    messages add up on the image where windows overlap: with `dx.transpose("forward")` the transpose
+    of that convolution, by the same weights.
 
     Views of the image are of kind `image`, views of features of kind `feature`.
 

@@ -24,7 +24,7 @@ def hopfield(n: Shape) -> NxDiGraph:
 
         ```python
         topology = dx.Topology(dx.topologies.hopfield(100))
-        couplings = {"recurrent": dx.dense(self_coupling=0.0)}
+        couplings = {"recurrent": dx.dense(symmetric=True, self_coupling=0.0)}
         network = dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))
         ```
     """
@@ -45,9 +45,9 @@ def bipartite(visible: Shape, hidden: Shape) -> NxDiGraph:
     They are wired as a restricted Boltzmann machine. Nodes are `"visible"` and `"hidden"`, kinds of
     the same names; edges are `forward`, visible to hidden, and `backward`. There is no input: data
     are clamped, `clamp=["visible"]`. The stationary distribution of `glauber` units under
-    `node_by_node` is Boltzmann's if the weights backward are the transpose of those forward; rules
-    that give both the product of the two ends keep them so. Source: P. Smolensky, in Parallel
-    Distributed Processing 1, 194 (1986).
+    `node_by_node` is Boltzmann's if the weights backward are the transpose of those forward, as
+    `dx.transpose` makes them. Source: P. Smolensky, in Parallel Distributed Processing 1, 194
+    (1986).
 
     **Arguments:**
 
@@ -57,11 +57,8 @@ def bipartite(visible: Shape, hidden: Shape) -> NxDiGraph:
 
         ```python
         topology = dx.Topology(dx.topologies.bipartite((8, 8, 1), 100))
-        couplings = {"forward": dx.dense(), "backward": dx.dense()}
+        couplings = {"forward": dx.dense(), "backward": dx.transpose("forward")}
         network = dx.Network(topology, couplings, dx.glauber(1.0), key=jax.random.key(0))
-        forward, backward = network["visible", "hidden"], network["hidden", "visible"]
-        backward = eqx.tree_at(lambda coupling: coupling.weight, backward, forward.weight.T)
-        network = network.replace_val(("hidden", "visible"), backward)
         ```
     """
     visible = parse_shape(visible, "visible")

@@ -40,6 +40,8 @@ def sequential(
         graph = dx.topologies.sequential([64, 256, 256, 10], skip=[(0, 2), (1, 3)])
         graph.add_edge(3, 1, kind="feedback")
         topology = dx.Topology(graph)
+        # the same weights both ways
+        couplings = {"forward": dx.dense(), "backward": dx.transpose("forward")}
         ```
     """
     shapes = parse_sizes(sizes)
