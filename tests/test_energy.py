@@ -87,20 +87,36 @@ def inside(network, low=-0.9, high=0.9, batch=3, seed=0):
     )
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_its_derivative_is_what_units_lack_of_their_field(name):
-    _, inverse, low, high = ACTIVATIONS[name]
-    network = mixed(name)
-    state = inside(network, low, high)
-    drive = {"h": np.linspace(-1, 1, 5, dtype="f"), "y": dx.nudge("y", jnp.ones(2), 0.3)}
-
+def check_derivative(network, inverse, state, drive):
+    """`∂E/∂s = f⁻¹(s) - field` in every node."""
     slope = jax.jit(jax.grad(lambda state: dx.energy(network, state, drive=drive).sum()))(state)
     for node, field in network.local_field(state).items():
         expected = inverse(state[node]) - field
-        if node in ("h", "y"):
+        if node in drive:
             given = drive[node]
             expected = expected - (given(state) if callable(given) else given)
         np.testing.assert_allclose(slope[node], expected, atol=2e-5, err_msg=str(node))
+
+
+def test_its_derivative_is_what_units_lack_of_their_field():
+    network = mixed()
+    drive = {"h": np.linspace(-1, 1, 5, dtype="f"), "y": dx.nudge("y", jnp.ones(2), 0.3)}
+    check_derivative(network, jnp.arctanh, inside(network), drive)
+
+
+def pair(activation):
+    """Two populations with biases."""
+    topology = dx.Topology(dx.topologies.bipartite((2, 3), 4))
+    couplings = {"forward": dx.dense(), "backward": dx.transpose("forward")}
+    biases = {"hidden": dx.bias(0.3)}
+    return dx.Network(topology, couplings, activation, biases=biases, key=KEY)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_potentials_are_integrals_of_the_field_that_leads_to_a_state(name):
+    activation, inverse, low, high = ACTIVATIONS[name]
+    network = pair(activation)
+    check_derivative(network, inverse, inside(network, low, high), {})
 
 
 def test_calls_that_hold_and_silence_have_the_energy_of_what_is_heard():
@@ -138,13 +154,12 @@ def test_calls_that_hold_and_silence_have_the_energy_of_what_is_heard():
 
 
 def test_it_is_zero_to_first_order_at_rest():
-    network = mixed()
-    state = dx.relax(network, inside(network), schedule=dx.node_by_node(), max_steps=400, tol=1e-6)
-    assert state.settled.all()
-    slope = jax.jit(jax.grad(lambda s: dx.energy(network, s).sum()))(state.state)
+    network = pair(dx.tanh)
+    rest = dx.relax(network, inside(network), max_steps=400, tol=1e-6)
+    assert rest.settled.all()
+    slope = jax.jit(jax.grad(lambda state: dx.energy(network, state).sum()))(rest.state)
     for node in network.topology.nodes:
-        if node != "x":
-            np.testing.assert_allclose(slope[node], 0, atol=2e-4)
+        np.testing.assert_allclose(slope[node], 0, atol=2e-5)
 
 
 # the formula
@@ -279,7 +294,7 @@ def test_nodes_one_by_one_never_raise_it_without_loops():
     assert (rises[0] < -0.1).all()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_slow_units_never_raise_it(seed):
     """Whichever pairs speak, and whoever is held."""
     network = mixed("leaky")
@@ -359,7 +374,7 @@ def test_equilibrium_propagation_goes_to_the_gradient_on_a_mixed_network():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4, 3)).astype("f")
     y = jnp.asarray(rng.uniform(-0.5, 0.5, (4, 2)).astype("f"))
-    # a symmetric coupling uses each number twice: its rule counts half of what it counts for pairs
+    # a symmetric coupling holds each number twice: what is learnt is the derivative by both
     kinds = ["in", "conv", "up", "bend", "look", "memory", "lateral", "wired"]
     rules = dict.fromkeys(kinds, dx.hebbian())
     params, rest = dx.partition(network, rules)
@@ -378,6 +393,7 @@ def test_equilibrium_propagation_goes_to_the_gradient_on_a_mixed_network():
         state = dx.relax(network, start, drive=drive, **settle).state
         return dx.local_updates(network, state, rules)
 
+    assert dx.relax(network, start, **settle).settled.all()
     true = gradient(params)
     free = learnt(network, 0.0)
 
