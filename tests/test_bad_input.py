@@ -166,6 +166,34 @@ CALLS = {
     "a mask": (lambda v: dx.step(NETWORK, STATE, clamp={1: v}), "`clamp`", {"bool"}),
     "a drive": (lambda v: dx.step(NETWORK, STATE, drive={1: v}), "`drive`", {"class"}),
 }
+SIGNS = network(activations=dx.sign)
+CALLS |= {
+    "spectrum k": (lambda v: dx.spectrum(NETWORK, STATE, v), "`k`", {"int"}),
+    "lyapunov steps": (lambda v: dx.lyapunov(NETWORK, STATE, v), "`steps`", {"int"}),
+    "lyapunov k": (lambda v: dx.lyapunov(NETWORK, STATE, 2, v), "`k`", {"int"}),
+    "lyapunov transient": (
+        lambda v: dx.lyapunov(NETWORK, STATE, 2, transient=v),
+        "`transient`",
+        {"int", "zero"},
+    ),
+    "fixed_points starts": (lambda v: dx.fixed_points(NETWORK, v), "`starts`", set()),
+    "fixed_points newton": (called(dx.fixed_points, "newton"), "`newton`", {"bool"}),
+    "fixed_points apart": (called(dx.fixed_points, "apart"), "`apart`", NUMBERS - {"negative"}),
+    "fixed_points tol": (called(dx.fixed_points, "tol"), "`tol`", NUMBERS - {"negative"}),
+    "overlaps state": (lambda v: dx.overlaps(v, {1: jnp.ones((1, 4))}), "`state`", set()),
+    "overlaps patterns": (lambda v: dx.overlaps(STATE, v), "`patterns`", set()),
+    "overlaps of a node": (lambda v: dx.overlaps(STATE, {1: v}), "`patterns` for node 1", set()),
+}
+for function in (dx.spectrum, dx.stable, dx.fixed_points):
+    name = function.__name__
+    CALLS |= {
+        f"{name} network": (lambda v, f=function: f(v, STATE), "`network`", set()),
+        f"{name} schedule": (called(function, "schedule"), "`schedule`", set()),
+        f"{name} clamp": (called(function, "clamp"), "`clamp`", {"list", "generator", "set"}),
+        f"{name} silence": (called(function, "silence"), "`silence`", {"list", "generator", "set"}),
+        f"{name} kinds": (called(function, "kinds"), "`kinds`", {"None"}),
+        f"{name} drive": (called(function, "drive"), "`drive`", {"None"}),
+    }
 for function in (dx.step, dx.relax):
     name, several = function.__name__, {"list", "generator", "set"}
     CALLS |= {
@@ -204,6 +232,10 @@ def test_right_values_are_taken():
             "step",
             "relax",
             "rollout",
+            "spectrum",
+            "stable",
+            "lyapunov",
+            "fixed_points",
             "node_by_node",
             "unit_by_unit",
             "one",
@@ -396,6 +428,53 @@ SLIPS = {
         lambda: dx.relax(NOISY, STATE, key=KEY), r"nodes of kind .* are random \(glauber\) and never rest; use rollout"),
     "a state of another topology": (
         lambda: dx.step(NETWORK, dx.GraphState(dx.Topology(edges()))), "`state` belongs to another topology"),
+    # analysis
+    "more eigenvalues than free cells": (
+        lambda: dx.spectrum(NETWORK, STATE, 5, clamp={1: np.array([[True] * 2 + [False] * 2, [False] * 4])}),
+        "`k` is at most the number of cells that are free to move, 4 in sample 0, but got 5; ask for fewer"),
+    "eigenvalues where nothing moves": (
+        lambda: dx.spectrum(NETWORK, STATE, kinds=[]), "free to move, 0 in sample 0"),
+    "a spectrum of units that jump": (
+        lambda: dx.spectrum(SIGNS, STATE), r"kind 'hidden' have no derivative \(sign\), and a Jacobian.*dx.lyapunov"),
+    "a spectrum of random units": (lambda: dx.spectrum(NOISY, STATE), r"random \(glauber\), so that a pass is no map"),
+    "a spectrum of a random schedule": (
+        lambda: dx.spectrum(NETWORK, STATE, schedule=dx.asynchronous(0.5)), "`asynchronous` visits .* no map"),
+    "a spectrum inside of a program": (
+        lambda: jax.jit(lambda state: dx.spectrum(NETWORK, state))(STATE), "`dx.spectrum` looks at numbers.*call it outside"),
+    "the stability of random units": (lambda: dx.stable(NOISY, STATE), r"random \(glauber\)"),
+    "the stability of smooth units that take random turns": (
+        lambda: dx.stable(NETWORK, STATE, schedule=dx.asynchronous(0.5)), "`asynchronous` visits"),
+    "stability inside of a program": (
+        lambda: jax.jit(lambda state: dx.stable(NETWORK, state))(STATE), "`dx.stable` looks at numbers"),
+    "fixed points of random units": (lambda: dx.fixed_points(NOISY, STATE, key=KEY), "never rest; use rollout"),
+    "fixed points inside of a program": (
+        lambda: jax.jit(lambda state: dx.fixed_points(NETWORK, state).counts)(STATE), "`dx.fixed_points` looks at numbers"),
+    "Newton's method for units that jump": (
+        lambda: dx.fixed_points(SIGNS, STATE, newton=True), "kind 'hidden' have no derivative .*Newton's method needs one"),
+    "Newton's method without a tolerance": (
+        lambda: dx.fixed_points(NETWORK, STATE, newton=True, tol=0), "`tol` is a finite number above 0"),
+    "tolerance of fixed_points": (lambda: dx.fixed_points(NETWORK, STATE, tolerance=1e-3), "`tol`"),
+    "more exponents than free cells": (
+        lambda: dx.lyapunov(NETWORK, STATE, 2, 7), "`k` is at most the number of cells that are free to move, 6 in"),
+    "several exponents of sign units": (
+        lambda: dx.lyapunov(SIGNS, STATE, 2, 2, key=KEY), "`k` is 1 for units of two states, but got 2"),
+    "flips without a key": (lambda: dx.lyapunov(SIGNS, STATE, 2), "`key` is missing: which unit is flipped is drawn"),
+    "exponents of both": (
+        lambda: dx.lyapunov(network(activations={"hidden": dx.sign, "output": dx.tanh}), STATE, 2, key=KEY),
+        "kinds 'output' are smooth and nodes of kinds 'hidden' are not.*`clamp`"),
+    "exponents of slow units that jump": (
+        lambda: dx.lyapunov(network(activations=dx.leaky(0.5, dx.sign)), STATE, 2, key=KEY),
+        "kinds 'hidden', 'output' have no derivative and more than two states"),
+    "max_steps of lyapunov": (lambda: dx.lyapunov(NETWORK, STATE, max_steps=3), "`steps`"),
+    "steps of spectrum": (lambda: dx.spectrum(NETWORK, STATE, n=3), "`k`"),
+    "patterns of unknown nodes": (lambda: dx.overlaps(STATE, {9: jnp.ones((1, 4))}), "`patterns` names 9"),
+    "patterns of another shape": (
+        lambda: dx.overlaps(STATE, {1: jnp.ones((2, 5))}), r"`patterns` for node 1 has shape \(B, 4\)"),
+    "patterns of several numbers": (
+        lambda: dx.overlaps(STATE, {1: jnp.ones((2, 4)), 2: jnp.ones((3, 2))}), "`patterns` for node 2 .*a batch of 3"),
+    "no patterns": (lambda: dx.overlaps(STATE, {}), "`patterns` is empty"),
+    "patterns of another topology": (
+        lambda: dx.overlaps(STATE, dx.GraphState(dx.Topology(edges()))), "`patterns` belong to another topology"),
     # schedules
     "text among groups": (lambda: dx.groups(["ab", "c"]), r"`members\[0\]` is a sequence of names"),
     "groups that leave nodes out": (

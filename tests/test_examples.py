@@ -104,6 +104,20 @@ def test_settling_needs_self_coupling_or_links(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["settling.png"]
 
 
+def test_chaos_begins_where_silence_ends(tmp_path):
+    done = run("chaos.py", "--small", cwd=tmp_path)
+    table = rows(done.stdout)
+    assert [row[0] for row in table] == [0.7, 1.5, 3.0]
+    for gain, radius, logarithm, exponent, spread in table:
+        assert abs(radius - gain) < 0.2 * gain
+        if gain < 1:
+            assert abs(exponent - logarithm) < 0.01
+        else:
+            assert 0 < exponent < logarithm
+        assert spread < 0.05
+    assert [path.name for path in tmp_path.iterdir()] == ["chaos.png"]
+
+
 def test_custom_topology_settles_and_the_mask_holds_what_it_covers(tmp_path):
     done = run("custom_topology.py", cwd=tmp_path)
     assert "Topology(7 nodes, 12 edges, 5 arrays)" in done.stdout

@@ -24,7 +24,7 @@ from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
 from darnax.dynamics.problem import Problem, pose
 from darnax.dynamics.relax import relax
 from darnax.dynamics.schedules import ScheduleLike, synchronous
-from darnax.network.network import Network
+from darnax.network.network import Network, check_state
 from darnax.states.graph import GraphState
 
 APART = 1e-3
@@ -111,6 +111,7 @@ def fixed_points(
         points.states["units"].shape == (len(points), 12)  # True
         ```
     """
+    check_state(network, starts, "starts")
     newton = checks.flag("newton", newton)
     apart = checks.number("apart", apart, least=0)
     given = arguments(schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive)

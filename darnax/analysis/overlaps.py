@@ -71,6 +71,7 @@ def _arrays(state: GraphState, patterns: GraphState) -> list[Pair]:
     return pairs
 
 
+@checks.by_hand
 def _nodes(state: GraphState, patterns: ByName) -> list[Pair]:
     """The units of the nodes that a mapping names."""
     topology = state.topology
