@@ -66,6 +66,11 @@ from darnax.learning import predict as predict
 from darnax.network import Network as Network
 from darnax.network import bias as bias
 from darnax.network import partition as partition
+from darnax.sampling import Tempering as Tempering
+from darnax.sampling import anneal as anneal
+from darnax.sampling import at_temperature as at_temperature
+from darnax.sampling import exchange as exchange
+from darnax.sampling import temper as temper
 from darnax.states import GraphState as GraphState
 from darnax.states import SequentialState as SequentialState
 from darnax.states import State as State

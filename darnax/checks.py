@@ -16,7 +16,7 @@ from typing import Any, NoReturn, ParamSpec, SupportsFloat, SupportsIndex, TypeG
 import jax
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Key, Real
+from jaxtyping import Array, Float, Key, Real
 
 from darnax import _text
 
@@ -124,6 +124,33 @@ def scalar(argument: str, value: object, **bounds: Bound) -> float | Real[Array,
     if isinstance(value, Tracer) and value.shape == () and value.dtype.kind in "iuf":
         return value
     return number(argument, value, **bounds)
+
+
+def by_sample(
+    argument: str,
+    value: object,
+    *,
+    least: Bound = None,
+    above: Bound = None,
+) -> Float[Array, "*samples"]:
+    """A number, or an array `(B,)` of one for each sample, as an array of float32; traced or not.
+
+    The values of traced ones cannot be looked at.
+    """
+    if not isinstance(value, (list, tuple, np.ndarray, jax.Array)) or np.ndim(value) == 0:
+        return jax.numpy.asarray(scalar(argument, value, least=least, above=above), np.float32)
+    holds = f"a number{_bounds(least, above, None)}, or an array (B,) of such, one for each sample"
+    advice = "give such numbers"
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        refuse(argument, holds, value, advice)
+    if array.ndim != 1 or not len(array):
+        refuse(argument, holds, value, advice, ValueError)
+    if not isinstance(array, Tracer):
+        wrong = [x for x in np.asarray(array, float) if not _within(x, least, above, None)]
+        if wrong:
+            refuse(argument, holds, float(wrong[0]), advice, ValueError)
+    return jax.numpy.asarray(array, np.float32)
 
 
 def probability(argument: str, value: object) -> float:

@@ -123,6 +123,8 @@ def test_spectrum_by_products_alone():
     for sample, s in enumerate(np.asarray(state["units"], np.float64)):
         theirs = np.linalg.eigvals((1 - np.tanh(matrix @ s) ** 2)[:, None] * matrix)
         assert_spectrum(ours[sample], ordered(theirs)[:6], rtol=1e-5)
+    assert (np.imag(ours[:, 0]) > 0.01).any()
+    np.testing.assert_allclose(dx.spectrum(network, state), ours[:, :1], rtol=1e-5)
 
     lattice = nx.grid_2d_graph(12, 12, periodic=True)
     matrix = nx.to_numpy_array(lattice).astype(np.float32) / 5
@@ -459,6 +461,14 @@ def test_exponents_of_a_sample_do_not_depend_on_its_companions():
         alone = jax.tree.map(lambda a: a[..., 2:], state)
         one = dx.lyapunov(network, alone, 60, k, key=keys[2:])
         np.testing.assert_allclose(one[0], many[2], rtol=1e-4)
+
+
+def test_exponents_of_passes_that_draw():
+    """A unit that is halved in every second pass or so, by a coin of each pass."""
+    network = population(np.array([[0.5]]), dx.identity)
+    state = start(network, np.ones((8, 1)))
+    found = dx.lyapunov(network, state, 1000, schedule=dx.asynchronous(0.5), key=KEY)
+    np.testing.assert_allclose(found, np.log(0.5) / 2, atol=0.05)
 
 
 def test_exponents_inside_of_programs():

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from darnax import _text, checks
 from darnax._arrays import any_rank
 from darnax.activations import Activation, Glauber
-from darnax.analysis.sample_map import as_rows, as_vectors, moving_rows
+from darnax.analysis.sample_map import as_rows, as_vectors
 from darnax.analysis.spectrum import check_k
 from darnax.dynamics.adjoint import free_cells
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
@@ -194,7 +194,7 @@ class _Trajectory(NamedTuple):
     @classmethod
     def of(cls, problem: Problem, state: GraphState, keys: Keys) -> "_Trajectory":
         constants = problem.constants(state)
-        free = free_cells(constants, moving_rows(problem, state))
+        free = free_cells(constants, problem.moving(state))
         cells = as_vectors(problem, free, state.batch_size) > 0
         return cls(problem, constants, cells, keys)
 
@@ -221,12 +221,11 @@ def _of_tangents(
 ) -> Float[Array, "batch k"]:
     """The exponents of smooth units."""
     trajectory = _Trajectory.of(problem, state, keys)
-    start = as_vectors(problem, moving_rows(problem, state), state.batch_size)
+    start = as_vectors(problem, problem.moving(state), state.batch_size)
     batch, cells = start.shape
-    free = trajectory.free[..., None]
     # the same directions for all samples, so that none depends on its companions
     directions = jax.random.normal(jax.random.key(0), (cells, k), start.dtype)
-    tangents, _ = jnp.linalg.qr(jnp.where(free, directions, 0))
+    tangents, _ = jnp.linalg.qr(jnp.where(trajectory.free[..., None], directions, 0))
 
     def body(
         now: tuple[Array, Array, Array],
@@ -235,8 +234,8 @@ def _of_tangents(
         vectors, tangents, total = now
         after, push = jax.linearize(lambda vectors: trajectory(vectors, t), vectors)
         pushed = jax.vmap(push, in_axes=-1, out_axes=-1)(tangents)
-        # Held cells have no disturbance; those of a mask in a visit keep a zero, to the last bit.
-        tangents, growth = jnp.linalg.qr(jnp.where(free, pushed, 0))
+        # Held cells have no disturbance: it was zero at the start, and a pass leaves it as it is.
+        tangents, growth = jnp.linalg.qr(pushed)
         logarithm = jnp.log(jnp.abs(jnp.diagonal(growth, axis1=-2, axis2=-1)))
         total = total + jnp.where(t >= transient, logarithm, 0)
         return (after, tangents, total), None
@@ -258,7 +257,7 @@ def _of_flips(
 ) -> Float[Array, "batch 1"]:
     """The exponent of units of two states."""
     trajectory = _Trajectory.of(problem, state, keys)
-    start = as_vectors(problem, moving_rows(problem, state), state.batch_size)
+    start = as_vectors(problem, problem.moving(state), state.batch_size)
     batch, cells = start.shape
     up, down = _two_states(problem)
     # the free cells of every sample come first, in their order

@@ -56,12 +56,11 @@ class SampleMap(eqx.Module):
         sample: Int[Array, ""],
         change: Float[Array, " cells"],
     ) -> Float[Array, " cells"]:
-        """A small change of the free cells, after one pass from the state of a sample."""
-        free = self.free[sample]
-        change = jnp.where(free, change, 0)
+        """What one pass from the state of a sample makes of a small change of its free cells."""
+        change = jnp.where(self.free[sample], change, 0)
         image = lambda cells: self(sample, cells)  # noqa: E731
         _, after = jax.jvp(image, (self.state[sample],), (change,))
-        return jnp.where(free, after, 0)
+        return after
 
     def put(
         self,
@@ -117,7 +116,7 @@ class _DriveOfOne(eqx.Module):
 def sample_map(problem: Problem, state: GraphState) -> SampleMap:
     """The map of a problem at the samples of a state."""
     constants = problem.constants(state)
-    moving = moving_rows(problem, state)
+    moving = problem.moving(state)
     free = free_cells(constants, moving)
     return SampleMap(
         problem,
@@ -125,15 +124,6 @@ def sample_map(problem: Problem, state: GraphState) -> SampleMap:
         as_vectors(problem, moving, state.batch_size),
         as_vectors(problem, free, state.batch_size) > 0,
     )
-
-
-def moving_rows(problem: Problem, state: GraphState) -> Rows:
-    """The arrays of a state that move."""
-    rows = state.rows()
-    moving: Rows = {}
-    for array in problem.moves:
-        moving[array] = rows[array]
-    return moving
 
 
 def as_vectors(problem: Problem, rows: Rows, batch: int) -> Float[Array, "batch cells"]:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from darnax import checks
 from darnax._arrays import any_rank, on_device
 from darnax.analysis.arguments import Arguments, arguments
-from darnax.analysis.sample_map import moving_rows, sample_map
+from darnax.analysis.sample_map import sample_map
 from darnax.analysis.spectrum import eigenvalues, refuse_random, refuse_traced, rough_kinds
 from darnax.dynamics.adjoint import free_cells
 from darnax.dynamics.arguments import Clamp, Drive, DriveFunction, Kinds, Nodes
@@ -127,7 +127,7 @@ def _keep_their_answers(problem: Problem, state: GraphState) -> Bool[Array, " ba
     problem = problem.at_once()
     network = problem.network
     constants = problem.constants(state)
-    moving = moving_rows(problem, state)
+    moving = problem.moving(state)
     free = free_cells(constants, moving)
     (visit,) = problem.everything.visits
     fields = local_fields(problem, constants, None, constants.still | moving, visit)
