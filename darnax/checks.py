@@ -137,20 +137,33 @@ def by_sample(
 
     The values of traced ones cannot be looked at.
     """
-    if not isinstance(value, (list, tuple, np.ndarray, jax.Array)) or np.ndim(value) == 0:
-        return jax.numpy.asarray(scalar(argument, value, least=least, above=above), np.float32)
     holds = f"a number{_bounds(least, above, None)}, or an array (B,) of such, one for each sample"
     advice = "give such numbers"
-    array = value if isinstance(value, jax.Array) else np.asarray(value)
-    if array.dtype.kind not in "iuf":
+    array = _as_array(value)
+    if array is None:
         refuse(argument, holds, value, advice)
-    if array.ndim != 1 or not len(array):
+    if not array.ndim:
+        return jax.numpy.asarray(scalar(argument, value, least=least, above=above), np.float32)
+    if array.ndim > 1 or not len(array):
         refuse(argument, holds, value, advice, ValueError)
     if not isinstance(array, Tracer):
-        wrong = [x for x in np.asarray(array, float) if not _within(x, least, above, None)]
-        if wrong:
-            refuse(argument, holds, float(wrong[0]), advice, ValueError)
+        for number in np.asarray(array, float).tolist():
+            if not _within(number, least, above, None):
+                refuse(argument, holds, number, advice, ValueError)
     return jax.numpy.asarray(array, np.float32)
+
+
+def _as_array(value: object) -> Array | np.ndarray | None:
+    """An array of real numbers, maybe without axes; None if it is none."""
+    # Masked numbers would be read as if they had no mask.
+    if isinstance(value, np.ma.MaskedArray):
+        return None
+    try:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+    except ValueError:  # lists of lists of several lengths
+        return None
+    # also what NumPy can only wrap, such as a set
+    return array if array.dtype.kind in "iuf" else None
 
 
 def probability(argument: str, value: object) -> float:

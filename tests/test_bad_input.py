@@ -105,7 +105,11 @@ CALLS = {
     "bias init": (dx.bias, "`init`", NUMBERS | FUNCTIONS),
     "leaky rate": (lambda v: dx.leaky(v, dx.tanh), "`rate`", set()),
     "leaky fn": (lambda v: dx.leaky(0.5, v), "`fn`", FUNCTIONS),
-    "glauber temperature": (dx.glauber, "`temperature`", NUMBERS - {"negative"}),
+    "glauber temperature": (
+        dx.glauber,
+        "`temperature`",
+        NUMBERS - {"negative"} | {"array", "list"},
+    ),
     "elementwise fn": (dx.elementwise, "`fn`", FUNCTIONS),
     "asynchronous fraction": (dx.asynchronous, "`fraction`", set()),
     "node_by_node order": (
@@ -184,6 +188,46 @@ CALLS |= {
     "overlaps patterns": (lambda v: dx.overlaps(STATE, v), "`patterns`", set()),
     "overlaps of a node": (lambda v: dx.overlaps(STATE, {1: v}), "`patterns` for node 1", set()),
 }
+NOISY = network(activations=dx.glauber(1.0))
+
+
+def energy(state):
+    return -state[2].sum(1)
+
+
+def tempered(**given):
+    given = {"temperatures": [1.0, 2.0], "rounds": 2, "energy": energy, "key": KEY} | given
+    return dx.temper(NOISY, given.pop("state", STATE), **given)
+
+
+def swapped(**given):
+    given = {"energy": [1.0, 2.0], "temperatures": [1.0, 2.0], "key": KEY} | given
+    return dx.exchange(STATE, **given)
+
+
+CALLS |= {
+    "at_temperature network": (lambda v: dx.at_temperature(v, 1.0), "`network`", set()),
+    "at_temperature temperature": (
+        lambda v: dx.at_temperature(NOISY, v), "`temperature`", NUMBERS - {"negative"} | {"array", "list"}),
+    "anneal network": (lambda v: dx.anneal(v, STATE, [1.0], key=KEY), "`network`", set()),
+    "anneal state": (lambda v: dx.anneal(NOISY, v, [1.0], key=KEY), "`state`", set()),
+    "anneal temperatures": (lambda v: dx.anneal(NOISY, STATE, v, key=KEY), "`temperatures`", {"array", "list"}),
+    "anneal key": (lambda v: dx.anneal(NOISY, STATE, [1.0], key=v), "`key`", set()),
+    "anneal observe": (
+        lambda v: dx.anneal(NOISY, STATE, [1.0], key=KEY, observe=v), "`observe`", FUNCTIONS | {"None"}),
+    "temper state": (lambda v: tempered(state=v), "`state`", set()),
+    "temper temperatures": (lambda v: tempered(temperatures=v), "`temperatures`|`activations", {"list"}),
+    "temper rounds": (lambda v: tempered(rounds=v), "`rounds`", {"int"}),
+    "temper passes": (lambda v: tempered(passes=v), "`passes`", {"int"}),
+    "temper energy": (lambda v: tempered(energy=v), "`energy`", set()),
+    "temper observe": (lambda v: tempered(observe=v), "`observe`", FUNCTIONS | {"None"}),
+    "temper key": (lambda v: tempered(key=v), "`key`", set()),
+    "exchange state": (lambda v: dx.exchange(v, [1.0], [1.0], KEY), "`state`", set()),
+    "exchange energy": (lambda v: swapped(energy=v), "`energy`", {"list"}),
+    "exchange temperatures": (lambda v: swapped(temperatures=v), "`temperatures`", {"list"}),
+    "exchange key": (lambda v: swapped(key=v), "`key`", set()),
+    "exchange odd": (lambda v: swapped(odd=v), "`odd`", {"bool"}),
+}  # fmt: skip
 for function in (dx.spectrum, dx.stable, dx.fixed_points):
     name = function.__name__
     CALLS |= {
@@ -236,6 +280,8 @@ def test_right_values_are_taken():
             "stable",
             "lyapunov",
             "fixed_points",
+            "anneal",
+            "temper",
             "node_by_node",
             "unit_by_unit",
             "one",
@@ -286,8 +332,6 @@ class Loose(dx.Schedule):
     def visits(self, topology, movable):
         return None
 
-
-NOISY = network(activations=dx.glauber(1.0))
 
 SLIPS = {
     # networks
@@ -475,6 +519,34 @@ SLIPS = {
     "no patterns": (lambda: dx.overlaps(STATE, {}), "`patterns` is empty"),
     "patterns of another topology": (
         lambda: dx.overlaps(STATE, dx.GraphState(dx.Topology(edges()))), "`patterns` belong to another topology"),
+    # sampling
+    "temperatures for another number of samples": (
+        lambda: dx.rollout(dx.at_temperature(NOISY, [1.0, 2.0, 3.0]), STATE, 2, key=KEY),
+        r"`activations\['hidden'\]` \(glauber\) holds numbers for 3 samples, but the state has a batch of 2.*at_temperature"),
+    "a negative temperature among others": (lambda: dx.at_temperature(NOISY, [1.0, -2.0]), "`temperature` .*but got -2.0"),
+    "a matrix of temperatures": (lambda: dx.glauber(np.ones((2, 2))), r"`temperature` is a number of at least 0, or an array \(B,\)"),
+    "a temperature of smooth units": (lambda: dx.at_temperature(NETWORK, 1.0), "no units with a temperature, but tanh"),
+    "a course for another number of samples": (
+        lambda: dx.anneal(NOISY, STATE, np.ones((4, 3)), key=KEY), "holds numbers for 3 samples"),
+    "a course below zero": (lambda: dx.anneal(NOISY, STATE, [1.0, -0.5], key=KEY), "`temperatures` .* got -0.5"),
+    "a course by another word": (lambda: dx.anneal(NOISY, STATE, steps=3, key=KEY), "`temperatures`"),
+    "a ladder of another length": (
+        lambda: tempered(temperatures=[1.0, 2.0, 3.0]), "holds numbers for 3 samples, but the state has a batch of 2"),
+    "a ladder down to zero": (lambda: tempered(temperatures=[0.0, 1.0]), "`temperatures` is a number above 0"),
+    "one temperature for a ladder": (lambda: tempered(temperatures=1.0), "`temperatures` is an array of temperatures"),
+    "several keys for a ladder": (lambda: tempered(key=jax.random.split(KEY, 2)), "`key` is one key"),
+    "an energy of another shape": (
+        lambda: tempered(energy=lambda state: state[2]), r"`energy` is one real number for each of the 2 samples.*shape \(2, 2\)"),
+    "masks that differ along a ladder": (
+        lambda: tempered(clamp={1: np.eye(4, dtype=bool)[:2]}), "`clamp` holds other cells in each sample at nodes 1"),
+    "a drive that differs along a ladder": (
+        lambda: tempered(drive={1: np.ones((2, 4))}), "`drive` differs by sample at nodes 1"),
+    "inputs that differ along a ladder": (
+        lambda: tempered(state=STATE.replace_val(0, np.eye(3)[:2])), "`state` has other values in each sample at nodes 0"),
+    "held values that differ along a ladder": (
+        lambda: tempered(state=STATE.replace_val(1, np.eye(4)[:2]), clamp={1: np.array([True, False, False, False])}),
+        "`state` has other values in each sample at nodes 1"),
+    "exchange of others": (lambda: swapped(temperatures=[1.0, 2.0, 3.0]), "one for each of the 2 samples"),
     # schedules
     "text among groups": (lambda: dx.groups(["ab", "c"]), r"`members\[0\]` is a sequence of names"),
     "groups that leave nodes out": (
@@ -527,7 +599,6 @@ SLIPS = {
         lambda: dx.dense()((3,), (4,)),
         "`key` is missing: this coupling draws",
     ),
-    "temperatures": (lambda: dx.glauber(jnp.ones(3)), "`temperature` is a finite number"),
     "a matrix that no memory holds": (
         lambda: dx.dense()((500, 500), (500_000, 50), KEY),
         "GiB",

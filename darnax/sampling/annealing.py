@@ -24,7 +24,7 @@ from darnax.dynamics.step import Observe
 from darnax.dynamics.update import one_pass
 from darnax.dynamics.visits import Keys
 from darnax.network.message_passing import Rows
-from darnax.network.network import Network
+from darnax.network.network import Network, check_state
 from darnax.noise import pass_keys, sample_keys
 from darnax.sampling.temperature import with_temperature
 from darnax.states.graph import GraphState
@@ -75,6 +75,7 @@ def anneal(
         cold, _ = dx.anneal(magnet, start, cooling, schedule=dx.coloured(), key=key)
         ```
     """
+    check_state(network, state)
     values = _temperatures(temperatures)
     if observe is not None:
         checks.function("observe", observe, "a function of the state", "give one, or None")

@@ -30,10 +30,11 @@ from darnax.dynamics.step import Observe
 from darnax.dynamics.update import one_pass
 from darnax.dynamics.visits import Keys
 from darnax.network.message_passing import Rows
-from darnax.network.network import Network
+from darnax.network.network import Network, check_state
 from darnax.noise import pass_keys, sample_keys
 from darnax.sampling.temperature import with_temperature
 from darnax.states.graph import GraphState
+from darnax.states.values import as_array
 
 Energy: TypeAlias = Callable[[GraphState], Float[Array, " batch"]]
 """The energy of every sample of a state."""
@@ -100,8 +101,8 @@ def exchange(
         state,
         _checked_energy("energy", energy, batch),
         ladder,
-        checks.key("key", key),
-        jnp.asarray(odd),
+        _one_key(key),
+        odd if isinstance(odd, jax.Array) else jnp.asarray(checks.flag("odd", odd)),
     )
 
 
@@ -173,6 +174,7 @@ def temper(
         found.accepted.shape  # (5,)
         ```
     """
+    check_state(network, state)
     rounds = checks.count("rounds", rounds, 1, checks.MOST)
     passes = checks.count("passes", passes, 1, checks.MOST // rounds)
     checks.function("energy", energy, "a function of the state that gives (B,)", "give one")
@@ -189,13 +191,18 @@ def temper(
         drive=drive,
     )
     _check_alike(problem, state)
-    key = checks.key("key", key)
-    if key.shape:
-        raise ValueError(f"`key` is one key, but got keys of shape {key.shape}; give one")
+    key = _one_key(key)
     keys = sample_keys(key, state.batch_size, problem.random)
     # past the last sample's, so that no noise of units is used twice
     own = jax.random.fold_in(key, state.batch_size)
     return _temper(problem, state, ladder, keys, own, rounds, passes, energy, observe)
+
+
+def _one_key(given: object) -> Key[Array, ""]:
+    key = checks.key("key", given)
+    if key.shape:
+        raise ValueError(f"`key` is one key, but got keys of shape {key.shape}; give one of them")
+    return key
 
 
 def _ladder(given: object, batch: int | None) -> Float[Array, " batch"]:
@@ -210,11 +217,11 @@ def _ladder(given: object, batch: int | None) -> Float[Array, " batch"]:
 
 
 def _checked_energy(argument: str, given: object, batch: int) -> Float[Array, " batch"]:
-    energy = jnp.asarray(given)
+    energy = as_array(f"`{argument}`", given)
     if energy.shape != (batch,) or energy.dtype.kind not in "iuf":
-        holds = f"one real number for each of the {batch} samples"
-        checks.refuse(argument, holds, given, "sum over all units", ValueError)
-    return energy.astype(jnp.float32)
+        holds = f"one real number for each of the {batch} samples, (B,)"
+        checks.refuse(argument, holds, given, "sum over all units of a sample", ValueError)
+    return jnp.asarray(energy, jnp.float32)
 
 
 def _check_alike(problem: Problem, state: GraphState):
