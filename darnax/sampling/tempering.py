@@ -190,7 +190,8 @@ def temper(
         kinds=kinds,
         drive=drive,
     )
-    _check_alike(problem, state)
+    _check_arguments_alike(problem)
+    _check_states_alike(problem, state)
     key = _one_key(key)
     keys = sample_keys(key, state.batch_size, problem.random)
     # past the last sample's, so that no noise of units is used twice
@@ -224,26 +225,36 @@ def _checked_energy(argument: str, given: object, batch: int) -> Float[Array, " 
     return jnp.asarray(energy, jnp.float32)
 
 
-def _check_alike(problem: Problem, state: GraphState):
-    """Refuse what differs by sample and would not move along with the states."""
+def _check_arguments_alike(problem: Problem):
+    """Refuse masks and drives that differ by sample: they would not move along with the states."""
     topology = problem.network.topology
-    masked = zip(problem.masked, problem.masks, strict=True)
-    differing = [node for node, mask in masked if len(mask) > 1]
-    if differing:
+    masked: list[int] = []
+    for node, mask in zip(problem.masked, problem.masks, strict=True):
+        if len(mask) > 1:
+            masked.append(node)
+    if masked:
         raise ValueError(
-            f"`clamp` holds other cells in each sample at nodes {topology.named(differing)}, and "
+            f"`clamp` holds other cells in each sample at nodes {topology.named(masked)}, and "
             "samples exchange their states; give one mask for all"
         )
+    driven: list[int] = []
     for node, drive in zip(problem.driven, problem.drives, strict=True):
+        # a function is asked again with the states where they are
         if not callable(drive) and len(drive) > 1:
-            differing.append(node)
-    if differing:
+            driven.append(node)
+    if driven:
         raise ValueError(
-            f"`drive` differs by sample at nodes {topology.named(differing)}, and samples exchange "
+            f"`drive` differs by sample at nodes {topology.named(driven)}, and samples exchange "
             "their states; give one for all"
         )
+
+
+def _check_states_alike(problem: Problem, state: GraphState):
+    """Refuse held values that differ by sample: the problem of a temperature would change."""
+    # Inside of a program of the user's there are no values to look at.
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, state))):
         return
+    topology = problem.network.topology
     rows: dict[int, np.ndarray] = {}
     for i, differs in enumerate(_differing_rows(problem, state)):
         rows[i] = np.flatnonzero(differs)
@@ -284,6 +295,7 @@ def _temper(
     energy: Energy,
     observe: Observe | None,
 ) -> Tempering:
+    # Held values are alike in all samples, so that the constants stay right when states move.
     constants = problem.constants(state)
     moving = problem.moving(state)
 
