@@ -1,5 +1,6 @@
 """Recurrent networks with local learning, their whole state in one immutable JAX pytree."""
 
+from darnax import analysis as analysis
 from darnax import learning as learning
 from darnax import topologies as topologies
 from darnax.activations import Activation as Activation
@@ -13,6 +14,12 @@ from darnax.activations import sigmoid as sigmoid
 from darnax.activations import sign as sign
 from darnax.activations import softmax as softmax
 from darnax.activations import tanh as tanh
+from darnax.analysis import FixedPoints as FixedPoints
+from darnax.analysis import fixed_points as fixed_points
+from darnax.analysis import lyapunov as lyapunov
+from darnax.analysis import overlaps as overlaps
+from darnax.analysis import spectrum as spectrum
+from darnax.analysis import stable as stable
 from darnax.couplings import Coupling as Coupling
 from darnax.couplings import Fixed as Fixed
 from darnax.couplings import conv as conv
@@ -63,6 +70,11 @@ from darnax.learning import predict as predict
 from darnax.network import Network as Network
 from darnax.network import bias as bias
 from darnax.network import partition as partition
+from darnax.sampling import Tempering as Tempering
+from darnax.sampling import anneal as anneal
+from darnax.sampling import at_temperature as at_temperature
+from darnax.sampling import exchange as exchange
+from darnax.sampling import temper as temper
 from darnax.states import GraphState as GraphState
 from darnax.states import SequentialState as SequentialState
 from darnax.states import State as State

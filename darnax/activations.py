@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from darnax import checks
@@ -111,6 +112,11 @@ class Activation(eqx.Module):
         if not self.immediate:
             needed.add("state")
         return frozenset(needed)
+
+    @property
+    def samples(self) -> int | None:
+        """The number of samples that it holds numbers of their own for; None if all share them."""
+        return None
 
     @property
     def immediate(self) -> bool:
@@ -416,12 +422,16 @@ softmax = Softmax()
 class Glauber(Activation):
     """See `glauber`."""
 
-    temperature: Float[Array, ""]
+    temperature: Float[Array, "*samples"]
     elementwise = True
     draws = "unit"
     integer = True
     differentiable = False
     bounded = True
+
+    @property
+    def samples(self) -> int | None:
+        return len(self.temperature) if self.temperature.ndim else None
 
     # `draws` promises an array, which the base cannot know.
     def target(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -451,11 +461,13 @@ class Glauber(Activation):
 
 
 @checks.by_hand
-def glauber(temperature: float | int | Array) -> Glauber:
+def glauber(temperature: ArrayLike) -> Glauber:
     """±1 units of a heat bath, `P(+1) = 1 / (1 + exp(-2 field / temperature))`.
 
-    At temperature 0 it is the sign. The temperature is a leaf of the network, to be swept and
-    annealed without recompiling; nothing trains it. Raises `ValueError` for a negative temperature.
+    At temperature 0 it is the sign. The temperature is a number, or an array `(B,)` of one for each
+    sample, which the network then runs B samples at. It is a leaf of the network, to be swept and
+    annealed without recompiling, see `dx.at_temperature`; nothing trains it. Raises `ValueError` or
+    `TypeError` for a temperature that is negative or no number.
 
     Source: R. J. Glauber, J. Math. Phys. 4, 294 (1963).
 
@@ -463,10 +475,10 @@ def glauber(temperature: float | int | Array) -> Glauber:
 
         ```python
         activations = {"spin": dx.glauber(temperature=2.27)}
+        ladder = {"spin": dx.glauber(jnp.geomspace(0.5, 4.0, 8))}  # for a batch of 8
         ```
     """
-    value = checks.scalar("temperature", temperature, least=0)
-    return Glauber(jnp.asarray(value, jnp.float32))
+    return Glauber(checks.by_sample("temperature", temperature, least=0))
 
 
 class Leaky(Activation):
@@ -488,6 +500,10 @@ class Leaky(Activation):
     @property
     def differentiable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.fn.differentiable
+
+    @property
+    def samples(self) -> int | None:
+        return self.fn.samples
 
     # Units with memory are always given their state.
     def target(  # pyright: ignore[reportIncompatibleMethodOverride]

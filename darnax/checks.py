@@ -16,7 +16,7 @@ from typing import Any, NoReturn, ParamSpec, SupportsFloat, SupportsIndex, TypeG
 import jax
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Key, Real
+from jaxtyping import Array, Float, Key, Real
 
 from darnax import _text
 
@@ -124,6 +124,46 @@ def scalar(argument: str, value: object, **bounds: Bound) -> float | Real[Array,
     if isinstance(value, Tracer) and value.shape == () and value.dtype.kind in "iuf":
         return value
     return number(argument, value, **bounds)
+
+
+def by_sample(
+    argument: str,
+    value: object,
+    *,
+    least: Bound = None,
+    above: Bound = None,
+) -> Float[Array, "*samples"]:
+    """A number, or an array `(B,)` of one for each sample, as an array of float32; traced or not.
+
+    The values of traced ones cannot be looked at.
+    """
+    holds = f"a number{_bounds(least, above, None)}, or an array (B,) of such, one for each sample"
+    advice = "give such numbers"
+    array = _as_array(value)
+    if array is None:
+        refuse(argument, holds, value, advice)
+    if not array.ndim:
+        return jax.numpy.asarray(scalar(argument, value, least=least, above=above), np.float32)
+    if array.ndim > 1 or not len(array):
+        refuse(argument, holds, value, advice, ValueError)
+    if not isinstance(array, Tracer):
+        for number in np.asarray(array, float).tolist():
+            if not _within(number, least, above, None):
+                refuse(argument, holds, number, advice, ValueError)
+    return jax.numpy.asarray(array, np.float32)
+
+
+def _as_array(value: object) -> Array | np.ndarray | None:
+    """An array of real numbers, maybe without axes; None if it is none."""
+    # Masked numbers would be read as if they had no mask.
+    if isinstance(value, np.ma.MaskedArray):
+        return None
+    try:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+    except ValueError:  # lists of lists of several lengths
+        return None
+    # also what NumPy can only wrap, such as a set
+    return array if array.dtype.kind in "iuf" else None
 
 
 def probability(argument: str, value: object) -> float:

@@ -139,7 +139,11 @@ CALLS = {
     "bias init": (dx.bias, "`init`", NUMBERS | FUNCTIONS),
     "leaky rate": (lambda v: dx.leaky(v, dx.tanh), "`rate`", set()),
     "leaky fn": (lambda v: dx.leaky(0.5, v), "`fn`", FUNCTIONS),
-    "glauber temperature": (dx.glauber, "`temperature`", NUMBERS - {"negative"}),
+    "glauber temperature": (
+        dx.glauber,
+        "`temperature`",
+        NUMBERS - {"negative"} | {"array", "list"},
+    ),
     "elementwise fn": (dx.elementwise, "`fn`", FUNCTIONS),
     "asynchronous fraction": (dx.asynchronous, "`fraction`", set()),
     "node_by_node order": (
@@ -208,6 +212,74 @@ for argument in ("clamp", "silence", "kinds", "drive"):
     )
 CALLS["energy network"] = (lambda v: dx.energy(v, STATE), "`network`", set())
 CALLS["energy state"] = (lambda v: dx.energy(MUTUAL, v), "`state`", set())
+SIGNS = network(activations=dx.sign)
+CALLS |= {
+    "spectrum k": (lambda v: dx.spectrum(NETWORK, STATE, v), "`k`", {"int"}),
+    "lyapunov steps": (lambda v: dx.lyapunov(NETWORK, STATE, v), "`steps`", {"int"}),
+    "lyapunov k": (lambda v: dx.lyapunov(NETWORK, STATE, 2, v), "`k`", {"int"}),
+    "lyapunov transient": (
+        lambda v: dx.lyapunov(NETWORK, STATE, 2, transient=v),
+        "`transient`",
+        {"int", "zero"},
+    ),
+    "fixed_points starts": (lambda v: dx.fixed_points(NETWORK, v), "`starts`", set()),
+    "fixed_points newton": (called(dx.fixed_points, "newton"), "`newton`", {"bool"}),
+    "fixed_points apart": (called(dx.fixed_points, "apart"), "`apart`", NUMBERS - {"negative"}),
+    "fixed_points tol": (called(dx.fixed_points, "tol"), "`tol`", NUMBERS - {"negative"}),
+    "overlaps state": (lambda v: dx.overlaps(v, {1: jnp.ones((1, 4))}), "`state`", set()),
+    "overlaps patterns": (lambda v: dx.overlaps(STATE, v), "`patterns`", set()),
+    "overlaps of a node": (lambda v: dx.overlaps(STATE, {1: v}), "`patterns` for node 1", set()),
+}
+NOISY = network(activations=dx.glauber(1.0))
+
+
+def energy(state):
+    return -state[2].sum(1)
+
+
+def tempered(**given):
+    given = {"temperatures": [1.0, 2.0], "rounds": 2, "energy": energy, "key": KEY} | given
+    return dx.temper(NOISY, given.pop("state", STATE), **given)
+
+
+def swapped(**given):
+    given = {"energy": [1.0, 2.0], "temperatures": [1.0, 2.0], "key": KEY} | given
+    return dx.exchange(STATE, **given)
+
+
+CALLS |= {
+    "at_temperature network": (lambda v: dx.at_temperature(v, 1.0), "`network`", set()),
+    "at_temperature temperature": (
+        lambda v: dx.at_temperature(NOISY, v), "`temperature`", NUMBERS - {"negative"} | {"array", "list"}),
+    "anneal network": (lambda v: dx.anneal(v, STATE, [1.0], key=KEY), "`network`", set()),
+    "anneal state": (lambda v: dx.anneal(NOISY, v, [1.0], key=KEY), "`state`", set()),
+    "anneal temperatures": (lambda v: dx.anneal(NOISY, STATE, v, key=KEY), "`temperatures`", {"array", "list"}),
+    "anneal key": (lambda v: dx.anneal(NOISY, STATE, [1.0], key=v), "`key`", set()),
+    "anneal observe": (
+        lambda v: dx.anneal(NOISY, STATE, [1.0], key=KEY, observe=v), "`observe`", FUNCTIONS | {"None"}),
+    "temper state": (lambda v: tempered(state=v), "`state`", set()),
+    "temper temperatures": (lambda v: tempered(temperatures=v), "`temperatures`|`activations", {"list"}),
+    "temper rounds": (lambda v: tempered(rounds=v), "`rounds`", {"int"}),
+    "temper passes": (lambda v: tempered(passes=v), "`passes`", {"int"}),
+    "temper energy": (lambda v: tempered(energy=v), "`energy`", set()),
+    "temper observe": (lambda v: tempered(observe=v), "`observe`", FUNCTIONS | {"None"}),
+    "temper key": (lambda v: tempered(key=v), "`key`", set()),
+    "exchange state": (lambda v: dx.exchange(v, [1.0], [1.0], KEY), "`state`", set()),
+    "exchange energy": (lambda v: swapped(energy=v), "`energy`", {"list"}),
+    "exchange temperatures": (lambda v: swapped(temperatures=v), "`temperatures`", {"list"}),
+    "exchange key": (lambda v: swapped(key=v), "`key`", set()),
+    "exchange odd": (lambda v: swapped(odd=v), "`odd`", {"bool"}),
+}  # fmt: skip
+for function in (dx.spectrum, dx.stable, dx.fixed_points):
+    name = function.__name__
+    CALLS |= {
+        f"{name} network": (lambda v, f=function: f(v, STATE), "`network`", set()),
+        f"{name} schedule": (called(function, "schedule"), "`schedule`", set()),
+        f"{name} clamp": (called(function, "clamp"), "`clamp`", {"list", "generator", "set"}),
+        f"{name} silence": (called(function, "silence"), "`silence`", {"list", "generator", "set"}),
+        f"{name} kinds": (called(function, "kinds"), "`kinds`", {"None"}),
+        f"{name} drive": (called(function, "drive"), "`drive`", {"None"}),
+    }
 for function in (dx.step, dx.relax):
     name, several = function.__name__, {"list", "generator", "set"}
     CALLS |= {
@@ -246,6 +318,12 @@ def test_right_values_are_taken():
             "step",
             "relax",
             "rollout",
+            "spectrum",
+            "stable",
+            "lyapunov",
+            "fixed_points",
+            "anneal",
+            "temper",
             "node_by_node",
             "unit_by_unit",
             "one",
@@ -339,8 +417,6 @@ class Loose(dx.Schedule):
     def visits(self, topology, movable):
         return None
 
-
-NOISY = network(activations=dx.glauber(1.0))
 
 SLIPS = {
     # networks
@@ -542,6 +618,81 @@ SLIPS = {
         lambda: dx.relax(NOISY, STATE, key=KEY), r"nodes of kind .* are random \(glauber\) and never rest; use rollout"),
     "a state of another topology": (
         lambda: dx.step(NETWORK, dx.GraphState(dx.Topology(edges()))), "`state` belongs to another topology"),
+    # analysis
+    "more eigenvalues than free cells": (
+        lambda: dx.spectrum(NETWORK, STATE, 5, clamp={1: np.array([[True] * 2 + [False] * 2, [False] * 4])}),
+        "`k` is at most the number of cells that are free to move, 4 in sample 0, but got 5; ask for fewer"),
+    "eigenvalues where nothing moves": (
+        lambda: dx.spectrum(NETWORK, STATE, kinds=[]), "free to move, 0 in sample 0"),
+    "a spectrum of units that jump": (
+        lambda: dx.spectrum(SIGNS, STATE), r"kind 'hidden' have no derivative \(sign\), and a Jacobian.*dx.lyapunov"),
+    "a spectrum of random units": (lambda: dx.spectrum(NOISY, STATE), r"random \(glauber\), so that a pass is no map"),
+    "a spectrum of a random schedule": (
+        lambda: dx.spectrum(NETWORK, STATE, schedule=dx.asynchronous(0.5)), "`asynchronous` visits .* no map"),
+    "a spectrum inside of a program": (
+        lambda: jax.jit(lambda state: dx.spectrum(NETWORK, state))(STATE), "`dx.spectrum` looks at numbers.*call it outside"),
+    "the stability of random units": (lambda: dx.stable(NOISY, STATE), r"random \(glauber\)"),
+    "the stability of smooth units that take random turns": (
+        lambda: dx.stable(NETWORK, STATE, schedule=dx.asynchronous(0.5)), "`asynchronous` visits"),
+    "stability inside of a program": (
+        lambda: jax.jit(lambda state: dx.stable(NETWORK, state))(STATE), "`dx.stable` looks at numbers"),
+    "fixed points of random units": (lambda: dx.fixed_points(NOISY, STATE, key=KEY), "never rest; use rollout"),
+    "fixed points inside of a program": (
+        lambda: jax.jit(lambda state: dx.fixed_points(NETWORK, state).counts)(STATE), "`dx.fixed_points` looks at numbers"),
+    "Newton's method for units that jump": (
+        lambda: dx.fixed_points(SIGNS, STATE, newton=True), "kind 'hidden' have no derivative .*Newton's method needs one"),
+    "Newton's method without a tolerance": (
+        lambda: dx.fixed_points(NETWORK, STATE, newton=True, tol=0), "`tol` is a finite number above 0"),
+    "tolerance of fixed_points": (lambda: dx.fixed_points(NETWORK, STATE, tolerance=1e-3), "`tol`"),
+    "more exponents than free cells": (
+        lambda: dx.lyapunov(NETWORK, STATE, 2, 7), "`k` is at most the number of cells that are free to move, 6 in"),
+    "several exponents of sign units": (
+        lambda: dx.lyapunov(SIGNS, STATE, 2, 2, key=KEY), "`k` is 1 for units of two states, but got 2"),
+    "flips without a key": (lambda: dx.lyapunov(SIGNS, STATE, 2), "`key` is missing: which unit is flipped is drawn"),
+    "exponents of both": (
+        lambda: dx.lyapunov(network(activations={"hidden": dx.sign, "output": dx.tanh}), STATE, 2, key=KEY),
+        "kinds 'output' are smooth and nodes of kinds 'hidden' are not.*`clamp`"),
+    "exponents of slow units that jump": (
+        lambda: dx.lyapunov(network(activations=dx.leaky(0.5, dx.sign)), STATE, 2, key=KEY),
+        "kinds 'hidden', 'output' have no derivative and more than two states"),
+    "max_steps of lyapunov": (lambda: dx.lyapunov(NETWORK, STATE, max_steps=3), "`steps`"),
+    "steps of spectrum": (lambda: dx.spectrum(NETWORK, STATE, n=3), "`k`"),
+    "patterns of unknown nodes": (lambda: dx.overlaps(STATE, {9: jnp.ones((1, 4))}), "`patterns` names 9"),
+    "patterns of another shape": (
+        lambda: dx.overlaps(STATE, {1: jnp.ones((2, 5))}), r"`patterns` for node 1 has shape \(B, 4\)"),
+    "patterns of several numbers": (
+        lambda: dx.overlaps(STATE, {1: jnp.ones((2, 4)), 2: jnp.ones((3, 2))}), "`patterns` for node 2 .*a batch of 3"),
+    "no patterns": (lambda: dx.overlaps(STATE, {}), "`patterns` is empty"),
+    "patterns of another topology": (
+        lambda: dx.overlaps(STATE, dx.GraphState(dx.Topology(edges()))), "`patterns` belong to another topology"),
+    # sampling
+    "temperatures for another number of samples": (
+        lambda: dx.rollout(dx.at_temperature(NOISY, [1.0, 2.0, 3.0]), STATE, 2, key=KEY),
+        r"`activations\['hidden'\]` \(glauber\) holds numbers for 3 samples, but the state has a batch of 2.*at_temperature"),
+    "a negative temperature among others": (lambda: dx.at_temperature(NOISY, [1.0, -2.0]), "`temperature` .*but got -2.0"),
+    "a matrix of temperatures": (lambda: dx.glauber(np.ones((2, 2))), r"`temperature` is a number of at least 0, or an array \(B,\)"),
+    "a temperature of smooth units": (lambda: dx.at_temperature(NETWORK, 1.0), "no units with a temperature, but tanh"),
+    "a course for another number of samples": (
+        lambda: dx.anneal(NOISY, STATE, np.ones((4, 3)), key=KEY), "holds numbers for 3 samples"),
+    "a course below zero": (lambda: dx.anneal(NOISY, STATE, [1.0, -0.5], key=KEY), "`temperatures` .* got -0.5"),
+    "a course by another word": (lambda: dx.anneal(NOISY, STATE, steps=3, key=KEY), "`temperatures`"),
+    "a ladder of another length": (
+        lambda: tempered(temperatures=[1.0, 2.0, 3.0]), "holds numbers for 3 samples, but the state has a batch of 2"),
+    "a ladder down to zero": (lambda: tempered(temperatures=[0.0, 1.0]), "`temperatures` is a number above 0"),
+    "one temperature for a ladder": (lambda: tempered(temperatures=1.0), "`temperatures` is an array of temperatures"),
+    "several keys for a ladder": (lambda: tempered(key=jax.random.split(KEY, 2)), "`key` is one key"),
+    "an energy of another shape": (
+        lambda: tempered(energy=lambda state: state[2]), r"`energy` is one real number for each of the 2 samples.*shape \(2, 2\)"),
+    "masks that differ along a ladder": (
+        lambda: tempered(clamp={1: np.eye(4, dtype=bool)[:2]}), "`clamp` holds other cells in each sample at nodes 1"),
+    "a drive that differs along a ladder": (
+        lambda: tempered(drive={1: np.ones((2, 4))}), "`drive` differs by sample at nodes 1"),
+    "inputs that differ along a ladder": (
+        lambda: tempered(state=STATE.replace_val(0, np.eye(3)[:2])), "`state` has other values in each sample at nodes 0"),
+    "held values that differ along a ladder": (
+        lambda: tempered(state=STATE.replace_val(1, np.eye(4)[:2]), clamp={1: np.array([True, False, False, False])}),
+        "`state` has other values in each sample at nodes 1"),
+    "exchange of others": (lambda: swapped(temperatures=[1.0, 2.0, 3.0]), "one for each of the 2 samples"),
     # schedules
     "text among groups": (lambda: dx.groups(["ab", "c"]), r"`members\[0\]` is a sequence of names"),
     "groups that leave nodes out": (
@@ -594,7 +745,6 @@ SLIPS = {
         lambda: dx.dense()((3,), (4,)),
         "`key` is missing: this coupling draws",
     ),
-    "temperatures": (lambda: dx.glauber(jnp.ones(3)), "`temperature` is a finite number"),
     "a matrix that no memory holds": (
         lambda: dx.dense()((500, 500), (500_000, 50), KEY),
         "GiB",

@@ -104,6 +104,44 @@ def test_settling_needs_self_coupling_or_links(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["settling.png"]
 
 
+def test_chaos_begins_where_silence_ends(tmp_path):
+    done = run("chaos.py", "--small", cwd=tmp_path)
+    table = rows(done.stdout)
+    assert [row[0] for row in table] == [0.7, 1.5, 3.0]
+    for gain, radius, logarithm, exponent, spread in table:
+        assert abs(radius - gain) < 0.2 * gain
+        if gain < 1:
+            assert abs(exponent - logarithm) < 0.01
+        else:
+            assert 0 < exponent < logarithm
+        assert spread < 0.05
+    assert [path.name for path in tmp_path.iterdir()] == ["chaos.png"]
+
+
+def test_a_ladder_of_temperatures_finds_what_single_chains_do_not(tmp_path):
+    done = run("frustrated.py", "--small", cwd=tmp_path)
+    table = rows(done.stdout)
+    assert [row[0] for row in table][:2] == [0.25, 0.32]
+    for _, exact, alone, _, energy, wrong in table:
+        assert abs(energy - exact) < 0.2
+        assert abs(alone - exact) < 0.2
+        assert wrong < 0.1
+    assert table[0][3] > 0.4  # a half of the states of lowest energy is never seen
+    assert [path.name for path in tmp_path.iterdir()] == ["frustrated.png"]
+
+
+def test_boltzmann_machines_learn_bars_and_stripes(tmp_path):
+    done = run("boltzmann.py", "--small", cwd=tmp_path)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    found = {" ".join(line[:-2]): list(map(float, line[-2:])) for line in lines[1:4]}
+    assert found["best"] == [-2.639, 1.0]
+    divergence, chains = found["contrastive divergence"], found["persistent chains"]
+    # at the start all 512 images are about equally likely: -6.2, and 0.03 for the 14
+    assert -3.6 < divergence[0] < chains[0] < -2.639
+    assert 0.4 < divergence[1] < chains[1] < 1
+    assert [path.name for path in tmp_path.iterdir()] == ["boltzmann.png"]
+
+
 def test_custom_topology_settles_and_the_mask_holds_what_it_covers(tmp_path):
     done = run("custom_topology.py", cwd=tmp_path)
     assert "Topology(7 nodes, 12 edges, 5 arrays)" in done.stdout

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from darnax import _text, checks
 from darnax._arrays import on_device
+from darnax.activations import name
 from darnax.network.activations import check_activations
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
@@ -148,6 +149,17 @@ def check_driven(
     # A network looks at the activations of nodes that edges end at, when it is made.
     unchecked = _without_edges(topology, driven)
     check_activations(topology, network.activations, unchecked)
+
+
+def check_samples(network: Network, batch: int):
+    """Activations with numbers for every sample have as many as there are samples."""
+    for kind, activation in network.activations.items():
+        if activation.samples not in (None, batch):
+            raise ValueError(
+                f"`activations[{kind!r}]` ({name(activation)}) holds numbers for "
+                f"{activation.samples} samples, but the state has a batch of {batch}; give one for "
+                "each, as by dx.at_temperature"
+            )
 
 
 @remembered

@@ -23,6 +23,7 @@ from darnax.dynamics.arguments import (
     Kinds,
     Nodes,
     check_driven,
+    check_samples,
     clamped,
     driven_field,
     drives_of,
@@ -116,6 +117,12 @@ class Problem(eqx.Module):
         if self.never_rests is not None or self.schedule.share is None:
             return self.never_rests
         return "`asynchronous` visits a random share of the cells"
+
+    def moving(self, state: GraphState) -> Rows:
+        """The arrays of a state that move, each as its rows: what a loop of passes carries."""
+        rows = state.rows()
+        # Others are read by passes and never change.
+        return {array: rows[array] for array in self.moves}
 
     def constants(self, state: GraphState) -> Constants:
         """What does not change from pass to pass, from the state that a call starts at."""
@@ -253,6 +260,7 @@ def pose(
 ) -> Problem:
     """The problem of a call, from its arguments."""
     check_state(network, state)
+    check_samples(network, state.batch_size)
     schedule = as_schedule(schedule)
     topology = network.topology
     held, masks = clamped(topology, state.batch_size, clamp)

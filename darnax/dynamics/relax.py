@@ -260,11 +260,8 @@ def _relax(
     # A state made in the same program is full of constant zeros. XLA would work out all that
     # follows from them while it compiles, for seconds.
     start = jax.lax.optimization_barrier(state)
-    rows = start.rows()
     # Arrays that do not move are no part of what the loop carries.
-    moving: Rows = {}
-    for array in problem.moves:
-        moving[array] = rows[array]
+    moving = problem.moving(start)
     packing = Packing({})
     # A loop that is differentiated is left as it is.
     if not adjoint.remembers:

@@ -135,11 +135,7 @@ def _rollout(
     observe: Observe | None,
 ) -> tuple[GraphState, Any]:
     constants = problem.constants(state)
-    rows = state.rows()
-    # Arrays that do not move are no part of what the loop carries.
-    moving: Rows = {}
-    for array in problem.moves:
-        moving[array] = rows[array]
+    moving = problem.moving(state)
 
     def body(moving: Rows, t: int | Int[Array, ""]) -> tuple[Rows, object]:
         after, _ = one_pass(problem, constants, moving, pass_keys(keys, t))

@@ -56,7 +56,7 @@ def update(
     """
     network = problem.network
     changes: Changes = {}
-    for array, field in _fields(problem, constants, keys, arrays, visit).items():
+    for array, field in local_fields(problem, constants, keys, arrays, visit).items():
         rows = visit.rows[array]
         units = network.units[array]
         old = rows.take(arrays[array])
@@ -103,7 +103,7 @@ def update(
     return changes, residual
 
 
-def _fields(
+def local_fields(
     problem: Problem,
     constants: Constants,
     keys: Keys,

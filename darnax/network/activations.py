@@ -74,6 +74,9 @@ def _check_activation(
     dtype: np.dtype,
 ) -> None:
     """An activation takes a field of some shape, and a state of some dtype can hold its values."""
+    # One that holds a number for each sample is called for all of them, as passes do.
+    if activation.samples is not None:
+        shape = (*shape, activation.samples)
     # Fields are float32 whatever the state is, and float64 where the state is.
     field_dtype = jnp.float64 if dtype == jnp.float64 else jnp.float32
     field = jax.ShapeDtypeStruct(shape, field_dtype)
