@@ -37,6 +37,10 @@ from darnax.dynamics import step as step
 from darnax.dynamics import synchronous as synchronous
 from darnax.dynamics import unit_by_unit as unit_by_unit
 from darnax.dynamics import unrolled as unrolled
+from darnax.files import Carryover as Carryover
+from darnax.files import carry as carry
+from darnax.files import load as load
+from darnax.files import save as save
 from darnax.learning import ContrastiveLearning as ContrastiveLearning
 from darnax.learning import DynamicalLearning as DynamicalLearning
 from darnax.learning import History as History

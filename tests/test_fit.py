@@ -627,7 +627,7 @@ def test_checkpoints_of_other_networks_and_files_of_others_are_refused(tmp_path)
 def test_a_file_that_is_no_checkpoint_is_not_overwritten(tmp_path):
     path = tmp_path / "network"
     for facts in (None, {"made": "by hand"}):
-        dx.files.save_arrays(path, small(), facts)
+        dx.save(path, small(), facts)
         before = path.read_bytes()
         with pytest.raises(
             ValueError, match=r"`checkpoint` '.*network' is a file of darnax, but not of a run"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from jaxtyping import Array, Key
 
-from darnax import checks, files
+from darnax import checks
 from darnax._arrays import any_rank
+from darnax.files.writing import FilePath, as_path, check_writable
 from darnax.learning.callbacks import Callback, as_callbacks, ask, early_stops
 from darnax.learning.checkpoint import Checkpoint, MayDiffer, NotSaved, check_may_differ
 from darnax.learning.data import Batches, Data, Dataset, is_batches, pair
@@ -38,7 +39,7 @@ def fit(
     key: Key[Array, "..."],
     validation: tuple[Data, Data] | None = None,
     callbacks: Iterable[Callback] = (),
-    checkpoint: files.FilePath | None = None,
+    checkpoint: FilePath | None = None,
     may_differ: Iterable[MayDiffer] = (),
     progress: bool = True,
 ) -> tuple[Network, History]:
@@ -121,9 +122,9 @@ def fit(
         held_out = Dataset.of(topology, inputs, targets)
     path = None
     if checkpoint is not None:
-        path = files.as_path("checkpoint", checkpoint)
+        path = as_path("checkpoint", checkpoint)
         # a path that cannot be written is better found now than after the first epoch
-        files.check_writable("checkpoint", path)
+        check_writable("checkpoint", path)
 
     # what is trained, and what an optimiser never sees
     params, frozen = partition(network, rules)
