@@ -48,6 +48,7 @@ from darnax.learning import Learning as Learning
 from darnax.learning import Phase as Phase
 from darnax.learning import anti_hebbian as anti_hebbian
 from darnax.learning import bcm as bcm
+from darnax.learning import callbacks as callbacks
 from darnax.learning import covariance as covariance
 from darnax.learning import delta as delta
 from darnax.learning import early_stopping as early_stopping

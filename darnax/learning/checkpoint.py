@@ -44,7 +44,7 @@ MAY_DIFFER = get_args(MayDiffer)
 DIGESTS = {
     "learning": "the rules, the phases, or the functions of the network",
     "optimiser": "the optimiser or its rates",
-    "start": "the couplings and biases that it started from",
+    "start": "the couplings and biases that it started from, or the memory of the optimiser",
     "frozen": "the parameters that no rule trains",
 }
 """Facts that are digests, and what of; a message cannot show more of them."""
@@ -199,12 +199,20 @@ def _facts(run: Run, start: Progress) -> Facts:
         "validation": validation,
         "learning": taught + digest(run.learning),
         "optimiser": steps + digest((run.optimiser, rates)),
-        "start": digest(start.params),
+        "start": digest(_begun(run, start)),
         "frozen": digest((frozen.couplings, frozen.activations, frozen.biases)),
     }
     # these two are not compared: they only help to say why digests differ
     rules = {kind: checks.came(rule) for kind, rule in run.learning.rules.items()}
     return {"run": decisive, "rules": rules, "versions": _versions()}
+
+
+def _begun(run: Run, start: Progress) -> object:
+    """What a run started from: the weights, and a memory that is not just that of the optimiser."""
+    fresh = run.optimiser.init(start.params)  # pyright: ignore[reportArgumentType]
+    if digest(fresh) == digest(start.memory):
+        return start.params
+    return start.params, start.memory
 
 
 def _versions() -> dict[str, str | None]:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from darnax import checks
+from darnax import _text, checks
 from darnax._arrays import any_rank
 from darnax.files.writing import FilePath, as_path, check_writable
 from darnax.learning.callbacks import Callback, as_callbacks, ask, early_stops
@@ -41,6 +43,7 @@ def fit(
     callbacks: Iterable[Callback] = (),
     checkpoint: FilePath | None = None,
     may_differ: Iterable[MayDiffer] = (),
+    memory: object = None,
     progress: bool = True,
 ) -> tuple[Network, History]:
     """Training of a network on data, epoch after epoch.
@@ -74,6 +77,8 @@ def fit(
     - `may_differ`: facts in which the run of the checkpoint may differ from this one, some of
       `"learning"`, `"optimiser"`, `"start"`, `"frozen"`, `"data"`, `"validation"`, `"batch_size"`
       and `"key"`.
+    - `memory`: the memory of the optimiser to start with, such as one that was carried over from
+      another topology; by default that of `optimiser.init`.
     - `progress`: whether to show a bar.
 
     **Returns:** the trained network and a `History`, both as they were after the last whole epoch.
@@ -129,7 +134,8 @@ def fit(
     # what is trained, and what an optimiser never sees
     params, frozen = partition(network, rules)
     # optax takes any pytree, though its types do not say so
-    memory = optimiser.init(params)  # pyright: ignore[reportArgumentType]
+    fresh = optimiser.init(params)  # pyright: ignore[reportArgumentType]
+    memory = fresh if memory is None else _check_memory(memory, fresh)
     run = Run(frozen, learning, optimiser, data, held_out, size, key)
     start = Progress(params, memory, History())
     end = _train(run, start, epochs, callbacks, path, differing, progress)
@@ -208,6 +214,31 @@ def _warn_of_lost(history: History):
             # as in `_train`, from one function deeper
             stacklevel=5,
         )
+
+
+def _check_memory(memory: object, fresh: object) -> object:
+    """`memory`, which is as the optimiser makes it for what is trained here."""
+    wanted, came = _forms(fresh), _forms(memory)
+    wrong: list[str] = []
+    for name in {**wanted, **came}:
+        if wanted.get(name) != came.get(name):
+            there, here = came.get(name, "missing"), wanted.get(name, "not there")
+            wrong.append(f"{name or 'it'} is {there}, and to the optimiser {here}")
+    if wrong or jax.tree.structure(memory) != jax.tree.structure(fresh):
+        differences = f": {_text.listing(wrong)}" if wrong else ""
+        raise ValueError(
+            "`memory` is not that of this optimiser for what the rules train in this network"
+            f"{differences}; start from optimiser.init(params), and carry over into it"
+        )
+    return memory
+
+
+def _forms(tree: object) -> dict[str, str]:
+    """Type and shape of every leaf, by its path."""
+    forms: dict[str, str] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        forms[jax.tree_util.keystr(path)] = f"{jnp.result_type(leaf)}{jnp.shape(leaf)}"
+    return forms
 
 
 def check_optimiser(optimiser: object):
