@@ -57,11 +57,13 @@ def csv(graph, path):
     """Two tables of comma-separated values."""
     pandas = pytest.importorskip("pandas")
     nodes, edges = io.StringIO(), io.StringIO()
-    pandas.DataFrame.from_dict(dict(graph.nodes(data=True)), orient="index").to_csv(nodes)
+    pandas.DataFrame.from_dict(dict(graph.nodes(data=True)), orient="index").to_csv(
+        nodes, index_label="node"
+    )
     nx.to_pandas_edgelist(graph).to_csv(edges, index=False)
     edges.seek(0), nodes.seek(0)
     edges = pandas.read_csv(edges, dtype=str)
-    return as_graph(edges, nodes=pandas.read_csv(nodes, dtype=str, index_col=0))
+    return as_graph(edges, nodes=pandas.read_csv(nodes, dtype=str).set_index("node"))
 
 
 def igraph(graph, path):
