@@ -156,6 +156,13 @@ def test_ensembles_and_stacks_come_back(tmp_path):
     same(dx.load(tmp_path / "file", like=other((networks, states))), (networks, states))
 
 
+def test_numbers_come_back_on_the_devices_of_like(tmp_path):
+    first, second = jax.devices()[:2]
+    dx.save(tmp_path / "file", jax.device_put(jnp.arange(3.0), first))
+    back = dx.load(tmp_path / "file", like=jax.device_put(jnp.zeros(3), second))
+    assert back.devices() == {second}
+
+
 LOADED = """
     import sys
     sys.path.insert(0, "tests")
@@ -510,6 +517,8 @@ HOSTILE = {
     "leaf of objects": lambda arrays, said: _set(piece(said, "edges")["stacks"][0]["leaves"][".weight"], "dtype", "object"),
     "leaf of nothing": lambda arrays, said: _set(piece(said, "edges")["stacks"][0]["leaves"][".weight"], "name", "nothing"),
     "axis": lambda arrays, said: _set(piece(said, "edges")["stacks"][0]["leaves"][".weight"], "axis", 7),
+    "another value": lambda arrays, said: _set(said["tree"][0]["stacks"][0]["leaves"][""], "value", "three"),
+    "a value with a shape": lambda arrays, said: _set(said["tree"][0]["stacks"][0]["leaves"][""], "shape", [2]),
     "a column less": lambda arrays, said: said["topologies"][0]["columns"].pop(),
     "another column": lambda arrays, said: _set(arrays, "topology 0 column 1", arrays["topology 0 column 1"] + 1),
     "another digest": lambda arrays, said: _set(said["topologies"][0]["head"], "names", ["a", "b", "c", "x"]),
@@ -519,12 +528,12 @@ HOSTILE = {
 @pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
 def test_what_no_save_has_written_is_refused(tmp_path, change):
     path = tmp_path / "file"
-    dx.save(path, made(drawn(OLD), 0))
+    dx.save(path, (3, made(drawn(OLD), 0)))
     path.write_bytes(rewritten(path.read_bytes(), change))
     with pytest.raises(
         ValueError, match=r"`path` '.*file' has a right seal, but no save of darnax wrote it"
     ):
-        dx.load(path, like=made(drawn([*OLD, ("d", "a")]), 1), strict=False)
+        dx.load(path, like=(0, made(drawn([*OLD, ("d", "a")]), 1)), strict=False)
 
 
 def header(entries, arrays=b"") -> bytes:

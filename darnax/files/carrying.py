@@ -118,7 +118,13 @@ def _in_words(outcome: Outcome, what: str) -> str:
 
 
 class Copy(NamedTuple):
-    """Rows of a leaf that go into rows of another; None for leaves as a whole."""
+    """What goes from a leaf into another.
+
+    **Fields:**
+
+    - `into`, `here`: the leaf now, and its rows; None for the leaf as a whole.
+    - `leaf`, `there`: the leaf before, and as many of its rows.
+    """
 
     into: Leaf
     here: np.ndarray | None
@@ -224,13 +230,14 @@ class _Planner:
         """Carry the rows that two stacks have in common; their positions now."""
         assert stack.rows is not None
         assert other.rows is not None
+        if not len(other.rows):
+            return NOTHING
         before = moves[stack.rows]
         order = np.argsort(other.rows)
-        place = np.searchsorted(other.rows, before, sorter=order)
-        place[place == len(order)] = 0
-        at = order[place] if len(order) else np.zeros_like(before)
-        same = other.rows[at] == before if len(order) else np.zeros(len(before), bool)
-        here = np.flatnonzero(same)
+        # what is not there is sought behind the last, and not found at the first
+        place = np.searchsorted(other.rows, before, sorter=order) % len(order)
+        at = order[place]
+        here = np.flatnonzero(other.rows[at] == before)
         if len(here):
             for inside, leaf in stack.leaves.items():
                 self.copies.append(Copy(leaf, here, other.leaves[inside], at[here]))

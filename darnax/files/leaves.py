@@ -37,8 +37,14 @@ def type_name(leaf: object) -> str:
     if _is_key(leaf):
         return f"key<{jax.random.key_impl(leaf)}>"
     if is_array(leaf):
-        return plain(leaf).dtype.newbyteorder("=").name
+        # not by `plain`: an array may have to come from a device for that
+        return np.dtype(leaf.dtype).newbyteorder("=").name
     return type(leaf).__name__
+
+
+def shape(leaf: ArrayLike | np.generic) -> tuple[int, ...]:
+    """The shape that `plain` gives."""
+    return jnp.shape(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
 def is_array(leaf: object) -> TypeGuard[jax.Array | np.ndarray | np.generic]:
@@ -63,7 +69,7 @@ def check_leaf(argument: str, name: str, leaf: object):
     if isinstance(leaf, jax.ShapeDtypeStruct):
         raise TypeError(f"{where} is {leaf}, the shape of an array; give arrays")
     if is_array(leaf) and not _is_key(leaf):
-        dtype = plain(leaf).dtype
+        dtype = np.dtype(leaf.dtype)
         if not (jnp.issubdtype(dtype, jnp.number) or dtype.kind == "b"):
             raise TypeError(f"{where} is an array of {dtype}; give numbers")
 

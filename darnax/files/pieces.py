@@ -24,10 +24,12 @@ from jax.tree_util import keystr
 
 from darnax.couplings.coupling import per_edge
 from darnax.files import leaves
+from darnax.network.bias import covered_cells
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 from darnax.topologies.names import Name
 from darnax.topologies.tables import Columns
+from darnax.topologies.topology import Topology
 
 Path: TypeAlias = tuple[Any, ...]
 """The keys that lead from the top of a tree to a node of it, of the classes that JAX has."""
@@ -200,8 +202,7 @@ def _described(name: str, leaf: Any, place: Place) -> Leaf:
         rows = place.rows
         assert rows is not None
         return Leaf(name, dtype, (len(rows),), 0, lambda: leaves.plain(leaf).ravel()[rows])
-    shape = leaves.plain(leaf).shape
-    return Leaf(name, dtype, shape, place.axis, lambda: leaves.plain(leaf))
+    return Leaf(name, dtype, leaves.shape(leaf), place.axis, lambda: leaves.plain(leaf))
 
 
 # places
@@ -252,10 +253,8 @@ def _place_in_state(state: GraphState, path: Path, depth: int, leaf: Any) -> Pla
     axis = leaf.ndim - len(spec.shape) - 1
     if spec.shared or axis < 0:
         return None
-    position = list(topology.arrays).index(array)
-    members = topology.layout.members[position]
-    piece = keystr(path[: depth + 1])
-    return _rows(topology, "nodes", Place(piece, array, ""), leaf, members, axis)
+    place = Place(keystr(path[: depth + 1]), array, "")
+    return _rows(topology, "nodes", place, leaf, topology.layout.members_of(array), axis)
 
 
 def _place_of_coupling(
@@ -285,22 +284,18 @@ def _place_of_bias(network: Network, path: Path, depth: int, leaf: Any) -> Place
     if array not in topology.arrays or not leaves.is_array(leaf):
         return None
     spec = topology.arrays[array]
-    members = topology.layout.members[list(topology.arrays).index(array)]
     if not spec.shared:
         place = Place(keystr(path[: depth + 2]), array, "")
+        members = topology.layout.members_of(array)
         return _rows(topology, "nodes", place, leaf, members, _stacked_axes(network))
     if leaf.shape != spec.shape:
         return None
-    covered = np.zeros(spec.rows, bool)
-    for node in members.tolist():
-        if topology.node_class(node).kind == kind:
-            covered[topology.layout.cells(node)] = True
-    piece = keystr(path[: depth + 3])
-    return Place(piece, "", "", "cells", spec.shape, None, np.flatnonzero(covered), 0)
+    cells = np.flatnonzero(covered_cells(topology, array, kind))
+    return Place(keystr(path[: depth + 3]), "", "", "cells", spec.shape, None, cells, 0)
 
 
 def _rows(
-    topology: Any, of: Things, place: Place, leaf: Any, rows: np.ndarray, axis: int
+    topology: Topology, of: Things, place: Place, leaf: Any, rows: np.ndarray, axis: int
 ) -> Place | None:
     """A place with rows; None if the leaf has no such axis, as a stack of networks may not."""
     shape = leaf.shape

@@ -292,7 +292,10 @@ class Saved:
                 "it into what was saved, or carry over what fits with strict=False"
             )
         # only now, when it is known that they fit, are arrays read
-        planned.carry_out(tree)
+        try:
+            planned.carry_out(tree)
+        except MALFORMED as error:
+            raise self._container.malformed(error) from None
         return tree.tree(), carryover
 
     def _pieces(self) -> dict[str, Piece]:
