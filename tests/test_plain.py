@@ -200,6 +200,19 @@ def test_what_was_read_may_be_changed_like_any_drawing():
     assert part.inputs == ()
 
 
+def test_a_drawing_and_one_that_was_read_share_an_array():
+    drawn = nx.DiGraph(arrays={"line": 3})
+    drawn.add_node("b", array="line", index=slice(1, 3))
+    first = nx.DiGraph(arrays={"line": (3,)}, edge_kinds=["late"])
+    first.add_node("a", array="line", index=slice(0, 2))
+    both = Topology(nx.compose(read(Topology(first).to_networkx(plain=True)), drawn))
+    assert both.arrays["line"].shape == (3,)
+    assert both.edge_kinds == ("late",)
+    drawn.graph["edge_kinds"] = "late"
+    with pytest.raises(TypeError, match=r"`graph.graph\['edge_kinds'\]` is a list of kinds"):
+        Topology(nx.compose(read(Topology(first).to_networkx(plain=True)), drawn))
+
+
 def test_arrays_of_two_drawings_that_differ_are_told():
     def drawing(name, size):
         graph = nx.DiGraph(arrays={"line": size})
@@ -303,6 +316,8 @@ def test_indices_that_came_as_text_are_understood(written, meant):
 @pytest.mark.parametrize(
     "written",
     [
+        "1 2",
+        "9" * 5000,
         "a",
         "0:3:1:1",
         "0:x",
@@ -476,6 +491,12 @@ def test_graphs_of_other_libraries_are_drawn(source):
     assert Topology(drawing) == Topology(wanted)
 
 
+def test_a_matrix_that_is_given_is_not_changed():
+    twice = scipy.sparse.coo_array((np.tile(NUMBERS, 2), np.tile(ENDS, 2)), shape=(4, 4))
+    as_graph(twice)
+    assert twice.nnz == 8
+
+
 def test_files_of_sparse_matrices_go_there_and_back(tmp_path):
     topology = Topology(expected())
     there = nx.to_scipy_sparse_array(topology.to_networkx())
@@ -523,6 +544,11 @@ def test_features_give_nodes_their_shape():
     assert back == Topology(nx.disjoint_union(ring, ring))
     with pytest.raises(ValueError, match="`shape` is missing"):
         Topology(as_graph(SimpleNamespace(edge_index=ENDS, num_nodes=4)))
+
+
+def test_data_without_edges_has_none():
+    topology = Topology(as_graph(SimpleNamespace(edge_index=None, num_nodes=3), shape=2))
+    assert (len(topology), topology.edges) == (3, [])
 
 
 def test_several_types_of_nodes_and_relations_are_kinds():

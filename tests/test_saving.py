@@ -2,11 +2,13 @@
 to other topologies; what a hostile file says is refused."""
 
 import enum
+import gc
 import json
 import os
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import equinox as eqx
 import jax
@@ -417,6 +419,23 @@ def test_a_carryover_is_a_table():
         ["['new']", "yes"], ["['steps']", "yes"], ["['old']", "yes"],
     ]  # fmt: skip
     assert repr(report) == "Carryover(7 carried, 5 new, 4 dropped)"
+
+
+def test_a_carryover_outlives_the_file_and_the_trees(tmp_path):
+    """Names of what was dropped are in the file alone, which is closed and may be gone."""
+    tree = {"net": made(drawn(OLD), 0), "state": random_state(CHAIN, 2), "steps": 3}
+    dx.save(tmp_path / "file", tree)
+    _, report = dx.load(tmp_path / "file", like={"steps": 0}, strict=False)
+    (tmp_path / "file").unlink()
+    assert report.dropped["['net'].couplings['loop']"] == (("c", "c"),)
+    assert report.dropped["['state'].arrays"] == (0, 1, 2)
+    assert "edge ('c', 'c')" in str(report)
+    _, report = dx.carry(tree, into={"steps": 0})
+    leaf = weakref.ref(tree["net"].couplings["loop"][0].weight)
+    del tree
+    gc.collect()
+    assert leaf() is None
+    assert report.dropped["['state'].arrays"] == (0, 1, 2)
 
 
 # refusals

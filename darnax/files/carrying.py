@@ -45,6 +45,16 @@ class Outcome(NamedTuple):
         assert piece is not None
         return piece.name
 
+    def without_numbers(self) -> "Outcome":
+        """The same outcome, which keeps neither the trees alive nor a file open."""
+        here, there = self.here, self.there
+        if here is not None:
+            here = here.names_alone()
+        if there is not None:
+            # names of what was there are read from a file only where they are told
+            there = there.names_alone() if len(self.dropped) else there._replace(stacks={})
+        return self._replace(here=here, there=there)
+
     def names(self, what: str) -> tuple[Name, ...]:
         """The names of the edges, nodes or cells in a field; none for leaves without rows."""
         piece = self.there if what == "dropped" else self.here
@@ -80,6 +90,10 @@ class Carryover:
     def dropped(self) -> dict[str, tuple[Name, ...]]:
         """The names of what is not there any more, or has another shape."""
         return self._by_part("dropped")
+
+    def without_numbers(self) -> "Carryover":
+        """The same report, which keeps neither the trees alive nor a file open."""
+        return Carryover(tuple(outcome.without_numbers() for outcome in self.outcomes))
 
     def _by_part(self, what: str) -> dict[str, tuple[Name, ...]]:
         found: dict[str, tuple[Name, ...]] = {}

@@ -115,6 +115,13 @@ class Piece(NamedTuple):
     wiring: Wiring | None
     stacks: dict[str, Stack]
 
+    def names_alone(self) -> "Piece":
+        """The piece without its leaves, but with the names of what its rows are of."""
+        wiring = self.wiring
+        if wiring is not None:
+            wiring = TopologyWiring(wiring.digest, wiring.columns)
+        return self._replace(wiring=wiring, stacks={})
+
 
 class Place(NamedTuple):
     """The place of a leaf: its piece, the stack there, and the path inside of the stack.

@@ -161,7 +161,7 @@ def carry(old: object, into: T, *, renamed: Renamed | None = None) -> tuple[T, C
     tree = Tree("into", into)
     planned = plan(tree.pieces, Tree("old", old).pieces, renamed)
     planned.carry_out(tree)
-    return tree.tree(), planned.carryover
+    return tree.tree(), planned.carryover.without_numbers()
 
 
 @checks.by_hand
@@ -284,8 +284,8 @@ class Saved:
             planned = plan(tree.pieces, pieces, renamed)
         except _Malformed as error:
             raise self._container.malformed(error) from None
-        carryover = planned.carryover
-        wrong = [words for outcome in carryover.outcomes for words in _misfits(outcome)]
+        outcomes = planned.carryover.outcomes
+        wrong = [words for outcome in outcomes for words in _misfits(outcome)]
         if strict and wrong:
             raise ValueError(
                 f"`path` {str(self._container.path)!r} does not fit: {_text.listing(wrong)}; load "
@@ -294,7 +294,8 @@ class Saved:
         # only now, when it is known that they fit, are arrays read
         try:
             planned.carry_out(tree)
-        except MALFORMED as error:
+            carryover = planned.carryover.without_numbers()
+        except (_Malformed, *MALFORMED) as error:
             raise self._container.malformed(error) from None
         return tree.tree(), carryover
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from darnax import _text, checks
 from darnax._arrays import any_rank
+from darnax.files.leaves import is_array, shape, type_name
 from darnax.files.writing import FilePath, as_path, check_writable
 from darnax.learning.callbacks import Callback, as_callbacks, ask, early_stops
 from darnax.learning.checkpoint import Checkpoint, MayDiffer, NotSaved, check_may_differ
@@ -237,7 +237,10 @@ def _forms(tree: object) -> dict[str, str]:
     """Type and shape of every leaf, by its path."""
     forms: dict[str, str] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        forms[jax.tree_util.keystr(path)] = f"{jnp.result_type(leaf)}{jnp.shape(leaf)}"
+        form = type_name(leaf)
+        if is_array(leaf):
+            form += str(shape(leaf))
+        forms[jax.tree_util.keystr(path)] = form
     return forms
 
 

@@ -194,10 +194,10 @@ def _of_igraph(source: Any, options: Options) -> NxGraph:
 
 
 def _of_sparse(source: Any, options: Options) -> NxGraph:
-    entries = source.tocoo()
+    # a copy, for entries that come twice, which are meant to be added, are added up in place
+    entries = source.tocoo(copy=True)
     if entries.ndim != 2:
         _refuse_shape(entries.shape)
-    # entries that come twice are meant to be added
     entries.sum_duplicates()
     return _of_entries(entries.shape, entries.row, entries.col, entries.data, options.weight)
 
@@ -272,7 +272,7 @@ def _of_jraph(source: Any, options: Options) -> NxGraph:
 
 
 def _of_data(source: Any, options: Options) -> NxGraph:
-    senders, receivers = _array(source.edge_index)
+    senders, receivers = _ends(source)
     columns = _numbers_of(source, options.weight)
     graph = _drawn(range(int(source.num_nodes)), senders, receivers, columns)
     _give_shape(graph, getattr(source, "x", None), options)
@@ -291,7 +291,7 @@ def _of_hetero_data(source: Any, options: Options) -> NxGraph:
     for edge_type in source.edge_types:
         sender, relation, receiver = edge_type
         store = source[edge_type]
-        ends = _array(store.edge_index).T.tolist()
+        ends = _ends(store).T.tolist()
         rows = _by_row(_numbers_of(store, options.weight), len(ends))
         keys: dict[tuple[int, int], int] = {}
         for (u, v), attributes in zip(ends, rows, strict=True):
@@ -303,9 +303,15 @@ def _of_hetero_data(source: Any, options: Options) -> NxGraph:
     return graph
 
 
+def _ends(store: Any) -> np.ndarray:
+    """The ends of the edges of a store of PyG, `(2, E)`; it may have none yet."""
+    ends = getattr(store, "edge_index", None)
+    return np.zeros((2, 0), np.int64) if ends is None else _array(ends)
+
+
 def _numbers_of(store: Any, weight: str) -> Rows:
     """The numbers on the edges of a store of PyG."""
-    count = _array(store.edge_index).shape[1]
+    count = _ends(store).shape[1]
     for name in ("edge_weight", "edge_attr"):
         values = getattr(store, name, None)
         columns = _columns(values, count, weight)

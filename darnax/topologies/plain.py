@@ -19,7 +19,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,17 +27,17 @@ import numpy as np
 from darnax import _text, checks
 from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph, nx
 from darnax.topologies.names import Name, is_name
-from darnax.topologies.tables import Columns, Problems
+from darnax.topologies.tables import Columns, Problems, parse_shape, repeated
 from darnax.topologies.views import ViewIndex, is_regular
 
 PLAIN_ATTRIBUTES = ("name_type", "declares")
 """The attributes of nodes that only plain drawings have."""
 
-WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf", re.IGNORECASE)
-
-BOUND = r"\s*([+-]?\d+)?\s*"
-INDEX = re.compile(rf"[+-]?\d+|{BOUND}:{BOUND}(:{BOUND})?")
+# Texts come from files. No pattern here can match a text in two ways, which would take long to
+# rule out, and integers have as many digits as 64 bits hold.
+INTEGER = re.compile(r"[+-]?\d{1,18}")
+WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?")
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf", re.IGNORECASE)
 
 WORDS = ("na", "n/a", "nan", "none", "null", "inf", "infinity", "true", "false")
 """The words that readers of tables take for no text."""
@@ -64,7 +64,7 @@ def given(attributes: Mapping[str, Any]) -> dict[str, Any]:
 def as_number(value: str) -> int | float | None:
     """The number in a text, None if it is none."""
     value = value.strip()
-    if re.fullmatch(r"[+-]?\d{1,18}", value):
+    if INTEGER.fullmatch(value):
         return int(value)
     return float(value) if NUMBER.fullmatch(value) else None
 
@@ -72,18 +72,24 @@ def as_number(value: str) -> int | float | None:
 def as_sizes(value: object) -> Any:
     """A shape in which whole numbers may be text or floats; anything else as it came."""
     if isinstance(value, str):
-        parts = [part.strip() for part in _without_brackets(value).split(",")]
-        # as in (8,)
-        if parts and not parts[-1]:
-            parts.pop()
-        if not all(map(WHOLE.fullmatch, parts)):
+        parts = _parts(value)
+        # "()" has no parts either, and is a shape
+        if not value.strip() or not all(map(WHOLE.fullmatch, parts)):
             return value
-        sizes = tuple(int(part.partition(".")[0]) for part in parts)
-        # without brackets and commas it is one size
-        return sizes if sizes or value.strip() else value
+        return tuple(int(part.partition(".")[0]) for part in parts)
     if isinstance(value, (tuple, list)):
         return tuple(map(_whole, value))
     return _whole(value)
+
+
+def _parts(text: str) -> list[str]:
+    """What stands between commas, with or without brackets around all of it."""
+    text = text.strip()
+    if text[:1] + text[-1:] in ("()", "[]"):
+        text = text[1:-1]
+    parts = [part.strip() for part in text.split(",")]
+    # nothing follows the last comma of "(8,)"
+    return parts if parts[-1] else parts[:-1]
 
 
 def _whole(value: object) -> object:
@@ -93,23 +99,18 @@ def _whole(value: object) -> object:
     return value
 
 
-def _without_brackets(text: str) -> str:
-    text = text.strip()
-    if text[:1] + text[-1:] in ("()", "[]"):
-        return text[1:-1]
-    return text
-
-
 def as_index(value: object) -> object:
     """An index that may be text, as NumPy writes it: "(0:3, 1)", "...", "[[0, 2], [3, 1]]"."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("[["):
         return tuple(np.asarray(part) for part in _lists(value))
-    parts = [part.strip() for part in _without_brackets(value).split(",")]
-    if parts and not parts[-1]:
-        parts.pop()
-    return tuple(_index_part(part, value) for part in parts)
+    try:
+        return tuple(map(_index_part, _parts(value)))
+    except ValueError:
+        raise ValueError(
+            f"{checks.came(value)} is no index: write it as NumPy does, 0:3, 1"
+        ) from None
 
 
 def _lists(value: str) -> list[Any]:
@@ -122,16 +123,21 @@ def _lists(value: str) -> list[Any]:
     return found
 
 
-def _index_part(part: str, whole: str) -> object:
+def _index_part(part: str) -> object:
     """The entry of an index for one axis: "...", "2" or "0:3:2"."""
     if part == "...":
         return ...
-    if not INDEX.fullmatch(part):
-        raise ValueError(f"{checks.came(whole)} is no index: write it as NumPy does, 0:3, 1")
-    numbers: list[int | None] = []
-    for bound in part.split(":"):
-        numbers.append(int(bound) if bound.strip() else None)
+    bounds = [bound.strip() for bound in part.split(":")]
+    if bounds == [""] or len(bounds) > 3:
+        raise ValueError
+    numbers = list(map(_bound, bounds))
     return slice(*numbers) if len(numbers) > 1 else numbers[0]
+
+
+def _bound(text: str) -> int | None:
+    if text and not INTEGER.fullmatch(text):
+        raise ValueError
+    return int(text) if text else None
 
 
 def index_text(index: ViewIndex) -> str:
@@ -152,9 +158,11 @@ def as_roles(role: str) -> dict[object, object]:
     for part in role.split(","):
         word, colon, place = part.partition(":")
         place = place.strip()
-        roles[word.strip()] = int(place) if re.fullmatch(r"\d{1,9}", place) else place or 0
-        if colon and not place:
-            roles[word.strip()] = place
+        if not colon:
+            roles[word.strip()] = 0
+        else:
+            # who reads the roles refuses a place that is no number
+            roles[word.strip()] = int(place) if re.fullmatch(r"\d{1,9}", place) else place
     return roles
 
 
@@ -235,7 +243,10 @@ def from_plain(graph: NxGraph) -> NxGraph:
         drawn.add_node(names[node])
         drawn.nodes[names[node]].update(given(own))
     if len(drawn) < len(graph):
-        raise ValueError("two nodes have one name")
+        raise ValueError(
+            f"two nodes have one name, {_text.names(repeated(names.values()))}, by `name_type`; "
+            "rename one"
+        )
     integers = _declare(drawn, graph)
     _draw_edges(drawn, graph, names, integers)
     return drawn
@@ -295,27 +306,35 @@ def _declare(drawn: NxGraph, graph: NxGraph) -> set[str]:
     problems = Problems("node")
     integers: set[str] = set()
     kinds: dict[str, set[str]] = {"node_kinds": set(), "edge_kinds": set()}
-    arrays: dict[str, Any] = dict(graph.graph.get("arrays", {}))
+    holds = "names to shapes, such as (28, 28, 1)"
+    arrays = dict(checks.mapping("graph.graph['arrays']", graph.graph.get("arrays", {}), holds))
     for node, text in graph.nodes(data="declares"):
         if is_missing(text):
             continue
         try:
             said = _said(text)
+            _add_arrays(arrays, said["arrays"])
         except ValueError as error:
             problems.add(str(error), node)
             continue
         integers.update(said["integers"])
         for name in kinds:
             kinds[name].update(said[name])
-        for name, shape in said["arrays"].items():
-            if arrays.setdefault(name, shape) != shape:
-                problems.add(f"array {name!r} is declared with two shapes; rename one", node)
     problems.check()
-    if arrays:
-        drawn.graph["arrays"] = arrays
+    drawn.graph["arrays"] = arrays
     for name, found in kinds.items():
-        drawn.graph[name] = sorted(found | set(graph.graph.get(name, ())))
+        # kinds that others have written there are checked with those of any drawing
+        written = drawn.graph.setdefault(name, [])
+        if isinstance(written, (list, tuple)):
+            drawn.graph[name] = [*written, *sorted(found)]
     return integers
+
+
+def _add_arrays(arrays: dict[str, Any], declared: Mapping[str, Any]):
+    """Add declared arrays to those that are there already."""
+    for name, shape in declared.items():
+        if parse_shape(arrays.setdefault(name, shape)) != parse_shape(shape):
+            raise ValueError(f"array {name!r} is declared with two shapes; rename one")
 
 
 def _said(text: object) -> dict[str, Any]:
@@ -352,23 +371,13 @@ def _draw_edges(drawn: NxGraph, graph: NxGraph, names: Mapping[Any, Any], intege
             f"edges {_text.names(wrong)}: `edge_key` is no str, int or tuple of these as Python "
             "writes them; drop it"
         )
-    repeated_keys = _repeated([edge[:3] for edge in edges if len(edge) == 4])
-    if repeated_keys:
+    twice = repeated(edge[:3] for edge in edges if len(edge) == 4)
+    if twice:
         raise ValueError(
-            f"edges {_text.names(repeated_keys)} are drawn more than once; give each an `edge_key` "
-            "of its own"
+            f"edges {_text.names(twice)} are drawn more than once; give each an `edge_key` of its "
+            "own"
         )
     drawn.add_edges_from(edges)
-
-
-def _repeated(edges: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    seen: set[tuple[Any, ...]] = set()
-    again: list[tuple[Any, ...]] = []
-    for edge in edges:
-        if edge in seen:
-            again.append(edge)
-        seen.add(edge)
-    return again
 
 
 def _as_integer(value: object) -> object:
