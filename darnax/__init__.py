@@ -48,6 +48,10 @@ from darnax.dynamics import step as step
 from darnax.dynamics import synchronous as synchronous
 from darnax.dynamics import unit_by_unit as unit_by_unit
 from darnax.dynamics import unrolled as unrolled
+from darnax.files import Carryover as Carryover
+from darnax.files import carry as carry
+from darnax.files import load as load
+from darnax.files import save as save
 from darnax.learning import ContrastiveLearning as ContrastiveLearning
 from darnax.learning import DynamicalLearning as DynamicalLearning
 from darnax.learning import History as History
@@ -55,6 +59,7 @@ from darnax.learning import Learning as Learning
 from darnax.learning import Phase as Phase
 from darnax.learning import anti_hebbian as anti_hebbian
 from darnax.learning import bcm as bcm
+from darnax.learning import callbacks as callbacks
 from darnax.learning import covariance as covariance
 from darnax.learning import delta as delta
 from darnax.learning import early_stopping as early_stopping

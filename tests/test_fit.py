@@ -596,6 +596,70 @@ def test_what_was_made_anew_is_the_same_run(tmp_path):
         run(first, 3)
 
 
+def grown(hidden=12, more=5):
+    """The network of `small`, with hidden units more."""
+    g = small(hidden).topology.to_networkx()
+    g.add_node("more", shape=more, kind="hidden")
+    g.add_edge("image", "more", kind="forward")
+    g.add_edge("more", "label", kind="readout")
+    couplings = {kind: dx.dense() for kind in small().topology.edge_kinds}
+    activations = {"hidden": dx.sign, "output": dx.identity}
+    return dx.Network(dx.Topology(g), couplings, activations, key=jax.random.key(5))
+
+
+def test_a_network_that_grew_goes_on_with_what_it_knows(tmp_path):
+    """Weights, and the momentum of each, come from a checkpoint and go on as they were."""
+    path = tmp_path / "run"
+    trained, _ = fit(epochs=2, checkpoint=path)
+    network = grown()
+    params, rest = dx.partition(network, RULES)
+    like = {"network": params, "memory": SGD.init(params), "history": dx.History()}
+    saved, report = dx.load(path, like=like, strict=False)
+    assert set(report.new) == {
+        f"{part}.couplings['{kind}']"
+        for part in ("['network']", "['memory'][0].trace")
+        for kind in ("forward", "readout")
+    }
+    assert not report.dropped
+    network = eqx.combine(saved["network"], rest)
+    for edge in (("image", "hidden"), ("hidden", "label")):
+        np.testing.assert_array_equal(network[edge].weight, trained[edge].weight)
+        assert np.abs(saved["memory"][0].trace[edge].weight).max() > 0
+    assert not saved["memory"][0].trace["image", "more"].weight.any()
+    with_memory, history = fit(
+        network, epochs=1, memory=saved["memory"], checkpoint=tmp_path / "on"
+    )
+    assert len(history) == 1
+    without, _ = fit(network, epochs=1)
+    assert not np.array_equal(
+        with_memory["image", "hidden"].weight, without["image", "hidden"].weight
+    )
+    equal(fit(network, epochs=1, memory=SGD.init(params))[0], without)
+    # with another memory it is another run
+    equal(
+        fit(network, epochs=1, memory=saved["memory"], checkpoint=tmp_path / "on")[0], with_memory
+    )
+    with pytest.raises(ValueError, match=r"another run: start \(.*or the memory of the optimiser"):
+        fit(network, epochs=2, checkpoint=tmp_path / "on")
+
+
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [
+        (3, r"it is .*, and to the optimiser not there"),
+        (lambda params: optax.sgd(0.1).init(params), r"readout.*weight is missing, and to the optimiser float32\(1, 3, 12\)"),
+        (lambda params: SGD.init(dx.partition(small(13), RULES)[0]), r"weight is float32\(1, 3, 13\), and to the optimiser float32\(1, 3, 12\)"),
+        (lambda params: tuple(SGD.init(params))[:1], "start from optimiser.init"),
+    ],
+    ids=["number", "another optimiser", "another network", "another structure"],
+)  # fmt: skip
+def test_a_memory_of_something_else_is_refused(memory, words):
+    params, _ = dx.partition(small(), RULES)
+    memory = memory(params) if callable(memory) else memory
+    with pytest.raises(ValueError, match=f"`memory` is not that of this optimiser.*{words}"):
+        fit(memory=memory)
+
+
 def test_other_releases_are_told_from_other_functions(tmp_path, monkeypatch):
     path = tmp_path / "run"
     fit(epochs=1, checkpoint=path)
@@ -627,7 +691,7 @@ def test_checkpoints_of_other_networks_and_files_of_others_are_refused(tmp_path)
 def test_a_file_that_is_no_checkpoint_is_not_overwritten(tmp_path):
     path = tmp_path / "network"
     for facts in (None, {"made": "by hand"}):
-        dx.files.save_arrays(path, small(), facts)
+        dx.save(path, small(), facts)
         before = path.read_bytes()
         with pytest.raises(
             ValueError, match=r"`checkpoint` '.*network' is a file of darnax, but not of a run"

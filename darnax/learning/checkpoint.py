@@ -19,8 +19,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
-from darnax import _text, checks, files
-from darnax.learning.history import History
+from darnax import _text, checks
+from darnax.files.container import opened
+from darnax.files.leaves import digest, plain
+from darnax.files.saving import Saved, save
 from darnax.learning.program import fingerprint
 from darnax.learning.run import Progress, Run, lesson
 
@@ -42,7 +44,7 @@ MAY_DIFFER = get_args(MayDiffer)
 DIGESTS = {
     "learning": "the rules, the phases, or the functions of the network",
     "optimiser": "the optimiser or its rates",
-    "start": "the couplings and biases that it started from",
+    "start": "the couplings and biases that it started from, or the memory of the optimiser",
     "frozen": "the parameters that no rule trains",
 }
 """Facts that are digests, and what of; a message cannot show more of them."""
@@ -85,28 +87,27 @@ class Checkpoint:
         """
         if not self.path.exists():
             return self.start
-        saved = files.read(self.path)
-        if not isinstance(saved.facts, dict) or "reached" not in saved.facts:
-            # whatever it is, it must not be overwritten
-            raise ValueError(
-                f"`checkpoint` {str(self.path)!r} is a file of darnax, but not of a run; give "
-                "another path"
-            )
-        self._check(saved.facts)
-        history = History(saved.facts["history"])
-        params, memory = saved.into((self.start.params, self.start.memory))
-        return Progress(params, memory, history, saved.facts["ended"])
+        with opened(self.path) as container:
+            saved = Saved(container)
+            if not isinstance(saved.facts, dict) or "reached" not in saved.facts:
+                # whatever it is, it must not be overwritten
+                raise ValueError(
+                    f"`checkpoint` {str(self.path)!r} is a file of darnax, but not of a run; give "
+                    "another path"
+                )
+            self._check(saved.facts)
+            now, _ = saved.into(_tree(self.start))
+        return Progress(now["network"], now["memory"], now["history"], saved.facts["ended"])
 
     def save(self, now: Progress):
         """Write where the run is; `NotSaved` if that is not possible any more."""
         # arrays and facts go into one file, which is replaced at once: they never disagree
         facts = self.facts | {
-            "history": now.history.rows,
             "ended": now.ended,
-            "reached": files.digest(now.params),
+            "reached": digest(now.params),
         }
         try:
-            files.save_arrays(self.path, (now.params, now.memory), facts)
+            save(self.path, _tree(now), facts)
         except OSError as error:
             raise NotSaved(error) from error
 
@@ -148,6 +149,15 @@ class Checkpoint:
         return words
 
 
+def _tree(progress: Progress) -> dict[str, Any]:
+    """What a checkpoint has of a progress, under the names that `dx.load` finds it by."""
+    return {
+        "network": progress.params,
+        "memory": progress.memory,
+        "history": progress.history,
+    }
+
+
 def check_may_differ(may_differ: object) -> tuple[str, ...]:
     """The names of facts; `ValueError` for others."""
     names = checks.names("may_differ", may_differ)
@@ -184,17 +194,25 @@ def _facts(run: Run, start: Progress) -> Facts:
         "edge kinds": list(topology.edge_kinds),
         "digest of the topology": topology.digest.hex(),
         "batch_size": run.batch_size,
-        "key": files.plain(run.key).tolist(),
+        "key": plain(run.key).tolist(),
         "data": run.data.described(),
         "validation": validation,
-        "learning": taught + files.digest(run.learning),
-        "optimiser": steps + files.digest((run.optimiser, rates)),
-        "start": files.digest(start.params),
-        "frozen": files.digest((frozen.couplings, frozen.activations, frozen.biases)),
+        "learning": taught + digest(run.learning),
+        "optimiser": steps + digest((run.optimiser, rates)),
+        "start": digest(_begun(run, start)),
+        "frozen": digest((frozen.couplings, frozen.activations, frozen.biases)),
     }
     # these two are not compared: they only help to say why digests differ
     rules = {kind: checks.came(rule) for kind, rule in run.learning.rules.items()}
     return {"run": decisive, "rules": rules, "versions": _versions()}
+
+
+def _begun(run: Run, start: Progress) -> object:
+    """What a run started from: the weights, and a memory that is not just that of the optimiser."""
+    fresh = run.optimiser.init(start.params)  # pyright: ignore[reportArgumentType]
+    if digest(fresh) == digest(start.memory):
+        return start.params
+    return start.params, start.memory
 
 
 def _versions() -> dict[str, str | None]:

@@ -20,8 +20,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from darnax import _text, checks, files
+from darnax import _text, checks
 from darnax._arrays import on_device
+from darnax.files.leaves import digest
 from darnax.learning.rules import Rules
 from darnax.states.graph import GraphState
 from darnax.states.values import as_array, cast
@@ -100,7 +101,7 @@ class Dataset(eqx.Module):
     def described(self) -> str:
         """The data in one line, digest included."""
         names = _text.names([*self.x, *self.y])
-        return f"{len(self)} samples for {names}, digest {files.digest(self)}"
+        return f"{len(self)} samples for {names}, digest {digest(self)}"
 
 
 class Batches(NamedTuple):

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jax
 from jaxtyping import Array, Key
 
-from darnax import checks, files
+from darnax import _text, checks
 from darnax._arrays import any_rank
+from darnax.files.leaves import is_array, shape, type_name
+from darnax.files.writing import FilePath, as_path, check_writable
 from darnax.learning.callbacks import Callback, as_callbacks, ask, early_stops
 from darnax.learning.checkpoint import Checkpoint, MayDiffer, NotSaved, check_may_differ
 from darnax.learning.data import Batches, Data, Dataset, is_batches, pair
@@ -38,8 +41,9 @@ def fit(
     key: Key[Array, "..."],
     validation: tuple[Data, Data] | None = None,
     callbacks: Iterable[Callback] = (),
-    checkpoint: files.FilePath | None = None,
+    checkpoint: FilePath | None = None,
     may_differ: Iterable[MayDiffer] = (),
+    memory: object = None,
     progress: bool = True,
 ) -> tuple[Network, History]:
     """Training of a network on data, epoch after epoch.
@@ -73,6 +77,8 @@ def fit(
     - `may_differ`: facts in which the run of the checkpoint may differ from this one, some of
       `"learning"`, `"optimiser"`, `"start"`, `"frozen"`, `"data"`, `"validation"`, `"batch_size"`
       and `"key"`.
+    - `memory`: the memory of the optimiser to start with, such as one that was carried over from
+      another topology; by default that of `optimiser.init`.
     - `progress`: whether to show a bar.
 
     **Returns:** the trained network and a `History`, both as they were after the last whole epoch.
@@ -121,14 +127,15 @@ def fit(
         held_out = Dataset.of(topology, inputs, targets)
     path = None
     if checkpoint is not None:
-        path = files.as_path("checkpoint", checkpoint)
+        path = as_path("checkpoint", checkpoint)
         # a path that cannot be written is better found now than after the first epoch
-        files.check_writable("checkpoint", path)
+        check_writable("checkpoint", path)
 
     # what is trained, and what an optimiser never sees
     params, frozen = partition(network, rules)
     # optax takes any pytree, though its types do not say so
-    memory = optimiser.init(params)  # pyright: ignore[reportArgumentType]
+    fresh = optimiser.init(params)  # pyright: ignore[reportArgumentType]
+    memory = fresh if memory is None else _check_memory(memory, fresh)
     run = Run(frozen, learning, optimiser, data, held_out, size, key)
     start = Progress(params, memory, History())
     end = _train(run, start, epochs, callbacks, path, differing, progress)
@@ -207,6 +214,34 @@ def _warn_of_lost(history: History):
             # as in `_train`, from one function deeper
             stacklevel=5,
         )
+
+
+def _check_memory(memory: object, fresh: object) -> object:
+    """`memory`, which is as the optimiser makes it for what is trained here."""
+    wanted, came = _forms(fresh), _forms(memory)
+    wrong: list[str] = []
+    for name in {**wanted, **came}:
+        if wanted.get(name) != came.get(name):
+            there, here = came.get(name, "missing"), wanted.get(name, "not there")
+            wrong.append(f"{name or 'it'} is {there}, and to the optimiser {here}")
+    if wrong or jax.tree.structure(memory) != jax.tree.structure(fresh):
+        differences = f": {_text.listing(wrong)}" if wrong else ""
+        raise ValueError(
+            "`memory` is not that of this optimiser for what the rules train in this network"
+            f"{differences}; start from optimiser.init(params), and carry over into it"
+        )
+    return memory
+
+
+def _forms(tree: object) -> dict[str, str]:
+    """Type and shape of every leaf, by its path."""
+    forms: dict[str, str] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        form = type_name(leaf)
+        if is_array(leaf):
+            form += str(shape(leaf))
+        forms[jax.tree_util.keystr(path)] = form
+    return forms
 
 
 def check_optimiser(optimiser: object):

@@ -103,7 +103,14 @@ class History(Sequence[Row]):
 
     def to_json(self) -> str:
         """All rows as JSON text."""
-        return json.dumps(self.rows)
+        # numbers of NumPy are none of JSON
+        return json.dumps(self.rows, default=lambda number: number.item())
+
+    @classmethod
+    @checks.by_hand
+    def from_json(cls, text: str) -> "History":
+        """The history that `to_json` wrote; `ValueError` or `TypeError` for another text."""
+        return cls(json.loads(text))
 
     @checks.by_hand
     def plot(self, axes: "Axes | Sequence[Axes] | np.ndarray | None" = None) -> "Figure":

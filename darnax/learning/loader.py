@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from darnax import checks
-from darnax.files import FilePath, as_path
+from darnax.files.writing import FilePath, as_path
 
 # codes of the format; ">" because numbers of several bytes have the highest one first
 IDX_DTYPES = {

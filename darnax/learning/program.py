@@ -28,7 +28,7 @@ from jax.extend.core import (
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from darnax import files
+from darnax.files.leaves import plain
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -116,10 +116,10 @@ def _text(closed: ClosedJaxpr) -> str:
 def _digest(closed: ClosedJaxpr, text: str) -> str:
     """A digest of the operations, as text, and of the bits of all constants."""
     # an address differs from process to process, and would make every digest a new one
-    plain = re.sub(r"0x\w+", "", text)
-    result = blake2b(plain.encode(), digest_size=16)
+    words = re.sub(r"0x\w+", "", text)
+    result = blake2b(words.encode(), digest_size=16)
     for constant in _constants(closed):
-        array = files.plain(constant)
+        array = plain(constant)
         # with its dtype and shape, since other arrays may have the same bits
         result.update(f"{array.dtype} {array.shape};".encode() + array.tobytes())
     return result.hexdigest()

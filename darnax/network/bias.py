@@ -167,11 +167,19 @@ def _of_array(
     if not spec.shared:
         return on_device(values)
     # Cells that no node of the kind covers have no bias of this kind.
-    covered = np.zeros(spec.rows, bool)
-    for node in nodes.tolist():
-        covered[topology.layout.cells(node)] = True
+    kind = topology.node_class(int(nodes[0])).kind
+    covered = covered_cells(topology, spec.name, kind)
     factor = covered.reshape(spec.lead).astype(spec.field_dtype)
     return on_device(values[0] * factor)
+
+
+def covered_cells(topology: Topology, array: str, kind: str) -> np.ndarray:
+    """A mask over the cells of a shared array, as its rows: those that nodes of a kind cover."""
+    covered = np.zeros(topology.arrays[array].rows, bool)
+    for node in topology.layout.members_of(array).tolist():
+        if topology.node_class(node).kind == kind:
+            covered[topology.layout.cells(node)] = True
+    return covered
 
 
 def total_bias(biases: Biases, spec: ArraySpec) -> Float[Array, "rows *item"] | None:

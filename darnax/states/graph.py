@@ -16,6 +16,7 @@ from darnax.states.arrays import Arrays, checked_arrays
 from darnax.states.buffers import Buffers, ByName, Checked
 from darnax.states.graphs_tuple import from_jraph, kind_graph, to_jraph
 from darnax.states.state import State, check_width
+from darnax.topologies.lazy_networkx import NxGraph, nx
 from darnax.topologies.names import Name
 from darnax.topologies.tables import parse_number
 from darnax.topologies.topology import Topology
@@ -45,7 +46,7 @@ class GraphState(State):
 
     **Arguments:**
 
-    - `topology`: a `Topology`.
+    - `topology`: a `Topology`, or an annotated graph that is compiled to one.
     - `batch_size`: of the zeros it starts with.
 
     !!! example
@@ -61,7 +62,10 @@ class GraphState(State):
     topology: Topology
 
     @checks.by_hand
-    def __init__(self, topology: Topology, batch_size: int = 1):
+    def __init__(self, topology: Topology | NxGraph, batch_size: int = 1):
+        # networkx is imported for a look at what is no topology alone
+        if not isinstance(topology, Topology) and isinstance(topology, nx.Graph):
+            topology = Topology(topology)
         advice = "compile a graph as Topology(graph)"
         self.topology = checks.instance("topology", topology, Topology, "a darnax.Topology", advice)
         batch_size = parse_number("batch_size", batch_size)

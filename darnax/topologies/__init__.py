@@ -5,6 +5,7 @@ compiled. `layout` explains where the nodes live, `groups` how the edges run.
 """
 
 from darnax.topologies.convolutional import convolutional as convolutional
+from darnax.topologies.foreign import as_graph as as_graph
 from darnax.topologies.graph_layer import graph_layer as graph_layer
 from darnax.topologies.lattice import lattice as lattice
 from darnax.topologies.layout import ArraySpec as ArraySpec

@@ -193,6 +193,11 @@ class Layout:
         for node in nodes.tolist():
             self.first_row[node] = first_cell(self.columns.views[node], shape)
 
+    def members_of(self, array: str) -> np.ndarray:
+        """The nodes of the array of a name, sorted."""
+        names = [spec.name for spec in self.arrays]
+        return self.members[names.index(array)]
+
     @cached_property
     def node_array(self) -> np.ndarray:
         """The array of every node, as a position in `arrays`."""

@@ -17,6 +17,7 @@ import numpy as np
 from darnax import _text, checks
 from darnax.topologies.lazy_networkx import NxGraph, nx
 from darnax.topologies.names import Finder, Name, Names, node_names, normalise
+from darnax.topologies.plain import as_index, as_number, as_sizes, from_plain
 from darnax.topologies.roles import read_roles
 from darnax.topologies.tables import (
     Column,
@@ -45,6 +46,9 @@ NODE_ATTRIBUTES = ("shape", "kind", "dtype", "role", "array", "index")
 EDGE_ATTRIBUTES = ("kind", "tie")
 """The attributes of edges that are words; those that hold numbers are read as well."""
 
+FILE_ATTRIBUTES = ("id", "key", "label")
+"""The attributes in which files of graphs name edges; text in them is never read as a number."""
+
 
 @checks.by_hand
 def read_graph(
@@ -54,18 +58,26 @@ def read_graph(
     outputs: Names | None,
     held: Names | None,
     arrays: Mapping[str, Shape] | None,
+    both_ways: bool = False,
 ) -> Columns:
     """The columns of an annotated graph; arguments replace what is written on the graph."""
+    both_ways = checks.flag("both_ways", both_ways)
     advice = "draw one, or give wiring that is already arrays to Topology.from_edges"
     checks.instance("graph", graph, nx.Graph, "a networkx DiGraph or MultiDiGraph", advice)
     # An undirected edge may mean one message or two: the user has to say which.
-    if not graph.is_directed():
+    if not graph.is_directed() and not both_ways:
         raise ValueError(
-            "`graph` is undirected, and u -> v means that u sends to v; "
-            "use graph.to_directed() where both ends send to each other"
+            "`graph` is undirected, and u -> v means that u sends to v; use "
+            "Topology(graph, both_ways=True) where both ends send to each other"
+        )
+    if graph.is_directed() and both_ways:
+        raise ValueError(
+            "`both_ways` is for undirected graphs, and this one says who sends to whom; draw the "
+            "edges back, or give graph.to_undirected()"
         )
     if not len(graph):
         raise ValueError("`graph` has no nodes; add some with graph.add_node(name, shape=...)")
+    graph = from_plain(graph)
     # Builders write arrays and kinds on the graph, so that a drawing is all that Topology needs.
     written = graph.graph
     if arrays is None:
@@ -190,7 +202,7 @@ def _read_shape(attributes: Attributes) -> tuple[int, ...]:
             f"`shape` is missing{hint}; give one, such as shape=(64,), or a view with array= "
             "and index="
         )
-    return parse_shape(attributes["shape"])
+    return parse_shape(as_sizes(attributes["shape"]))
 
 
 def _read_index(
@@ -210,7 +222,7 @@ def _read_index(
             "arrays={'x': (28, 28, 1)}"
         )
     try:
-        return resolve_index(attributes.get("index", ...), shapes[array])
+        return resolve_index(as_index(attributes.get("index", ...)), shapes[array])
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"`index` into array {array!r} of shape {shapes[array]}: {error}; give ints, slices of "
@@ -358,7 +370,7 @@ def numbers_on(edges: DrawnEdges, name: str) -> Numbers:
     for i, value in enumerate(values):
         if type(value) in plain:
             continue
-        number = _scalar(value)
+        number = _scalar(value, name)
         values[i] = 0 if number is None else number
         given[i] = value is not None
         if number is None and value is not None:
@@ -366,8 +378,10 @@ def numbers_on(edges: DrawnEdges, name: str) -> Numbers:
     return Numbers(np.asarray(values), given, invalid)
 
 
-def _scalar(value: object) -> float | int | None:
-    """The number in a scalar of NumPy or JAX; None for anything else."""
+def _scalar(value: object, name: str) -> float | int | None:
+    """The number in a scalar of NumPy or JAX, or in a text; None for anything else."""
+    if isinstance(value, str) and name not in FILE_ATTRIBUTES:
+        return as_number(value)
     if getattr(value, "shape", None) != ():
         return None
     scalar = np.asarray(value)

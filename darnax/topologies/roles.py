@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence, Set
 from darnax import checks
 from darnax.topologies.lazy_networkx import NxGraph
 from darnax.topologies.names import Finder, Name, Names
+from darnax.topologies.plain import as_roles
 from darnax.topologies.tables import Columns, Problems, Roles, find_roles
 
 ROLES = {"input": "inputs", "output": "outputs", "held": "held"}
@@ -64,6 +65,8 @@ def _parsed(role: object) -> dict[str, int]:
     """
     if isinstance(role, Mapping):
         places = list(role.items())
+    elif isinstance(role, str):
+        places = list(as_roles(role).items())
     else:
         places = [(part, 0) for part in _parts(role)]
     parsed: dict[str, int] = {}
@@ -80,8 +83,6 @@ def _parsed(role: object) -> dict[str, int]:
 
 def _parts(role: object) -> list[object]:
     """The entries of an attribute that gives no places."""
-    if isinstance(role, str):
-        return [part.strip() for part in role.split(",")]
     if isinstance(role, (Sequence, Set)):
         return list(role)
     return [role]

@@ -92,17 +92,33 @@ def from_json(text: str) -> Columns:
             f"`text` is not what Topology.to_json writes (format {FORMAT!r}), but "
             f"{checks.came(text)}; give that text, whole"
         )
-    # Whoever changes a text can change its digest as well, so a digest that fits proves nothing:
-    # the columns are read as a drawing would be.
     try:
-        columns = read_columns(_columns(data))
-        if digest(columns).hex() != data.get("digest"):
-            raise ValueError("its digest is another")
+        return _checked(data)
     except MALFORMED as error:
         advice = "change the graph and write it anew"
         raise ValueError(
             f"`text` was changed after Topology.to_json wrote it: {error}; {advice}"
         ) from None
+
+
+def to_parts(columns: Columns) -> tuple[dict[str, object], list[np.ndarray]]:
+    """What `to_json` writes, without its long columns; and these, for files that hold arrays."""
+    return header(columns) | {"digest": digest(columns).hex()}, columns.long()
+
+
+def from_parts(head: dict[str, Any], long: list[np.ndarray]) -> Columns:
+    """The inverse of `to_parts`; one of `MALFORMED` where no topology could have given them."""
+    if head["format"] != FORMAT:
+        raise ValueError(f"the topology has another format than {FORMAT!r}")
+    return _checked(head | {"columns": long})
+
+
+def _checked(data: dict[str, Any]) -> Columns:
+    """Columns from a file, read as a drawing would be."""
+    # Whoever changes a file can change its digest as well, so a digest that fits proves nothing.
+    columns = read_columns(_columns(data))
+    if digest(columns).hex() != data.get("digest"):
+        raise ValueError("its digest is another")
     return columns
 
 
@@ -139,7 +155,7 @@ def _columns(data: dict[str, Any]) -> Columns:
     )
 
 
-def _positions(values: list[Any]) -> np.ndarray:
+def _positions(values: list[Any] | np.ndarray) -> np.ndarray:
     """Positions as an array of int32."""
     # NumPy would wrap numbers that are too large, and cut off the fractions of floats.
     column = np.asarray(values)

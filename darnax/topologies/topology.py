@@ -22,6 +22,7 @@ from darnax.topologies.groups import EdgeGroup, ParameterBlock, edge_groups, par
 from darnax.topologies.layout import ArraySpec, Layout, View
 from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph
 from darnax.topologies.names import Finder, Name, Names
+from darnax.topologies.plain import to_plain
 from darnax.topologies.read_arrays import Kinds, read_edges, read_ends, read_nodes
 from darnax.topologies.read_columns import read_columns
 from darnax.topologies.read_networkx import read_graph
@@ -62,6 +63,8 @@ class Topology:
     - `held`: nodes that keep their state as inputs do, but that `init` leaves at zero, such as the
       border of an image; by default the nodes with this `role`.
     - `arrays`: shapes of the shared arrays by name; by default what `graph.graph` says, else none.
+    - `both_ways`: for an undirected graph, whose edges become two each, one each way; a self-loop
+      stays one.
 
     Raises `TypeError` or `ValueError` listing every node or edge that is wrong.
 
@@ -86,6 +89,7 @@ class Topology:
         outputs: Names | None = None,
         held: Names | None = None,
         arrays: Mapping[str, Shape] | None = None,
+        both_ways: bool = False,
     ):
         columns = read_graph(
             graph,
@@ -93,6 +97,7 @@ class Topology:
             outputs=outputs,
             held=held,
             arrays=arrays,
+            both_ways=both_ways,
         )
         self._compile(columns)
 
@@ -402,9 +407,25 @@ class Topology:
 
     # to and from elsewhere
 
-    def to_networkx(self) -> NxDiGraph:
-        """A fresh annotated graph, which `Topology` turns back into an equal topology."""
-        return serial.to_networkx(self.columns)
+    @checks.by_hand
+    def to_networkx(self, plain: bool = False) -> NxDiGraph:
+        """A fresh annotated graph, which `Topology` turns back into an equal topology.
+
+        **Arguments:**
+
+        - `plain`: whether names and attributes are text and numbers alone, as the formats of files
+          hold them: GraphML, GEXF, GML, JSON, tables. `Topology` reads them back.
+
+        !!! example
+
+            ```python
+            path = tempfile.mkdtemp() + "/wiring.graphml"
+            nx.write_graphml(topology.to_networkx(plain=True), path)
+            dx.Topology(nx.read_graphml(path)) == topology  # True
+            ```
+        """
+        graph = serial.to_networkx(self.columns)
+        return to_plain(graph, self.columns) if checks.flag("plain", plain) else graph
 
     def to_json(self) -> str:
         """The topology as JSON text."""
