@@ -1,6 +1,7 @@
 """Recurrent networks with local learning, their whole state in one immutable JAX pytree."""
 
 from darnax import learning as learning
+from darnax import plots as plots
 from darnax import topologies as topologies
 from darnax.activations import Activation as Activation
 from darnax.activations import elementwise as elementwise

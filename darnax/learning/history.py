@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
 
-from darnax import _text, checks
+from darnax import _html, _text, checks
+from darnax._text import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+SHOWN = 12
+"""The most epochs that a notebook shows."""
 
 Row: TypeAlias = dict[str, float]
 """The scores of one epoch by name."""
@@ -100,6 +104,17 @@ class History(Sequence[Row]):
             scores = [f"{name} {value:.4g}" for name, value in self.rows[-1].items()]
             last = ", ".join(scores)
         return f"History({len(self)} epochs; {last})"
+
+    def _repr_html_(self) -> str:
+        """The last epochs, for notebooks."""
+        names = self.names
+        rows: list[tuple[object, ...]] = []
+        for epoch in range(max(0, len(self) - SHOWN), len(self)):
+            row = self.rows[epoch]
+            rows.append((epoch + 1, *(f"{row[name]:.4g}" if name in row else "" for name in names)))
+        table = _html.table(Table(("epoch", *names), rows))
+        earlier = f"the last {SHOWN} of " if len(self) > SHOWN else ""
+        return _html.page(f"History: {earlier}{len(self)} epochs", [table])
 
     def to_json(self) -> str:
         """All rows as JSON text."""

@@ -29,7 +29,7 @@ from darnax.network.message_passing import (
 )
 from darnax.network.parameters import Factories, Stacked
 from darnax.network.parameters import couplings as made_couplings
-from darnax.network.summary import summary
+from darnax.network.summary import as_html, summary
 from darnax.network.units import Units, units_of
 from darnax.noise import sample_keys
 from darnax.states.graph import GraphState
@@ -388,6 +388,10 @@ class Network(eqx.Module):
     def summary(self) -> str:
         """Parameters, kernels and activations of every kind as a table."""
         return summary(self)
+
+    def _repr_html_(self) -> str:
+        """The summary with a diagram of the topology, for notebooks."""
+        return as_html(self)
 
 
 @eqx.filter_jit
