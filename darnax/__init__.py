@@ -1,7 +1,10 @@
 """Recurrent networks with local learning, their whole state in one immutable JAX pytree."""
 
+import importlib as _importlib
+from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from darnax import learning as learning
-from darnax import plots as plots
 from darnax import topologies as topologies
 from darnax.activations import Activation as Activation
 from darnax.activations import elementwise as elementwise
@@ -65,4 +68,21 @@ from darnax.states import SequentialState as SequentialState
 from darnax.states import State as State
 from darnax.topologies import Topology as Topology
 
+if _TYPE_CHECKING:
+    from darnax import plots as plots
+
 __version__ = "0.1.0"
+
+
+# Parts that most programs do not need, imported where they are named, as in `dx.plots.topology`.
+_LATER = ("plots",)
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name in _LATER:
+        return _importlib.import_module(f"darnax.{name}")
+    raise AttributeError(f"module 'darnax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

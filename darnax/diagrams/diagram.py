@@ -188,7 +188,8 @@ def _edges(topology: Topology, words: Mapping[tuple[Name, ...], object]) -> list
     for edge, pair in enumerate(zip(columns.senders, columns.receivers, strict=True)):
         kind = kinds[columns.edge_class[edge]]
         text = str(words.get(topology.edge(edge), kind if not words else ""))
-        links.append(Link(int(pair[0]), int(pair[1]), kind, written(text)))
+        # No word for an edge is no word, and no name.
+        links.append(Link(int(pair[0]), int(pair[1]), kind, written(text) if text else ""))
     return _merged(links)
 
 

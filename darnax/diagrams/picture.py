@@ -365,7 +365,7 @@ def _draw_arrow(
     shaft = curves.without_end(route, head)
     drawn.heads.append(Area(end, look.colour, faint))
     if link.both:
-        shaft = curves.without_end(shaft[::-1], head)
+        shaft = curves.without_end(shaft[::-1], head)[::-1]
         drawn.heads.append(Area(begin, look.colour, faint))
     drawn.strokes.append(Stroke(shaft, look.colour, width, look.dash, faint))
 

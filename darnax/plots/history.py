@@ -95,7 +95,7 @@ def _look(columns: Sequence[str], name: str, run: int | None) -> _Look:
 
 def _label(run: str, name: str, columns: Sequence[str]) -> str:
     words = [run] if len(columns) == 1 else [run, name]
-    label = ": ".join(word for word in words if word)
+    label = ": ".join(word for word in words if word) or name
     # matplotlib leaves lines out of the legend whose label begins so.
     return f" {label}" if label.startswith("_") else label
 

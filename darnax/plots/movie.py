@@ -1,7 +1,7 @@
 """A rollout as an animation."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
@@ -11,8 +11,10 @@ from darnax import checks
 from darnax.plots.axes import axes_of, figure_of
 from darnax.plots.state import largest, state, tiles_of
 from darnax.states.graph import GraphState
+from darnax.topologies.names import Name
 
 if TYPE_CHECKING:
+    from matplotlib.animation import PillowWriter
     from matplotlib.axes import Axes
 
 
@@ -42,7 +44,7 @@ def movie(
     - `fps`: frames a second.
 
     Returns the axes, which show the last frame. Raises `TypeError` or `ValueError` for anything
-    that does not fit, before the file is opened.
+    that does not fit; then no file is written.
 
     !!! example
 
@@ -55,23 +57,34 @@ def movie(
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path).endswith(".gif"):
         checks.refuse("path", "the name of a file that ends with '.gif'", path, "give one")
     fps = checks.number("fps", fps, above=0)
-    leaves, structure = jax.tree.flatten(frames)
-    # Slices of NumPy, which compile nothing.
-    arrays = [np.asarray(leaf) for leaf in leaves]
-    count = _count(arrays)
     if draw is None:
-        draw = _drawing_of_states(frames)
+        draw = _drawing_of(_stack(frames))
     else:
         checks.function("draw", draw, "a function called as draw(frame, ax=ax)", "give one")
+    leaves, structure = jax.tree.flatten(frames)
+    arrays = [np.asarray(leaf) for leaf in leaves]
     ax = axes_of(ax)
-    _write(
-        os.fspath(path),
-        ax,
-        [jax.tree.unflatten(structure, [array[i] for array in arrays]) for i in range(count)],
-        draw,
-        fps,
-    )
+    writer = _writer(ax, path, fps)
+    for i in range(_count(arrays)):
+        # Slices of NumPy compile nothing.
+        leaves = jax.device_put([array[i] for array in arrays])
+        ax.clear()
+        draw(jax.tree.unflatten(structure, leaves), ax=ax)
+        ax.set_title(f"pass {i + 1}", loc="left", fontsize=9)
+        writer.grab_frame()
+    writer.finish()
     return ax
+
+
+def _writer(ax: "Axes", path: str | os.PathLike[str], fps: float) -> "PillowWriter":
+    from matplotlib.animation import PillowWriter
+
+    figure = figure_of(ax)
+    # matplotlib says int, and divides by it.
+    writer = PillowWriter(fps=fps)  # pyright: ignore[reportArgumentType]
+    # The file is opened when the writer finishes: a drawing that fails leaves none behind.
+    writer.setup(figure, os.fspath(path), figure.dpi)
+    return writer
 
 
 def _count(arrays: list[np.ndarray]) -> int:
@@ -85,47 +98,28 @@ def _count(arrays: list[np.ndarray]) -> int:
     return lengths.pop()[0]
 
 
-def _drawing_of_states(frames: object) -> Callable[..., object]:
-    """A function that draws a state, in the colours that suit all frames."""
+def _stack(frames: object) -> GraphState:
+    """Frames that are states stacked along a new first axis."""
     holds = "states stacked along a new first axis, where `draw` is None"
     advice = "observe them, as in rollout(observe=lambda state: state), or give `draw`"
     stack = checks.instance("frames", frames, GraphState, holds, advice)
     for name, spec in stack.topology.arrays.items():
         if np.ndim(stack.arrays[name]) != len(spec.shape) + 2:
             checks.refuse("frames", holds, stack, advice, ValueError)
-    arrays = {name: np.asarray(array) for name, array in stack.arrays.items()}
-    tiles = tiles_of(stack.topology, None)
-    limits: dict[object, float] = {}
-    for tile in tiles:
-        sizes: list[float] = []
-        for i in range(len(next(iter(arrays.values())))):
-            frame = {name: array[i] for name, array in arrays.items()}
-            sizes.append(largest(tile.read(frame, 0)))
-        limits[tile.name] = max(sizes)
+    return stack
+
+
+def _drawing_of(stack: GraphState) -> Callable[..., object]:
+    """A function that draws a state, in the colours that suit all frames."""
+    # With the frames as the batch, a tile reads one of them for each `sample`.
+    arrays = {name: np.asarray(array)[..., 0] for name, array in stack.arrays.items()}
+    by_frame = {name: np.moveaxis(array, 0, -1) for name, array in arrays.items()}
+    count = next(iter(by_frame.values())).shape[-1]
+    limits: dict[Name, float] = {}
+    for tile in tiles_of(stack.topology, None):
+        limits[tile.name] = max(largest(tile.read(by_frame, i)) for i in range(count))
 
     def draw(frame: GraphState, ax: "Axes") -> object:
         return state(frame, ax=ax, limit=limits)
 
     return draw
-
-
-def _write(
-    path: str,
-    ax: "Axes",
-    frames: Sequence[object],
-    draw: Callable[..., object],
-    fps: float,
-) -> None:
-    from matplotlib.animation import PillowWriter
-
-    figure = figure_of(ax)
-    # matplotlib says int, and divides by it.
-    writer = PillowWriter(fps=fps)  # pyright: ignore[reportArgumentType]
-    with writer.saving(figure, path, figure.dpi):
-        for i, frame in enumerate(frames):
-            ax.clear()
-            draw(frame, ax=ax)
-            if len(frames) > 1:
-                title = ax.get_title()
-                ax.set_title(f"{title}  pass {i + 1}".strip(), loc="left", fontsize=9)
-            writer.grab_frame()

@@ -116,13 +116,15 @@ def _draw_residuals(
     high = float(max(above.max(initial=0), tol, low * 100)) * 2
     edges = np.geomspace(low, high, 25)
     names = [name for name, mask in found.items() if mask.any() and name != "lost"]
+    ax.set(xscale="log", xlabel="residual", xlim=(low, high))
+    if not names:  # matplotlib finds no range of nothing
+        return
     ax.hist(
         [np.maximum(residuals[found[name]], low) for name in names],
         edges.tolist(),
         stacked=True,
         color=[COLOURS[name] for name in names],
     )
-    ax.set(xscale="log", xlabel="residual")
     whole(ax.yaxis)
     if tol:
         ax.axvline(tol, color="0.3", linestyle=":", linewidth=1)

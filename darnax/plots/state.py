@@ -449,15 +449,11 @@ def _separate(ax: "Axes", shape: tuple[int, ...]) -> None:
 def _draw_image(ax: "Axes", values: np.ndarray, limit: float, square: bool) -> None:
     import matplotlib.pyplot as plt
 
-    # What is masked is no cell and stays white. Infinity stands for what is not finite, and has the
-    # colour of what is above the scale, where nothing finite is left.
-    colours = plt.colormaps[COLOURS].with_extremes(bad="white", over="black")
-    data = np.ma.getdata(values)
-    shown = np.where(np.isfinite(data), np.clip(data, -limit, limit), np.inf)
-    image = np.ma.masked_array(shown, np.ma.getmaskarray(values))
+    # What is masked is no cell, and stays white.
+    image = np.ma.masked_array(_on_scale(np.ma.getdata(values), limit), np.ma.getmaskarray(values))
     ax.imshow(
         image,
-        cmap=colours,
+        cmap=plt.colormaps[COLOURS].with_extremes(bad="white", over="black"),
         vmin=-limit,
         vmax=limit,
         aspect="equal" if square else "auto",
@@ -470,18 +466,22 @@ def _draw_image(ax: "Axes", values: np.ndarray, limit: float, square: bool) -> N
         ax.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, colors="white", linewidths=0.4)
 
 
+def _on_scale(values: np.ndarray, limit: float) -> np.ndarray:
+    """Values that are clipped to the scale; what is not finite lies above it, where it is black."""
+    return np.where(np.isfinite(values), np.clip(values, -limit, limit), 2 * limit)
+
+
 def _draw_graph(ax: "Axes", wiring: Wiring, values: np.ndarray, limit: float) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
 
     lines = list(wiring.places[wiring.pairs])
     ax.add_collection(LineCollection(lines, colors="0.75", linewidths=0.8))
-    shown = np.where(np.isfinite(values), np.clip(values, -limit, limit), np.inf)
     low, high = wiring.places.min(axis=0), wiring.places.max(axis=0)
     room = 0.08 * max(float((high - low).max()), 1e-3)
     ax.scatter(
         *wiring.places.T,
-        c=shown,
+        c=_on_scale(values, limit),
         s=_dot(ax, len(values)),
         cmap=plt.colormaps[COLOURS].with_extremes(over="black"),
         vmin=-limit,
@@ -489,7 +489,6 @@ def _draw_graph(ax: "Axes", wiring: Wiring, values: np.ndarray, limit: float) ->
         edgecolors="0.3",
         linewidths=0.6,
         zorder=2,
-        plotnonfinite=True,
     )
     ax.set(
         xlim=(low[0] - room, high[0] + room),

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -84,11 +85,8 @@ def _lines(frames: Frames) -> dict[str, np.ndarray]:
     lines: dict[str, np.ndarray] = {}
     for name, value in given.items():
         argument = f"frames[{name!r}]" if isinstance(frames, Mapping) else "frames"
-        array = np.asarray(value)
-        if array.ndim < 1 or not array.size or array.dtype.kind not in "biuf":
-            # bfloat16 and its like are numbers that NumPy does not know as such.
-            array = _as_floats(argument, value)
-        lines[str(name)] = array.reshape(len(array), -1).astype(float)
+        array = _as_floats(argument, value)
+        lines[str(name)] = array.reshape(len(array), -1)
     lengths = {name: len(values) for name, values in lines.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"`frames` have several numbers of passes, {lengths}; give one of each")
@@ -97,13 +95,15 @@ def _lines(frames: Frames) -> dict[str, np.ndarray]:
 
 def _as_floats(argument: str, value: object) -> np.ndarray:
     holds, advice = "real numbers of shape (passes, ...)", "give what rollout observed"
-    try:
-        array = np.asarray(value).astype(float)
-    except (TypeError, ValueError):
+    array = np.asarray(value)
+    # jax.numpy knows bfloat16 and its like as numbers, and NumPy does not.
+    if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool) or np.iscomplexobj(
+        array
+    ):
         checks.refuse(argument, holds, value, advice)
-    if array.ndim < 1 or not array.size or np.iscomplexobj(np.asarray(value)):
+    if array.ndim < 1 or not array.size:
         checks.refuse(argument, holds, value, advice, ValueError)
-    return array
+    return array.astype(float)
 
 
 def _draw(ax: "Axes", name: str, values: np.ndarray, colour: str) -> None:
