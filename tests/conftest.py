@@ -12,6 +12,7 @@ if not OPTIMISED and version("jaxlib").startswith("0.10."):
     # Later releases do not know the flag, and XLA dies of one that it does not know. `make test-slow`
     # runs everything as users do.
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["MPLBACKEND"] = "Agg"  # pictures without a screen
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 
 import jax  # noqa: E402

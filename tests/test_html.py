@@ -163,7 +163,8 @@ def test_large_topologies_are_shown_by_kinds():
 
 
 def test_treescope_shows_networks_and_states():
-    treescope = pytest.importorskip("treescope")
+    import treescope
+
     network = CASES["mixed"].network()
     state = random_state(network.topology, 2)
     for tree in (network, state, dx.relax(network, state, max_steps=2)):

@@ -1,10 +1,11 @@
 """Pictures: each shows what it is given, in the axes it is given, and nothing on it meets."""
 
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
-import matplotlib
+import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 import pytest
@@ -14,9 +15,6 @@ from PIL import Image
 import darnax as dx
 from darnax.diagrams import curves, diagram, picture, placed
 from darnax.diagrams.picture import LINK_COLOURS, link_looks, spot_colours
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 GRAPHS = {name: case.graph for name, case in CASES.items()} | {
     "club": lambda: dx.topologies.graph_layer(nx.karate_club_graph(), features=()),
@@ -36,13 +34,15 @@ def no_figures():
     plt.close("all")
 
 
+@functools.cache
 def topology(name):
     return dx.Topology(GRAPHS[name]())
 
 
-def drawn(topology, **options):
+@functools.cache
+def drawn(topology, bold=()):
     shown = diagram(topology)
-    return shown, picture(shown, *placed(shown), **options)
+    return shown, picture(shown, *placed(shown), bold=bold)
 
 
 def solved(name="chain", batch=6, **options):
@@ -283,7 +283,7 @@ def test_edges_carry_the_words_that_are_wanted():
 
 
 def test_bold_kinds_stand_out():
-    shown, drawn_picture = drawn(topology("mixed"), bold=["conv"])
+    shown, drawn_picture = drawn(topology("mixed"), bold=("conv",))
     for link, stroke in zip(shown.links, drawn_picture.strokes, strict=True):
         assert (stroke.width > 0.03) == (link.kind == "conv")
 

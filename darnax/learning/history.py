@@ -138,14 +138,14 @@ class History(Sequence[Row]):
             raise ValueError(
                 "the history is empty, and there is nothing to plot; train for at least one epoch"
             )
+        # Pictures are above learning, and most histories are never plotted.
+        from darnax.plots import history
+
         panels = _panels(axes, scores)
-        epochs = np.arange(1, len(self) + 1)
         for panel, score in zip(panels, scores, strict=True):
-            styles = {score: "-", f"validation {score}": "--"}
-            for name, style in styles.items():
-                if name in names:
-                    panel.plot(epochs, self[name], style, label=name)
-            panel.set(xlabel="epoch", title=score)
+            columns = [name for name in (score, f"validation {score}") if name in names]
+            history(self, columns, ax=panel)
+            panel.set(title=score, ylabel="")
             panel.legend(frameon=False)
         return panels[0].figure
 

@@ -67,7 +67,7 @@ def history(
     whole(ax.xaxis)
     if len(columns) == 1:
         ax.set_ylabel(columns[0], parse_math=False)
-    # Lines without a name of their own need no legend.
+    # A single line is named by its axis.
     if len(columns) > 1 or len(runs) > 1:
         ax.legend(frameon=False)
     return ax

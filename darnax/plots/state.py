@@ -461,7 +461,7 @@ def _draw_image(ax: "Axes", values: np.ndarray, limit: float, square: bool) -> N
     )
     # Few cells are told apart by lines, since neighbours may have one colour.
     rows, columns = image.shape
-    if max(rows, columns) <= LINE // 2:
+    if max(rows, columns) <= LINE // 4 or rows == 1:
         ax.hlines(np.arange(1, rows) - 0.5, -0.5, columns - 0.5, colors="white", linewidths=0.4)
         ax.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, colors="white", linewidths=0.4)
 
@@ -500,4 +500,4 @@ def _draw_graph(ax: "Axes", wiring: Wiring, values: np.ndarray, limit: float) ->
 def _dot(ax: "Axes", count: int) -> float:
     """The area of a vertex in square points, so that vertices leave half of the axes free."""
     width, height = size_of(ax)
-    return float(np.clip(0.08 * width * height / count, 4, 220))
+    return float(np.clip(0.08 * width * height / count, 4, 400))

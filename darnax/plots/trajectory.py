@@ -67,13 +67,15 @@ def trajectory(
     plain(ax)
     for i, (name, values) in enumerate(lines.items()):
         _draw(ax, name, values, f"C{i % 10}")
+    front = ax
     if solution is not None:
-        _draw_settled(ax, solution, alone=not lines)
+        front = _draw_settled(ax, solution, alone=not lines)
     if len(lines) == 1:
         ax.set_ylabel(next(iter(lines)), parse_math=False)
     elif lines:
-        # Above: inside it would hide the lines of the right axis.
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
+        # Right axes lie in front, and would draw over a legend of those behind.
+        handles = ax.get_legend_handles_labels()
+        front.legend(*handles, facecolor="white", edgecolor="none", framealpha=0.85)
     ax.set_xlabel("pass")
     ax.set_xlim(left=0)
     return ax
@@ -135,10 +137,12 @@ def settled_share(solution: Solution) -> np.ndarray:
     return np.cumsum(counts) / max(np.size(solution.settled), 1)
 
 
-def _draw_settled(ax: "Axes", solution: Solution, alone: bool) -> None:
+def _draw_settled(ax: "Axes", solution: Solution, alone: bool) -> "Axes":
+    """Draw the share of settled samples, and return its axes: `ax`, or others on its right."""
     share = settled_share(solution)
     right = ax if alone else ax.twinx()
     right.step(np.arange(len(share)), share, where="post", color="0.4", linestyle="--")
     right.set_ylim(0, 1.03)
     right.set_ylabel("share of settled samples" + ("" if alone else " (dashed)"), color="0.4")
     right.spines["top"].set_visible(False)
+    return right
