@@ -176,7 +176,7 @@ def test_chains_run_from_left_to_right_and_feedback_is_not_their_direction():
 
 
 def test_inputs_stand_on_the_left_even_where_they_hear_others():
-    graph = nx.DiGraph([("a", "x"), ("x", "b"), ("b", "x"), ("b", "c"), ("c", "a")])
+    graph = nx.DiGraph([("a", "x"), ("x", "b"), ("b", "x"), ("b", "c"), ("c", "a"), ("c", "x")])
     nx.set_node_attributes(graph, 1, "shape")
     shown = diagram(dx.Topology(graph, inputs=["x"]))
     places, _ = placed(shown)
@@ -455,6 +455,7 @@ def test_the_share_of_settled_samples_is_that_of_the_solution():
     ax = dx.plots.trajectory(solution=solution)
     (line,) = ax.get_lines()
     settled, steps = np.asarray(solution.settled), np.asarray(solution.steps)
+    assert line.get_drawstyle() == "steps-post"  # a sample counts from its last pass on
     for t, share in zip(line.get_xdata(), line.get_ydata(), strict=True):
         assert share == pytest.approx(np.mean(settled & (steps <= t)))
     assert line.get_ydata()[-1] == pytest.approx(settled.mean())
@@ -522,6 +523,8 @@ def test_a_movie_has_a_frame_for_every_pass_on_one_scale(tmp_path):
     network = CASES["chain"].network()
     state = random_state(network.topology, 2)
     _, frames = dx.rollout(network, state, 3, observe=lambda state: state)
+    growth = np.float32([2, 3, 1])
+    frames = jax.tree.map(lambda leaf: (leaf.T * growth).T, frames)
     figure, ax = plt.subplots(figsize=(3, 2))
     assert dx.plots.movie(tmp_path / "a.gif", frames, ax=ax, fps=4) is ax
     with Image.open(tmp_path / "a.gif") as gif:
