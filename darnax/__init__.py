@@ -70,12 +70,13 @@ from darnax.topologies import Topology as Topology
 
 if _TYPE_CHECKING:
     from darnax import plots as plots
+    from darnax import testing as testing
 
 __version__ = "0.1.0"
 
 
 # Parts that most programs do not need, imported where they are named, as in `dx.plots.topology`.
-_LATER = ("plots",)
+_LATER = ("plots", "testing")
 
 
 def __getattr__(name: str) -> _ModuleType:
