@@ -22,7 +22,11 @@ from jaxtyping import install_import_hook  # noqa: E402
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", not OPTIMISED)
 hook = install_import_hook("darnax", "annotations.checked")
-import darnax  # noqa: E402, F401
+import darnax  # noqa: E402
+
+# these are imported later else, when the hook is gone
+import darnax.plots  # noqa: E402
+import darnax.testing  # noqa: E402, F401
 
 hook.uninstall()
 

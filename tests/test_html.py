@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, random_state
+from helpers import CASES
 
 import darnax as dx
+from darnax.testing import random_state
 
 EVIL = "<script>alert('&')</script>"
 VOID = "{http://www.w3.org/2000/svg}"

@@ -9,14 +9,15 @@ import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, blocks, random_state
+from helpers import CASES
 from PIL import Image
 
 import darnax as dx
 from darnax.diagrams import curves, diagram, picture, placed
 from darnax.diagrams.picture import LINK_COLOURS, link_looks, spot_colours
+from darnax.testing import AWKWARD_GRAPHS, cells_of, overlapping, random_state
 
-GRAPHS = {name: case.graph for name, case in CASES.items()} | {
+GRAPHS = AWKWARD_GRAPHS | {
     "club": lambda: dx.topologies.graph_layer(nx.karate_club_graph(), features=()),
     "lattice": lambda: dx.topologies.lattice((4, 5), periodic=False),
     "small world": lambda: dx.topologies.small_world(60, 4, 0.1),
@@ -189,22 +190,12 @@ def test_inputs_stand_on_the_left_even_where_they_hear_others():
 def test_bands_join_exactly_the_views_that_share_cells(name):
     shown = diagram(topology(name))
     by_hand = set()
-    cells = cells_of(topology(name))
+    cells = [cells_of(topology(name), node) for node in topology(name).nodes]
     for one, other in itertools.combinations(range(len(cells)), 2):
         if cells[one] & cells[other]:
             by_hand.add((one, other))
     assert {tuple(pair) for pair in shown.shared} == by_hand
     assert len(drawn(topology(name))[1].bands) == len(by_hand) + bool(by_hand)  # and the legend
-
-
-def cells_of(topology):
-    cells = []
-    for node in topology.nodes:
-        view = topology.view(node)
-        mask = np.zeros(topology.arrays[view.array].shape, bool)
-        mask[view.index] = True
-        cells.append({(view.array, *cell) for cell in np.argwhere(mask).tolist()})
-    return cells
 
 
 def test_above_sixty_nodes_a_circle_is_a_kind_and_nothing_is_lost():
@@ -634,4 +625,4 @@ def test_blocks_are_the_parts_that_bands_join():
         joined.add_edges_from(shown.shared)
         names = topology(name).nodes
         parts = sorted(sorted(part) for part in nx.connected_components(joined))
-        assert [[names[i] for i in part] for part in parts] == blocks(topology(name))
+        assert [[names[i] for i in part] for part in parts] == overlapping(topology(name))

@@ -1,11 +1,20 @@
 """A law that is broken, and the comparisons that find it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+
+from darnax.states.graph import GraphState
+
+# Any: names of nodes, edges and arrays, which a mapping is invariant in.
+ByName: TypeAlias = Mapping[Any, ArrayLike] | GraphState
+"""Arrays by name, such as states, messages, or the arrays of a state."""
+
+T = TypeVar("T")
 
 
 class LawBroken(AssertionError):
@@ -39,7 +48,7 @@ class Law:
         if not right:
             raise LawBroken(self.law, self.graph, how)
 
-    def equal(self, what: str, found: Any, expected: Any) -> None:
+    def equal(self, what: str, found: ArrayLike, expected: ArrayLike) -> None:
         """Raise `LawBroken` unless two arrays are equal but for rounding."""
         ours, theirs = np.asarray(found), np.asarray(expected)
         # A value of bfloat16 may be rounded to its neighbour.
@@ -64,16 +73,16 @@ class Law:
         for one, other in zip(ours, theirs, strict=True):
             self.equal(what, one, other)
 
-    def states(self, found: Mapping[Any, Any], expected: Mapping[Any, Any]) -> None:
+    def states(self, found: ByName, expected: ByName) -> None:
         """Raise `LawBroken` unless two states, or mappings of arrays, are equal under each name."""
         for name in expected:
             self.equal(f"{name!r}", found[name], expected[name])
 
 
-def other_companions(tree: Any) -> Any:
+def other_companions(tree: T) -> T:
     """A state with the first sample as it was, and others in the places behind it."""
 
-    def changed(leaf: Any) -> Any:
+    def changed(leaf: jax.Array) -> jax.Array:
         array = np.array(leaf)
         array[..., 1:] = -array[..., 1:][..., ::-1]
         return jax.device_put(array)
@@ -81,6 +90,6 @@ def other_companions(tree: Any) -> Any:
     return jax.tree.map(changed, tree)
 
 
-def first_sample(tree: Any) -> Any:
+def first_sample(tree: T) -> T:
     """The first sample of a state."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[..., 0], tree)

@@ -6,7 +6,7 @@ every cell is written where its node lives. It takes a thousand times as long, a
 all that a law needs.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from darnax import checks
 from darnax.activations import Activation
-from darnax.couplings.coupling import Coupling, asks
+from darnax.couplings.coupling import asks
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
 from darnax.dynamics.schedules import ScheduleLike, as_schedule, synchronous
 from darnax.network.network import Network
@@ -35,7 +35,7 @@ Place: TypeAlias = tuple[int | slice | np.ndarray | EllipsisType, ...]
 
 
 @eqx.filter_jit
-def _sent(coupling: Coupling, *values: jax.Array) -> jax.Array:
+def _sent(coupling: Callable[..., jax.Array], *values: jax.Array) -> jax.Array:
     """The messages of every sample, batch last."""
     return jax.vmap(coupling, -1, -1)(*values)
 
@@ -95,7 +95,7 @@ class Reference:
         for name, spec in self.topology.arrays.items():
             # As fields are: states may be int8, and weighted sums of them neither whole nor small.
             self.arrays[name] = np.array(state.arrays[name], spec.field_dtype)
-        self._couplings: dict[tuple[Name, ...], Coupling] = {}
+        self._couplings: dict[tuple[Name, ...], Callable[..., jax.Array]] = {}
         self._places: dict[Name, tuple[str, Place]] = {}
         self._edges = list(self._speaking())
         self._held = self._held_cells(clamp)
@@ -138,7 +138,8 @@ class Reference:
             self._couplings[edge] = self.network[edge]
         coupling = self._couplings[edge]
         ends = edge[:2] if "receiver" in asks(coupling) else edge[:1]
-        return np.asarray(_sent(coupling, *[self.read(arrays, end) for end in ends]))
+        heard = [jax.device_put(self.read(arrays, end)) for end in ends]
+        return np.asarray(_sent(coupling, *heard))
 
     def fields(self, nodes: Iterable[Name], arrays: Arrays) -> tuple[Arrays, Arrays]:
         """The local fields that nodes get, and masks of the cells that hear anything.
@@ -174,7 +175,8 @@ class Reference:
             activation = self.network.activations.get(self.topology.kind(node))
             if activation is None:
                 continue
-            new = np.asarray(_answered(activation, self.read(fields, node), self.read(old, node)))
+            field, now = jax.device_put((self.read(fields, node), self.read(old, node)))
+            new = np.asarray(_answered(activation, field, now))
             free = self.read(heard, node) & ~self.read(self._held, node)
             if cells is not None:
                 free = free & self.read(dict(cells), node)

@@ -9,7 +9,7 @@ import networkx as nx
 
 from darnax import checks
 from darnax.states.graph import GraphState
-from darnax.testing.graphs import mark
+from darnax.testing.awkward import mark
 from darnax.testing.networks import random_state
 from darnax.topologies.lazy_networkx import NxDiGraph
 from darnax.topologies.topology import Topology
@@ -88,19 +88,26 @@ def _graph(draw: "DrawFn", most: int) -> NxDiGraph:
     for i in range(draw(st.integers(0, most - stacked))):
         array, index = draw(_views())
         graph.add_node(("view", i), array=array, index=index, kind="a")
-    shapes = {node: Topology(graph).shape(node) for node in graph}
-    for number in range(draw(st.integers(0, 2 * most))):
-        u, v = draw(st.sampled_from(list(graph))), draw(st.sampled_from(list(graph)))
-        attributes: dict[str, Any] = {"kind": "loop" if u == v else "edge"}
-        # Tied edges have one coupling, and that has one pair of shapes.
-        if u != v and draw(st.booleans()):
-            attributes["tie"] = f"{shapes[u]} to {shapes[v]}"
-        keys = {"key": number} if multi else {}
-        graph.add_edge(u, v, **keys, **attributes)
+    _add_edges(draw, graph, 2 * most)
     # Views may overlap, and inputs that do are refused.
     roles = [draw(st.sets(st.sampled_from(range(stacked)))) for _ in range(3)]
     inputs, outputs, held = map(sorted, roles)
     return mark(graph, inputs=inputs, outputs=outputs, held=held)
+
+
+def _add_edges(draw: "DrawFn", graph: NxDiGraph, most: int) -> None:
+    st = _strategies()
+    nodes = st.sampled_from(list(graph))
+    shapes = {node: Topology(graph).shape(node) for node in graph}
+    for number in range(draw(st.integers(0, most))):
+        u, v = draw(nodes), draw(nodes)
+        attributes: dict[str, Any] = {"kind": "loop" if u == v else "edge"}
+        # Tied edges have one coupling, and that has one pair of shapes.
+        if u != v and draw(st.booleans()):
+            attributes["tie"] = f"{shapes[u]} to {shapes[v]}"
+        if graph.is_multigraph():
+            attributes["key"] = number
+        graph.add_edge(u, v, **attributes)
 
 
 def _views() -> "SearchStrategy[tuple[str, Any]]":

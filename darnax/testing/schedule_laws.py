@@ -12,7 +12,7 @@ from darnax.dynamics.relax import relax
 from darnax.dynamics.schedules import Schedule, ScheduleLike, as_schedule
 from darnax.dynamics.step import step
 from darnax.network.network import Network
-from darnax.testing.graphs import AWKWARD_GRAPHS
+from darnax.testing.awkward import AWKWARD_GRAPHS
 from darnax.testing.laws import Law
 from darnax.testing.networks import random_state, small_network
 from darnax.testing.reference import Reference

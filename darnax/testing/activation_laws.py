@@ -14,7 +14,7 @@ from darnax.couplings.dense import dense
 from darnax.dynamics.step import step
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
-from darnax.testing.graphs import drawn, redrawn
+from darnax.testing.awkward import drawn, redrawn
 from darnax.testing.laws import Law, first_sample, other_companions
 from darnax.testing.networks import random_state
 from darnax.testing.reference import Reference

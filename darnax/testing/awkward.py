@@ -72,7 +72,8 @@ def redrawn(graph: NxDiGraph) -> NxDiGraph:
     """The same graph with its nodes and edges drawn in the opposite order."""
     other = type(graph)(**graph.graph)
     other.add_nodes_from(reversed(list(graph.nodes(data=True))))
-    keys = {"keys": True} if graph.is_multigraph() else {}
+    # `(u, v, attributes)`, or `(u, v, key, attributes)` where edges may be parallel.
+    keys: dict[str, Any] = {"keys": True} if graph.is_multigraph() else {}
     other.add_edges_from(reversed(list(graph.edges(data=True, **keys))))
     return other
 

@@ -14,7 +14,7 @@ from darnax.network.activations import Activations
 from darnax.network.network import Network
 from darnax.network.parameters import Factories
 from darnax.states.graph import GraphState
-from darnax.testing.graphs import redrawn
+from darnax.testing.awkward import redrawn
 from darnax.testing.laws import Law, first_sample, other_companions
 from darnax.testing.networks import random_state, small_network
 from darnax.testing.reference import Reference
