@@ -102,8 +102,6 @@ def test_visits_of_many_sizes_share_a_few_programs(case, schedule, monkeypatch):
     assert_state(after, Reference(network, state).sweep(visits, units), exact=case != "parts")
 
 
-# beartype, which checks types here, picks at random which entries of a list it looks at
-@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     graphs(),

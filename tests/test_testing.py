@@ -34,8 +34,6 @@ from darnax.testing import (
 )
 
 slow = pytest.mark.slow
-# Types are checked at run time here, of a few entries of a list, which beartype picks at random.
-strategies = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
 
 class Noisy(eqx.Module):
@@ -357,7 +355,6 @@ FEATURES = {
 }
 
 
-@strategies
 def test_the_strategy_draws_everything_that_a_drawing_can_say():
     seen = set()
 
@@ -370,7 +367,6 @@ def test_the_strategy_draws_everything_that_a_drawing_can_say():
     assert seen == set(FEATURES)
 
 
-@strategies
 @settings(max_examples=30, deadline=None, database=None)
 @given(topologies(4), st.data())
 def test_topologies_and_states_of_the_strategies_are_sound(topology, data):

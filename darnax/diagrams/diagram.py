@@ -77,11 +77,10 @@ class Diagram:
     by_kind: bool
     wordy: bool
 
-    def ends(self) -> np.ndarray:
-        """The ends `(E, 2)` of all links between two spots."""
+    def ends(self) -> list[tuple[int, int]]:
+        """The ends of all links between two spots."""
         pairs = [(link.sender, link.receiver) for link in self.links]
-        ends = np.asarray(pairs, np.int64).reshape(-1, 2)
-        return ends[ends[:, 0] != ends[:, 1]]
+        return [pair for pair in pairs if pair[0] != pair[1]]
 
 
 def diagram(

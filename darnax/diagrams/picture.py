@@ -447,9 +447,9 @@ def _spot_entries(diagram: Diagram) -> list[tuple[str, Circle]]:
     # A single kind needs no legend, and in a diagram of kinds the spots have their names.
     if len(colours) > 1 and not diagram.by_kind:
         for kind, colour in colours.items():
-            entries.append((written(kind), Circle(0, 0, 0.08, colour)))
+            entries.append((written(kind), Circle(0.0, 0.0, 0.08, colour)))
     present = {role for spot in diagram.spots for role in spot.roles}
     for role, word in ROLE_WORDS.items():
         if role in present:
-            entries.append((word, _circle(0, 0, 0.08, "#ffffff", [role])))
+            entries.append((word, _circle(0.0, 0.0, 0.08, "#ffffff", [role])))
     return entries

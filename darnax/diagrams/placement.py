@@ -32,18 +32,20 @@ TALLEST = 12
 """The most spots in a layer."""
 
 
+@checks.by_hand
 def placed(diagram: Diagram, place: Place | None = None) -> tuple[Places, float]:
     """The places of all spots, one inch or so apart, and how many units of `place` an inch is."""
     if place is not None:
         names = [spot.name for spot in diagram.spots]
         pairs = [(link.sender, link.receiver) for link in diagram.links]
         return _scaled(given_places(names, pairs, place))
-    links = [*diagram.ends().tolist(), *diagram.shared]
+    links = [*diagram.ends(), *diagram.shared]
     components = _components(len(diagram.spots), links)
     parts = [_component(diagram, component) for component in components]
     return _stacked(parts, components), 1.0
 
 
+@checks.by_hand
 def given_places(
     names: Sequence[Name],
     pairs: Iterable[tuple[int, int]],
@@ -147,7 +149,7 @@ def _stacked(parts: Sequence[Places], components: Sequence[Sequence[int]]) -> Pl
 def _component(diagram: Diagram, spots: Sequence[int]) -> Places:
     """The places of one part of a diagram."""
     place = {spot: i for i, spot in enumerate(spots)}
-    pairs = _inside(diagram.ends().tolist(), place)
+    pairs = _inside(diagram.ends(), place)
     inputs = [place[spot] for spot in spots if "input" in diagram.spots[spot].roles]
     if inputs or len(spots) <= FEW or not _mutual(diagram, place):
         levels = _levels(len(spots), pairs, inputs)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checks.by_hand
 def axes_of(ax: "Axes | None", size: tuple[float, float] = (6.4, 4.8)) -> "Axes":
     """The axes that were given, or those of a new figure of so many inches."""
     try:

@@ -36,7 +36,7 @@ def spectrum(eigenvalues: ArrayLike, *, ax: "Axes | None" = None) -> "Axes":
     """
     values = _rows(eigenvalues)
     finite = np.isfinite(values)
-    ax = axes_of(ax, (5, 5))
+    ax = axes_of(ax, (5.0, 5.0))
     angles = np.linspace(0, 2 * np.pi, 361)
     ax.plot(np.cos(angles), np.sin(angles), color="0.6", linewidth=1)
     for line in (ax.axhline, ax.axvline):

@@ -132,6 +132,7 @@ def state(
     return ax
 
 
+@checks.by_hand
 def _limits(
     limit: Limit,
     tiles: Sequence[Tile],
@@ -165,6 +166,7 @@ def largest(values: np.ndarray) -> float:
 # what is shown
 
 
+@checks.by_hand
 def tiles_of(
     topology: Topology,
     nodes: Sequence[Name] | None,
@@ -196,6 +198,7 @@ def tiles_of(
     return tiles
 
 
+@checks.by_hand
 def _wirings(
     topology: Topology,
     graphs: Mapping[Any, NxGraph] | None,
@@ -222,6 +225,7 @@ def _wirings(
     return found
 
 
+@checks.by_hand
 def _wiring(
     names: Sequence[Name],
     pairs: Sequence[tuple[int, int]],
@@ -236,6 +240,7 @@ def _ends(pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     return np.asarray(pairs, np.int64).reshape(-1, 2)
 
 
+@checks.by_hand
 def _array_tiles(
     topology: Topology,
     name: str,
@@ -268,6 +273,7 @@ def _by_vertex(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1).mean(axis=1)
 
 
+@checks.by_hand
 def _stacked_tiles(
     topology: Topology,
     members: Sequence[int],
@@ -289,6 +295,7 @@ def _stacked_tiles(
     return [Tile(array, words, lambda arrays, i: arrays[array][..., i].reshape(cells))]
 
 
+@checks.by_hand
 def _layer_tile(
     topology: Topology,
     members: Sequence[int],

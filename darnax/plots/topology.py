@@ -82,6 +82,7 @@ def topology(
     return draw(picture(shown, places, scale, kinds), ax)
 
 
+@checks.by_hand
 def _check_words(
     topology: Topology,
     words: Mapping[tuple[Name, ...], object] | bool | None,

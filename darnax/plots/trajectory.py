@@ -81,6 +81,7 @@ def trajectory(
     return ax
 
 
+@checks.by_hand
 def _lines(frames: Frames) -> dict[str, np.ndarray]:
     """Every value as lines `(passes, n)`, by name."""
     given = frames if isinstance(frames, Mapping) else {"observed": frames}
