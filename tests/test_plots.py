@@ -371,6 +371,9 @@ def test_shared_arrays_are_shown_once_and_views_by_name():
     named = tiles(dx.plots.state(state, ["right", "image"]))
     np.testing.assert_array_equal(image(named["right"]), state["right"][0])
     assert list(named) == ["right", "image"]
+    scattered = STATES["any cells"]
+    for node, panel in tiles(dx.plots.state(scattered, list(scattered), sample=1)).items():
+        np.testing.assert_array_equal(image(panel).ravel(), np.ravel(scattered[node][1]))
 
 
 def test_layers_of_vertices_are_shown_on_their_graph():

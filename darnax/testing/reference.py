@@ -65,9 +65,8 @@ class Reference:
         ```python
         from darnax.testing import Reference
 
-        small = network  # a network and a state on one topology
-        loop = Reference(small, state).step(dx.node_by_node())
-        after = dx.step(small, state, schedule=dx.node_by_node())
+        after = dx.step(network, state, schedule=dx.node_by_node())
+        loop = Reference(network, state).step(dx.node_by_node())
         loop.difference(after) < 1e-5  # True
         ```
     """

@@ -1,4 +1,8 @@
-"""The laws of topologies."""
+"""The laws of topologies.
+
+A drawing has no order that means anything, and a topology lays its nodes out in arrays as it likes.
+What comes out under a name must not depend on either.
+"""
 
 import pickle
 from typing import Any
