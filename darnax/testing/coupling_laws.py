@@ -88,6 +88,7 @@ def check_coupling(
     shapes = parse_shape(sender, "sender"), parse_shape(receiver, "receiver")
     checks.function("factory", factory, "a factory (sender_shape, receiver_shape, key)", "give one")
     numbers = {} if attributes is None else dict(attributes)
+    # From the single edge to the many: what breaks first is said of a small graph.
     for name, graph in _graphs(*shapes, numbers, tied).items():
         network = _network(graph, factory)
         state = _state(network.topology)
@@ -97,6 +98,7 @@ def check_coupling(
             _check_order(name, graph, factory, network, state)
         if noisy:
             continue
+        # Eager calls of a hundred edges would take most of the time, and say nothing new.
         if name not in MANY:
             _check_batch(name, network, state)
         _check_loop(name, network, state)
@@ -144,6 +146,7 @@ def _many(
     edge: Mapping[str, Any],
 ) -> NxDiGraph:
     """An irregular graph of more edges than the fewest for which a kernel is chosen."""
+    # About 86 edges; senders and receivers are apart, so that their shapes may differ.
     there = np.random.default_rng(1).random((12, 12)) < 0.6
     nodes: dict[Any, Any] = {("out", i): sender for i in range(12)}
     nodes |= {("in", i): receiver for i in range(12)}

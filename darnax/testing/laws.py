@@ -57,6 +57,7 @@ class Law:
         shapes = f"{what} has the shape {ours.shape} where {theirs.shape} is expected"
         self.holds(ours.shape == theirs.shape, shapes)
         ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+        # NaN in both is equal; NaN in one is a difference that no tolerance allows.
         lost = np.isnan(ours) != np.isnan(theirs)
         self.holds(not lost.any(), f"{what} is NaN in {lost.sum()} places where it should not be")
         apart = np.nan_to_num(abs(ours - theirs))

@@ -170,6 +170,7 @@ class Reference:
         nodes = list(nodes)
         old = {name: array.copy() for name, array in self.arrays.items()}
         fields, heard = self.fields(nodes, old)
+        # All read the snapshot: what one of them writes is not heard by another.
         for node in nodes:
             activation = self.network.activations.get(self.topology.kind(node))
             if activation is None:
@@ -190,6 +191,7 @@ class Reference:
             if not units:
                 self.visit(nodes)
                 continue
+            # Cells of arrays, and not of nodes: one that several views cover moves once.
             for name, cell in sorted(self._cells(nodes)):
                 only = {other: np.zeros(array.shape, bool) for other, array in self.arrays.items()}
                 only[name][cell] = True
@@ -224,6 +226,7 @@ class Reference:
 
     def movable(self) -> np.ndarray:
         """The nodes `(n,)` with a cell that hears somebody and is not held."""
+        # Not asked of the network, which works it out in a cleverer way.
         _, heard = self.fields(self.topology.nodes, self.arrays)
         found: list[bool] = []
         for node in self.topology.nodes:
