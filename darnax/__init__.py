@@ -1,5 +1,9 @@
 """Recurrent networks with local learning, their whole state in one immutable JAX pytree."""
 
+import importlib as _importlib
+from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from darnax import analysis as analysis
 from darnax import learning as learning
 from darnax import topologies as topologies
@@ -85,4 +89,22 @@ from darnax.states import SequentialState as SequentialState
 from darnax.states import State as State
 from darnax.topologies import Topology as Topology
 
+if _TYPE_CHECKING:
+    from darnax import plots as plots
+    from darnax import testing as testing
+
 __version__ = "0.1.0"
+
+
+# Parts that most programs do not need, imported where they are named, as in `dx.plots.topology`.
+_LATER = ("plots", "testing")
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name in _LATER:
+        return _importlib.import_module(f"darnax.{name}")
+    raise AttributeError(f"module 'darnax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def listing(items: Iterable[object], limit: int = 20) -> str:
@@ -61,6 +61,13 @@ def meant(word: str, known: Iterable[str]) -> str | None:
         if exchanged or similar:
             return right
     return None
+
+
+class Table(NamedTuple):
+    """The words of a table, whichever way it is shown."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
 
 
 def table(

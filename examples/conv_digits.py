@@ -153,13 +153,8 @@ def picture(
         ax.set(title=f"overlap of v2, {name}", xticks=middles, yticks=middles)
         ax.set_xticklabels(range(10)), ax.set_yticklabels(range(10))
     figure.colorbar(image, ax=axes[1], shrink=0.8)
-    for (name, history), colour in zip(histories.items(), ("0.6", "C1"), strict=True):
-        axes[2].plot(
-            np.arange(1, len(history) + 1), history["validation accuracy"], color=colour, label=name
-        )
-    axes[2].set(title="accuracy on the test images", xlabel="epoch")
-    axes[2].spines[["top", "right"]].set_visible(False)
-    axes[2].legend(frameon=False, loc="lower right")
+    dx.plots.history(histories, ["validation accuracy"], ax=axes[2])
+    axes[2].set(title="accuracy on the test images", ylabel="")
     return figure
 
 

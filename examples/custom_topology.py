@@ -26,12 +26,7 @@ import matplotlib.pyplot as plt
 
 BATCH, PASSES = 32, 40
 HALF = np.arange(32) < 16  # the cells of `mix` that the mask holds
-PLACES = {"eye": (0, 1), "ear": (0, -1), "sight": (1, 1), "sound": (1, -1), "mix": (2, 0)}
-PLACES |= {"name": (3, 1), "place": (3, -1)}
-NODES = dict(
-    zip(("sight", "sound", "mix", "name", "place"), plt.colormaps["Set2"].colors, strict=False)
-)
-EDGES = {"forward": "0.25", "skip": "C1", "recurrent": "C3", "feedback": "C0"}
+NODES = ("sight", "sound", "mix", "name", "place")  # those that hear somebody
 
 
 def draw() -> dx.Topology:
@@ -96,52 +91,14 @@ def changes(network: dx.Network, start: dx.GraphState, clamp) -> dict[str, np.nd
     return {node: np.sqrt((step**2).mean((1, 2))) for node, step in steps.items()}
 
 
-def show_topology(ax, topology: dx.Topology):
-    graph, size = topology.to_networkx(), 55
-    names = {node: f"{node}\n{'×'.join(map(str, topology.shape(node)))}" for node in graph}
-    for node, place in PLACES.items():
-        colours = {"markerfacecolor": NODES.get(node, "white"), "markeredgecolor": "0.2"}
-        halves = {"fillstyle": "top", "markerfacecoloralt": "0.75"} if node == "mix" else {}
-        ax.plot(*place, "o", markersize=size, **colours, **halves)
-    nx.draw_networkx_labels(graph, PLACES, names, ax=ax, font_size=10)
-    for u, v, kind in graph.edges(data="kind"):
-        start, end, bend, shrink = PLACES[u], PLACES[v], 0.18, size / 2
-        if u == v:  # out of one shoulder of the node and into the other
-            start, end, bend, shrink = (
-                np.add(start, (0.22, 0.1)),
-                np.add(end, (0.22, -0.1)),
-                -2.2,
-                0,
-            )
-        arrow = {
-            "arrowstyle": "-|>,head_width=0.3,head_length=0.6",
-            "connectionstyle": f"arc3,rad={bend}",
-        }
-        arrow |= {"shrinkA": shrink, "shrinkB": shrink, "color": EDGES[kind], "linewidth": 1.8}
-        ax.annotate("", end, start, arrowprops=arrow)
-    for kind, colour in EDGES.items():
-        ax.plot([], [], color=colour, label=kind)
-    ax.plot([], [], "s", color="0.75", label="held by the mask")
-    ax.legend(loc="lower center", ncols=3, frameon=False)
-    ax.set(title="the topology", xlim=(-0.4, 3.4), ylim=(-2, 1.5))
-    ax.axis("off")
-
-
 def picture(topology: dx.Topology, paths: dict[str, dict[str, np.ndarray]]) -> plt.Figure:
-    """The topology, and on its right how each node comes to rest."""
-    rooms = [["topology", name] for name in paths]
-    figure, axes = plt.subplot_mosaic(
-        rooms, figsize=(11, 5.5), width_ratios=(1.4, 1), layout="constrained"
-    )
-    show_topology(axes.pop("topology"), topology)
+    """The topology, and below it how each node comes to rest."""
+    rooms = [["topology"] * len(paths), list(paths)]
+    figure, axes = plt.subplot_mosaic(rooms, figsize=(10, 8), layout="constrained")
+    dx.plots.topology(topology, ax=axes.pop("topology"))
     for name, ax in axes.items():
-        for node, change in paths[name].items():
-            ax.semilogy(
-                np.arange(1, PASSES + 1), change, color=NODES[node], linewidth=2, label=node
-            )
-        ax.set(title=f"change per pass, {name}", xlabel="pass", ylim=(1e-6, 2), xlim=(1, PASSES))
-        ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, ncols=2)
+        dx.plots.trajectory(paths[name], ax=ax)
+        ax.set(title=f"root mean square change, {name}", yscale="log", ylim=(1e-6, 2))
     return figure
 
 

@@ -59,14 +59,6 @@ PHASES = [
     dx.Phase("clamped", steps=30, clamp=["v1", "pooled", "label"]),
     dx.Phase("released", steps=30, clamp=["v1", "pooled"], silence=["label"]),
 ]
-COLOURS = {
-    "conv": "C0",
-    "pool": "C5",
-    "forward": "C1",
-    "recurrent": "C2",
-    "readout": "C3",
-    "feedback": "C4",
-}
 
 
 class Report(NamedTuple):
@@ -209,35 +201,6 @@ def table(rows: dict[str, Report]) -> str:
     return "\n".join(lines)
 
 
-def show_topology(ax, topology: dx.Topology):
-    """Nodes from left to right in the order of drawing; edges that learn are bold."""
-    graph = topology.to_networkx()
-    place = {node: (i, 0) for i, node in enumerate(graph)}
-    names = {node: f"{node}\n{'×'.join(map(str, topology.shape(node)))}" for node in graph}
-    nx.draw_networkx_nodes(
-        graph, place, ax=ax, node_size=4000, node_color="#f3f1ec", edgecolors="#333333"
-    )
-    nx.draw_networkx_labels(graph, place, names, ax=ax, font_size=11)
-    for u, v, kind in graph.edges(data="kind"):
-        start, end, height, shrink, colour = place[u][0], place[v][0], 0.0, 33, COLOURS[kind]
-        bend, text = (0.0, 0.13) if start < end else (-0.4, -0.62)
-        if u == v:  # from one shoulder of the node to the other
-            start, end, height, shrink, bend, text = start - 0.08, end + 0.08, 0.32, 0, -2.2, 0.87
-        width, weight = (4, "bold") if kind in LEARNT else (1.5, "normal")
-        arrow = {
-            "arrowstyle": "-|>,head_width=0.3,head_length=0.6",
-            "connectionstyle": f"arc3,rad={bend}",
-        }
-        arrow |= {"shrinkA": shrink, "shrinkB": shrink, "color": colour, "linewidth": width}
-        ax.annotate("", (end, height), (start, height), arrowprops=arrow)
-        ax.text(
-            (start + end) / 2, text, kind, color=colour, weight=weight, ha="center", va="center"
-        )
-    ax.set(xlim=(-0.4, len(graph) - 0.6), ylim=(-0.75, 1.0))
-    ax.set_title("the topology: bold couplings learn, the others stay as drawn", fontsize=11)
-    ax.axis("off")
-
-
 def picture(
     topology: dx.Topology, curves: dict[str, Report], lines: dict[str, Report]
 ) -> plt.Figure:
@@ -248,7 +211,8 @@ def picture(
     figure, axes = plt.subplot_mosaic(
         rooms, figsize=(11, 7), height_ratios=(1, 1.5), layout="constrained"
     )
-    show_topology(axes["topology"], topology)
+    dx.plots.topology(topology, ax=axes["topology"], bold=list(LEARNT))
+    axes["topology"].set_title("the topology: bold couplings learn, the others stay as drawn")
     steps = axes["settled"].twinx()
     for (name, report), colour, width in zip(curves.items(), ("0.6", "C1"), (4, 2), strict=True):
         epochs = np.arange(1, len(report.accuracy) + 1)

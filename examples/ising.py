@@ -33,13 +33,11 @@ SHOWN = (2.0, 2.3, 3.0)  # the temperatures of the snapshots
 
 
 class Measured(NamedTuple):
-    """Over temperatures: the mean spin, its standard error, and one lattice `(side, side)` after
-    the last pass.
-    """
+    """Over temperatures: the mean spin, its standard error, and the states after the last pass."""
 
     mean: np.ndarray
     error: np.ndarray
-    last: np.ndarray
+    last: dx.GraphState
 
 
 def exact(temperatures):
@@ -88,9 +86,7 @@ def measure(side: int, temperatures: np.ndarray, samples: int, passes: int) -> M
     start = jax.tree.map(jnp.ones_like, dx.GraphState(network.topology, samples))
     last, means = run(network, start, passes, jnp.asarray(temperatures, jnp.float32))
     means = np.asarray(means)[:, passes // 5 :].mean(1)
-    (spins,) = last.arrays.values()
-    lattices = np.asarray(spins)[..., 0].reshape(-1, side, side)
-    return Measured(means.mean(1), means.std(1, ddof=1) / samples**0.5, lattices)
+    return Measured(means.mean(1), means.std(1, ddof=1) / samples**0.5, last)
 
 
 def table(temperatures: np.ndarray, measured: Measured) -> str:
@@ -110,8 +106,7 @@ def picture(temperatures: np.ndarray, measured: Measured) -> plt.Figure:
     )
     curve, fine = axes["curve"], np.linspace(temperatures[0], temperatures[-1], 2001)
     curve.plot(fine, exact(fine), color="0.3", label="exact, infinite lattice")
-    side = len(measured.last[0])
-    label = f"measured, {side} × {side} spins, ± 2 errors"
+    label = f"measured, {len(measured.last.topology)} spins, ± 2 errors"
     curve.errorbar(
         temperatures,
         measured.mean,
@@ -130,10 +125,10 @@ def picture(temperatures: np.ndarray, measured: Measured) -> plt.Figure:
     curve.spines[["top", "right"]].set_visible(False)
     curve.legend(loc="upper right", frameon=False)
     for temperature in SHOWN:
-        lattice = measured.last[np.argmin(abs(temperatures - temperature))]
-        axes[temperature].imshow(lattice, cmap="RdYlBu_r", vmin=-1.4, vmax=1.4)
-        axes[temperature].set_title(f"T = {temperature}", fontsize=11)
-        axes[temperature].set(xticks=[], yticks=[])
+        nearest = np.argmin(abs(temperatures - temperature))
+        lattice = jax.tree.map(lambda leaf, i=nearest: leaf[i], measured.last)
+        dx.plots.state(lattice, ax=axes[temperature], limit=1.4)
+        axes[temperature].set(title=f"T = {temperature}", xlabel="")
     axes[SHOWN[1]].set_xlabel("one lattice after the last pass: red is up, blue is down")
     return figure
 

@@ -67,41 +67,26 @@ def relax_whole(friends: nx.DiGraph) -> dx.Solution:
     )
 
 
-def picture(club: nx.Graph, side: np.ndarray, wrong: list[int]) -> plt.Figure:
-    """Colour is the state, a square is labelled, a ring is wrong."""
+def picture(club: nx.Graph, state: dx.GraphState, wrong: list[int]) -> plt.Figure:
+    """Colour is the state, a square was told its side, a ring is wrong."""
     figure, ax = plt.subplots(figsize=(9, 6), layout="constrained")
-    place = {
-        member: (-y, x) for member, (x, y) in nx.kamada_kawai_layout(club, weight=None).items()
-    }
-    width = [0.5 * weight for *_, weight in club.edges(data="weight")]
-    nx.draw_networkx_edges(club, place, ax=ax, width=width, edge_color="0.8")
-    shades = {"cmap": "RdBu", "vmin": -1, "vmax": 1, "edgecolors": "0.3"}
-    others = [member for member in club if member not in LABELS]
-    nx.draw_networkx_nodes(
-        club, place, others, ax=ax, node_color=side[others], node_size=320, **shades
+    found = nx.kamada_kawai_layout(club, weight=None)
+    place = {member: (-y, x) for member, (x, y) in found.items()}
+    dx.plots.state(state, ax=ax, place=place)
+    figure.colorbar(ax.collections[-1], shrink=0.6).set_ticks(
+        [-1, 0, 1], labels=["the Officer", "undecided", "Mr. Hi"]
     )
-    labelled = {
-        "node_color": side[list(LABELS)],
-        "node_shape": "s",
-        "node_size": 420,
-        "linewidths": 2.5,
-    }
-    drawn = nx.draw_networkx_nodes(club, place, list(LABELS), ax=ax, **labelled, **shades)
-    nx.draw_networkx_nodes(
-        club, place, wrong, ax=ax, node_size=720, node_color="none", edgecolors="k", linewidths=2.5
-    )
-    for sign in (False, True):  # white on what is dark
-        names = {member: member for member in club if (abs(side[member]) > 0.6) == sign}
-        nx.draw_networkx_labels(
-            club, place, names, ax=ax, font_size=9, font_color="w" if sign else "k"
-        )
-    bar = figure.colorbar(drawn, ax=ax, shrink=0.6, ticks=[-1, 0, 1])
-    bar.ax.set_yticklabels(["the Officer", "undecided", "Mr. Hi"])
+    for members, marker, size in (list(LABELS), "s", 1100), (wrong, "o", 900):
+        x, y = np.transpose([place[member] for member in members])
+        ax.scatter(x, y, size, "none", marker, edgecolors="k", linewidths=2.5)
+    for dark in (False, True):  # white on what is dark
+        names = {member: member for member in club if (abs(state[member][0]) > 0.6) == dark}
+        colour = "w" if dark else "k"
+        nx.draw_networkx_labels(club, place, names, ax=ax, font_size=9, font_color=colour)
     ax.set_title(
         f"{len(club) - len(wrong)} of {len(club)} members on the side they took; squares were "
         "told, a ring is wrong"
     )
-    ax.axis("off")
     return figure
 
 
@@ -120,7 +105,7 @@ def main(arguments: list[str] | None = None):
     for member in wrong:
         print(f"wrong            {member}, of {club.nodes[member]['club']}, at {side[member]:.3f}")
     print(f"as one node      differs by {np.abs(whole.state['layer'][0, :, 0] - side).max():.1e}")
-    picture(club, side, wrong).savefig("karate_club.png", dpi=150)
+    picture(club, members.state, wrong).savefig("karate_club.png", dpi=150)
     print("drawn in karate_club.png")
 
 

@@ -97,37 +97,12 @@ def table(network: dx.Network, start: dx.GraphState) -> str:
 
 
 def picture(ring: nx.DiGraph, state: dx.GraphState, samples: int = 4) -> plt.Figure:
-    """A row for every sample, a column for every part."""
-    figure, axes = plt.subplots(samples, 5, figsize=(10, 7.5), layout="constrained")
-    place, links = nx.circular_layout(ring), ring.to_undirected()
-    look = {"cmap": "PuOr", "vmin": -1, "vmax": 1}
-    for i, (image, seen, hidden, layer, answer) in enumerate(axes):
-        channels = np.asarray(state["map"][i]).reshape(8, 8, 2, 2).transpose(2, 0, 3, 1)
-        image.imshow(state["image"][i, ..., 0], cmap="gray")
-        seen.imshow(channels.reshape(16, 16), **look)
-        seen.axhline(7.5, color="w", linewidth=3)
-        seen.axvline(7.5, color="w", linewidth=3)
-        hidden.imshow(state["hidden"][i].reshape(8, 8), **look)
-        nx.draw_networkx_edges(links, place, ax=layer, edge_color="0.75")
-        vertices = {"node_color": state["ring"][i], "node_size": 70, "edgecolors": "0.3"}
-        nx.draw_networkx_nodes(ring, place, ax=layer, **vertices, **look)
-        layer.set_aspect("equal")
-        answer.bar(range(6), state["answer"][i], color="0.4")
-        answer.set(ylim=(0, 1), box_aspect=1)
-        answer.spines[["top", "right"]].set_visible(False)
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_color("0.6")
-    titles = (
-        "image",
-        "map, 4 channels",
-        "hidden, 64 units",
-        f"ring, {VERTICES} vertices",
-        "answer, 6 units",
-    )
-    for ax, title in zip(axes[0], titles, strict=True):
-        ax.set_title(title, fontsize=11)
-    figure.suptitle("four samples at rest, one state: purple is +1, white 0, orange -1")
+    """A row for every sample."""
+    figure, axes = plt.subplots(samples, figsize=(9, 9), layout="constrained")
+    for sample, ax in enumerate(axes):
+        place = nx.circular_layout
+        dx.plots.state(state, ax=ax, sample=sample, graphs={"ring": ring}, place=place)
+    figure.suptitle("four samples at rest, one state: red is above zero, blue below")
     return figure
 
 

@@ -12,6 +12,7 @@ if not OPTIMISED and version("jaxlib").startswith("0.10."):
     # Later releases do not know the flag, and XLA dies of one that it does not know. `make test-slow`
     # runs everything as users do.
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["MPLBACKEND"] = "Agg"  # pictures without a screen
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 
 import jax  # noqa: E402
@@ -21,7 +22,11 @@ from jaxtyping import install_import_hook  # noqa: E402
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", not OPTIMISED)
 hook = install_import_hook("darnax", "annotations.checked")
-import darnax  # noqa: E402, F401
+import darnax  # noqa: E402
+
+# these are imported later else, when the hook is gone
+import darnax.plots  # noqa: E402
+import darnax.testing  # noqa: E402, F401
 
 hook.uninstall()
 

@@ -21,6 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jraph
+import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 import optax
@@ -131,8 +132,15 @@ def lateral() -> dict[str, Any]:
     return {"state": dx.GraphState(dx.Topology(ring), 2), "weights": jnp.ones((8, 8))}
 
 
+@pytest.fixture(autouse=True)
+def no_figures():
+    yield
+    plt.close("all")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_pages(page):
+def test_pages(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where pages may write files
     names: dict[str, Any] = {}
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
         for before, source in blocks(page.read_text()):

@@ -13,6 +13,8 @@ HEAVY = [
     "matplotlib",
     "sklearn",
     "jax.experimental.sparse",
+    "darnax.plots",
+    "darnax.diagrams",
 ]
 
 

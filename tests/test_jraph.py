@@ -8,9 +8,10 @@ import jraph
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, random_state
+from helpers import CASES
 
 import darnax as dx
+from darnax.testing import random_state
 
 KINDS = [(case, kind) for case in CASES for kind in CASES[case].network().couplings]
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import marked
 
 import darnax as dx
 from darnax import noise, topologies
@@ -27,6 +26,7 @@ from darnax.kernels import (
     choose_sum,
     native_library,
 )
+from darnax.testing import mark
 from darnax.topologies import Topology
 
 KEY = jax.random.key(0)
@@ -303,7 +303,7 @@ def gnp(nodes, degree, **attributes):
     nx.set_node_attributes(g, {v: {"shape": attributes.get("shape", ())} for v in g})
     for u, v in g.edges:
         g.edges[u, v].update(weight=float(np.cos(3 * u + v)), **attributes.get("edge", {}))
-    return marked(g, inputs=attributes.get("inputs", ()))
+    return mark(g, inputs=attributes.get("inputs", ()))
 
 
 def windows(back=False, **arguments):

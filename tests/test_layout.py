@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, compilations, random_state
+from helpers import CASES, compilations
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import darnax as dx
 from darnax import GraphState, Topology
+from darnax.testing import random_state
 from darnax.topologies.layout import ArraySpec
 from darnax.topologies.views import (
     first_cell,

@@ -7,9 +7,10 @@ import networkx as nx
 import numpy as np
 import optax
 import pytest
-from helpers import CASES, random_state
+from helpers import CASES
 
 import darnax as dx
+from darnax.testing import random_state
 
 BATCH = 4
 

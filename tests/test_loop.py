@@ -7,19 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import (
-    CASES,
-    couplings_matrix,
-    loop_order,
-    population,
-    random_state,
-    sample,
-    spins,
-    start,
-)
+from helpers import CASES, couplings_matrix, loop_order, population, sample, spins, start
 
 import darnax as dx
 from darnax.dynamics.loop import Iteration, begin, iterate_with_fewer
+from darnax.testing import random_state
 
 # `darnax.dynamics.relax` is the function.
 relaxation = importlib.import_module("darnax.dynamics.relax")

@@ -8,19 +8,10 @@ import networkx as nx
 import numpy as np
 import optax
 import pytest
-from helpers import CASES, coarse, compilations, random_state, values
+from helpers import CASES, compilations, values
 
 import darnax as dx
-
-
-def redrawn(graph):
-    """The same graph with nodes and edges drawn in the opposite order."""
-    fresh = graph.__class__()
-    fresh.graph.update(graph.graph)
-    fresh.add_nodes_from(reversed(list(graph.nodes(data=True))))
-    edges = graph.edges(data=True, keys=True) if graph.is_multigraph() else graph.edges(data=True)
-    fresh.add_edges_from(reversed(list(edges)))
-    return fresh
+from darnax.testing import random_state, redrawn, rounded
 
 
 @pytest.mark.parametrize(
@@ -507,7 +498,7 @@ def test_a_raw_key_is_taken():
 
 
 def test_weights_of_the_helpers_are_coarse():
-    for leaf in jax.tree.leaves(coarse(CASES["hub"].network()).couplings):
+    for leaf in jax.tree.leaves(rounded(CASES["hub"].network()).couplings):
         assert (np.asarray(leaf) * 64 == np.round(np.asarray(leaf) * 64)).all()
 
 

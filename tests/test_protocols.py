@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, compilations, random_state
+from helpers import CASES, compilations
 
 import darnax as dx
+from darnax.testing import random_state
 
 KEY = jax.random.key(0)
 

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from helpers import (
     CASES,
-    Loop,
     couplings_matrix,
     loop_order,
     population,
-    random_state,
     read,
     sample,
     scalars,
@@ -22,11 +20,12 @@ from helpers import (
 )
 
 import darnax as dx
+from darnax.testing import Reference, random_state
 
 
 def report_by_hand(network, state, visits, units, max_steps, tol=1e-5):
     """`(settled, steps, residual, period)` of a single sample, by the definition, for ±1 states."""
-    loop = Loop(network, state)
+    loop = Reference(network, state)
     anchor, anchored = None, 0
     for t in range(1, max_steps + 1):
         before = {name: array.copy() for name, array in loop.arrays.items()}

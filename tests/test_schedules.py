@@ -5,20 +5,11 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import (
-    CASES,
-    blocks,
-    couplings_matrix,
-    population,
-    random_state,
-    read,
-    scalars,
-    spins,
-    start,
-)
+from helpers import CASES, couplings_matrix, population, read, scalars, spins, start
 
 import darnax as dx
 from darnax.dynamics.schedules import block_of
+from darnax.testing import overlapping, random_state
 
 
 def movable(network):
@@ -30,7 +21,7 @@ def movable(network):
         [
             any(m in hears for m in block) and node not in topology.inputs
             for node in topology.nodes
-            for block in blocks(topology)
+            for block in overlapping(topology)
             if node in block
         ]
     )

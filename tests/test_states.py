@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, random_state
+from helpers import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +18,7 @@ import darnax as dx
 from darnax import GraphState, Topology, topologies
 from darnax.states import Arrays, cells
 from darnax.states.sequential import SequentialState
+from darnax.testing import random_state
 
 SIZES = [(4,), (2, 3, 1), 5, 5, (3,)]
 SHAPES = [(4,), (2, 3, 1), (5,), (5,), (3,)]

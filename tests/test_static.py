@@ -13,10 +13,11 @@ import networkx as nx
 import numpy as np
 import optax
 import pytest
-from helpers import CASES, random_state
+from helpers import CASES
 
 import darnax as dx
 from darnax.static import sealed, unsealed
+from darnax.testing import random_state
 
 KEY = jax.random.key(0)
 

@@ -5,11 +5,12 @@ import jax
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, Case, Loop, assert_state, loop_order, marked, random_state
+from helpers import CASES, Case, assert_state, loop_order
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import darnax as dx
+from darnax.testing import Reference, graphs, random_state
 
 BATCH = 3
 
@@ -30,7 +31,7 @@ def test_equals_the_loop(case, schedule):
     network = CASES[case].network()
     state = random_state(network.topology, BATCH)
     ours, visits, units = loop_order(network, schedule)
-    loop = Loop(network, state)
+    loop = Reference(network, state)
     for _ in range(2):
         state = dx.step(network, state, schedule=ours)
         loop.sweep(visits, units)
@@ -78,7 +79,7 @@ def test_equals_the_loop_with_every_argument(case, schedule):
         if m is not False or network.topology.kind(n) in network.activations
     }
     ours, visits, units = loop_order(network, schedule)
-    loop = Loop(network, state, **given)
+    loop = Reference(network, state, **given)
     state = dx.step(network, state, schedule=ours, **given)
     loop.sweep(visits, units)
     assert_state(state, loop, exact=case not in ("mixed", "parts", "both ways"))
@@ -98,37 +99,17 @@ def test_visits_of_many_sizes_share_a_few_programs(case, schedule, monkeypatch):
     network.topology.memory.clear()
     after = dx.step(network, state, schedule=ours)
     network.topology.memory.clear()
-    assert_state(after, Loop(network, state).sweep(visits, units), exact=case != "parts")
-
-
-def random_graph(rng):
-    """Stacked nodes of a few shapes, views of a shared line, ties, self-loops, inputs."""
-    graph = nx.DiGraph(arrays={"line": 7})
-    for i in range(rng.integers(1, 5)):
-        graph.add_node(i, shape=[2, (1, 2), ()][rng.integers(3)], kind="ab"[rng.integers(2)])
-    for i in range(rng.integers(0, 4)):
-        step = int(rng.integers(1, 3))
-        first = int(rng.integers(0, 3))
-        index = slice(first, first + 2 * step, step)
-        if rng.random() < 0.4:
-            index = rng.permutation(7)[:2].tolist()
-        graph.add_node(("view", i), array="line", index=index, kind="a")
-    nodes = list(graph.nodes)
-    shape = {node: dx.Topology(graph).shape(node) for node in nodes}
-    for u in nodes:
-        for v in nodes:
-            if rng.random() < 0.4:
-                tie = {"tie": f"{shape[u]}{shape[v]}"} if u != v and rng.random() < 0.3 else {}
-                graph.add_edge(u, v, kind="loop" if u == v else "edge", **tie)
-    stacked = [node for node in nodes if not isinstance(node, tuple)]
-    return marked(graph, inputs=stacked[: rng.integers(0, 2)])
+    assert_state(after, Reference(network, state).sweep(visits, units), exact=case != "parts")
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.integers(0, 10**6), st.sampled_from(["synchronous", "node_by_node", "unit_by_unit"]))
-def test_random_networks_equal_the_loop(seed, schedule):
+@given(
+    graphs(),
+    st.integers(0, 10**6),
+    st.sampled_from(["synchronous", "node_by_node", "unit_by_unit"]),
+)
+def test_random_networks_equal_the_loop(graph, seed, schedule):
     rng = np.random.default_rng(seed)
-    graph = random_graph(rng)
     case = Case(
         lambda: graph, biases={"a": dx.bias(0.25)} if "a" in dx.Topology(graph).node_kinds else None
     )
@@ -137,7 +118,7 @@ def test_random_networks_equal_the_loop(seed, schedule):
     given_arguments = arguments(network, rng)
     ours, visits, units = loop_order(network, schedule)
     after = dx.step(network, state, schedule=ours, **given_arguments)
-    assert_state(after, Loop(network, state, **given_arguments).sweep(visits, units))
+    assert_state(after, Reference(network, state, **given_arguments).sweep(visits, units))
 
 
 @pytest.mark.parametrize("clamp", [(), (30, 32)], ids=["few hear", "few are free"])
@@ -153,5 +134,5 @@ def test_a_few_rows_of_a_large_array(schedule, clamp):
     network = dx.Network(dx.Topology(graph), {"edge": dx.dense()}, dx.sign, key=jax.random.key(0))
     state = random_state(network.topology, 3)
     order, visits, units = loop_order(network, schedule)
-    loop = Loop(network, state, clamp=clamp).sweep(visits, units)
+    loop = Reference(network, state, clamp=clamp).sweep(visits, units)
     assert_state(dx.step(network, state, schedule=order, clamp=clamp), loop)

@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, marked
+from helpers import CASES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import darnax as dx
 from darnax import Topology
+from darnax.testing import mark, redrawn
 from darnax.topologies import serial
 from darnax.topologies.memory import remembered
 from darnax.topologies.names import hashes
@@ -35,7 +36,7 @@ def drawn(nodes, edges=(), multi=False, inputs=(), outputs=(), **attributes):
     for name, given_ in nodes.items():
         graph.add_node(name, **(given_ if isinstance(given_, dict) else {"shape": given_}))
     graph.add_edges_from(edges)
-    return marked(graph, inputs=inputs, outputs=outputs)
+    return mark(graph, inputs=inputs, outputs=outputs)
 
 
 def _names():
@@ -199,11 +200,7 @@ def test_every_difference_counts(change):
 @graphs
 def test_another_order_of_drawing_is_another_topology_with_the_same_hashes(graph):
     original = graph()
-    other = type(original)(**original.graph)
-    other.add_nodes_from(reversed(list(original.nodes(data=True))))
-    keys = {"keys": True} if original.is_multigraph() else {}
-    other.add_edges_from(reversed(list(original.edges(data=True, **keys))))
-    one, two = Topology(original), Topology(other)
+    one, two = Topology(original), Topology(redrawn(original))
     assert len(one) == 1 or one != two
     assert dict(zip(one.nodes, one.node_hashes, strict=True)) == dict(
         zip(two.nodes, two.node_hashes, strict=True)

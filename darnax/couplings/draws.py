@@ -198,7 +198,7 @@ class Draws:
     def full(
         self,
         shape: Sequence[int],
-        value: float | int | AnyArray,
+        value: float | int | np.number[Any] | AnyArray,
     ) -> AnyArray:
         """A number, or one number an edge, for every entry of `(*lead, *shape)`."""
         whole = (*self.lead, *shape)

@@ -31,6 +31,7 @@ from darnax.dynamics.residual import (
 )
 from darnax.dynamics.schedules import ScheduleLike, synchronous
 from darnax.dynamics.update import one_pass
+from darnax.dynamics.verdicts import as_html
 from darnax.dynamics.visits import Keys
 from darnax.network.message_passing import Rows
 from darnax.network.network import Network
@@ -65,6 +66,10 @@ class Solution(eqx.Module):
     steps: Int[Array, "*stacked batch"]
     residual: Float[Array, "*stacked batch"]
     period: Int[Array, "*stacked batch"]
+
+    def _repr_html_(self) -> str:
+        """How samples ended, and where, for notebooks."""
+        return as_html(self)
 
 
 @any_rank

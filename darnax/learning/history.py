@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
 
-from darnax import _text, checks
+from darnax import _html, _text, checks
+from darnax._text import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+SHOWN = 12
+"""The most epochs that a notebook shows."""
 
 Row: TypeAlias = dict[str, float]
 """The scores of one epoch by name."""
@@ -101,6 +105,17 @@ class History(Sequence[Row]):
             last = ", ".join(scores)
         return f"History({len(self)} epochs; {last})"
 
+    def _repr_html_(self) -> str:
+        """The last epochs, for notebooks."""
+        names = self.names
+        rows: list[tuple[object, ...]] = []
+        for epoch in range(max(0, len(self) - SHOWN), len(self)):
+            row = self.rows[epoch]
+            rows.append((epoch + 1, *(f"{row[name]:.4g}" if name in row else "" for name in names)))
+        table = _html.table(Table(("epoch", *names), rows))
+        earlier = f"the last {SHOWN} of " if len(self) > SHOWN else ""
+        return _html.page(f"History: {earlier}{len(self)} epochs", [table])
+
     def to_json(self) -> str:
         """All rows as JSON text."""
         # numbers of NumPy are none of JSON
@@ -130,14 +145,14 @@ class History(Sequence[Row]):
             raise ValueError(
                 "the history is empty, and there is nothing to plot; train for at least one epoch"
             )
+        # Pictures are above learning, and most histories are never plotted.
+        from darnax.plots import history
+
         panels = _panels(axes, scores)
-        epochs = np.arange(1, len(self) + 1)
         for panel, score in zip(panels, scores, strict=True):
-            styles = {score: "-", f"validation {score}": "--"}
-            for name, style in styles.items():
-                if name in names:
-                    panel.plot(epochs, self[name], style, label=name)
-            panel.set(xlabel="epoch", title=score)
+            columns = [name for name in (score, f"validation {score}") if name in names]
+            history(self, columns, ax=panel)
+            panel.set(title=score, ylabel="")
             panel.legend(frameon=False)
         return panels[0].figure
 

@@ -30,7 +30,7 @@ from darnax.network.message_passing import (
 from darnax.network.parameters import Factories, Stacked, check_message, linear_message
 from darnax.network.parameters import couplings as made_couplings
 from darnax.network.reverse import Owners, Reverses, owner_edges
-from darnax.network.summary import summary
+from darnax.network.summary import as_html, summary
 from darnax.network.units import Units, units_of
 from darnax.noise import sample_keys
 from darnax.states.graph import GraphState
@@ -432,6 +432,10 @@ class Network(eqx.Module):
     def summary(self) -> str:
         """Parameters, kernels and activations of every kind as a table."""
         return summary(self)
+
+    def _repr_html_(self) -> str:
+        """The summary with a diagram of the topology, for notebooks."""
+        return as_html(self)
 
 
 @eqx.filter_jit

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import equinox as eqx
 import jax
 
-from darnax import _text
+from darnax import _html, _text
+from darnax._text import Table
 from darnax.activations import name
 from darnax.couplings.coupling import pick, trainable
 from darnax.static import unsealed
@@ -19,16 +20,50 @@ if TYPE_CHECKING:
 def summary(network: "Network") -> str:
     """Parameters, kernels and activations of every kind as tables."""
     parts = [f"Network on {network.topology!r}"]
+    parts += [_text.table(*table) for table in tables(network)]
+    return "\n\n".join(parts)
+
+
+def tables(network: "Network") -> list[Table]:
+    """The tables of a network; that of edges is left out where there are none."""
+    found: list[Table] = []
     groups = range(len(network.topology.groups))
     rows = [_group(network, i) for i in groups]
     if rows:
         titles = "edges", "tie", "count", "shapes", "coupling", "parameters", "kernel", "because"
-        parts.append(_text.table(titles, rows))
-    units = []
+        found.append(Table(titles, rows))
+    units: list[tuple[object, ...]] = []
     for kind, activation in network.activations.items():
         units.append((kind, name(activation), "yes" if kind in network.biases else ""))
-    parts.append(_text.table(("nodes", "activation", "bias"), units))
-    return "\n\n".join(parts)
+    found.append(Table(("nodes", "activation", "bias"), units))
+    return found
+
+
+def as_html(network: "Network") -> str:
+    """The tables and the diagram of a network as a page."""
+    # Diagrams are above networks, and no program without a notebook needs them.
+    from darnax.diagrams import drawn
+
+    title = f"Network on {network.topology!r}"
+    try:
+        found = tables(network)
+    except (AttributeError, TypeError, ValueError):
+        # Trees of this class are no networks all the same: parameters of `partition`, with None for
+        # what is not trained, gradients, or shapes. They are shown leaf by leaf.
+        title = f"Leaves of a network on {network.topology!r}"
+        found = [_leaves(network)]
+    parts = [_html.table(table) for table in found]
+    return _html.page(title, [drawn(network.topology), *parts])
+
+
+def _leaves(network: "Network") -> Table:
+    """Every array of couplings and biases by its path."""
+    rows: list[tuple[object, ...]] = []
+    parts = {"couplings": network.couplings, "biases": network.biases}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parts):
+        dtype, shape = getattr(leaf, "dtype", ""), getattr(leaf, "shape", "")
+        rows.append((jax.tree_util.keystr(path), dtype, shape or type(leaf).__name__))
+    return Table(("leaf", "dtype", "shape"), rows)
 
 
 def _group(network: "Network", i: int) -> tuple[object, ...]:

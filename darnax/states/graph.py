@@ -16,6 +16,7 @@ from darnax.states.arrays import Arrays, checked_arrays
 from darnax.states.buffers import Buffers, ByName, Checked
 from darnax.states.graphs_tuple import from_jraph, kind_graph, to_jraph
 from darnax.states.state import State, check_width
+from darnax.states.summary import state_html
 from darnax.topologies.lazy_networkx import NxGraph, nx
 from darnax.topologies.names import Name
 from darnax.topologies.tables import parse_number
@@ -98,6 +99,10 @@ class GraphState(State):
     def __repr__(self) -> str:
         nodes, arrays = len(self.topology), len(self.arrays)
         return f"GraphState({nodes} nodes in {arrays} arrays, {_text.arrays(self.arrays)})"
+
+    def _repr_html_(self) -> str:
+        """The arrays, who lives in them and what they hold, for notebooks."""
+        return state_html(self)
 
     @property
     def readout(self) -> Array | dict[Name, Array]:

@@ -3,19 +3,32 @@
 from collections.abc import Sequence
 
 from darnax import _text
+from darnax._text import Table
 from darnax.topologies.groups import EdgeGroup
 from darnax.topologies.layout import Layout
 from darnax.topologies.names import some
 from darnax.topologies.roles import role_places
 
+Row = dict[str, object]
+"""The cells of a row, by the words above them."""
+
 
 def summary(layout: Layout, groups: Sequence[EdgeGroup]) -> str:
+    """The tables of a topology as text."""
+    return "\n\n".join(_text.table(*table) for table in tables(layout, groups))
+
+
+def tables(layout: Layout, groups: Sequence[EdgeGroup]) -> list[Table]:
     """The tables of a topology; one without rows is left out."""
-    tables = [_nodes(layout), _overlaps(layout), _edges(groups)]
-    return "\n\n".join(table for table in tables if table)
+    found: list[Table] = []
+    for rows in (_nodes(layout), _overlaps(layout), _edges(groups)):
+        if rows:
+            # All rows have the same keys.
+            found.append(Table(list(rows[0]), [list(row.values()) for row in rows]))
+    return found
 
 
-def _nodes(layout: Layout) -> str:
+def _nodes(layout: Layout) -> list[Row]:
     """A row for all nodes that agree in kind, shape, dtype, array and role."""
     columns = layout.columns
     # Roles are no part of a class: an input may be of the class of nodes that are none.
@@ -25,7 +38,7 @@ def _nodes(layout: Layout) -> str:
     for node, node_class in enumerate(columns.node_class.tolist()):
         role = ", ".join(roles.get(node, ()))
         alike.setdefault((node_class, role), []).append(node)
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for (i, role), nodes in alike.items():
         node_class = columns.node_classes[i]
         rows.append(
@@ -39,12 +52,12 @@ def _nodes(layout: Layout) -> str:
                 "role": role,
             }
         )
-    return _table(rows)
+    return rows
 
 
-def _overlaps(layout: Layout) -> str:
+def _overlaps(layout: Layout) -> list[Row]:
     """A row for every block of views that overlap, even through others."""
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for block in layout.overlaps:
         # Views that overlap are views of one array: any of them tells which.
         array = layout.node_array[block[0]]
@@ -55,12 +68,12 @@ def _overlaps(layout: Layout) -> str:
                 "overlapping": _listed(layout, block.tolist()),
             }
         )
-    return _table(rows)
+    return rows
 
 
-def _edges(groups: Sequence[EdgeGroup]) -> str:
+def _edges(groups: Sequence[EdgeGroup]) -> list[Row]:
     """A row for every edge group."""
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for group in groups:
         rows.append(
             {
@@ -73,14 +86,7 @@ def _edges(groups: Sequence[EdgeGroup]) -> str:
                 "self-loops": "yes" if group.self_loop else "",
             }
         )
-    return _table(rows)
-
-
-def _table(rows: Sequence[dict[str, object]]) -> str:
-    """A table of rows that have the same keys, which are its header; "" for no rows."""
-    if not rows:
-        return ""
-    return _text.table(list(rows[0]), [list(row.values()) for row in rows])
+    return rows
 
 
 def _listed(

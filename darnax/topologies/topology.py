@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from darnax import _text, checks
+from darnax import _html, _text, checks
 from darnax.topologies import names as naming
 from darnax.topologies import serial
 from darnax.topologies.groups import EdgeGroup, ParameterBlock, edge_groups, parameter_blocks
@@ -26,7 +26,7 @@ from darnax.topologies.plain import to_plain
 from darnax.topologies.read_arrays import Kinds, read_edges, read_ends, read_nodes
 from darnax.topologies.read_columns import read_columns
 from darnax.topologies.read_networkx import read_graph
-from darnax.topologies.summary import summary
+from darnax.topologies.summary import summary, tables
 from darnax.topologies.tables import Columns, NodeClass, Shape, assemble, find_roles
 
 # Topologies that are alive, by digest. Equal ones share one dictionary, and each of them holds it:
@@ -454,6 +454,14 @@ class Topology:
     def summary(self) -> str:
         """Nodes, arrays, overlaps and edge groups as a table."""
         return f"{self!r}\n\n{summary(self.layout, self.groups)}"
+
+    def _repr_html_(self) -> str:
+        """The summary with a diagram, for notebooks."""
+        # Diagrams are above topologies, and no program without a notebook needs them.
+        from darnax.diagrams import drawn
+
+        parts = [_html.table(table) for table in tables(self.layout, self.groups)]
+        return _html.page(repr(self), [drawn(self), *parts])
 
 
 class UnknownNode(KeyError, IndexError):
