@@ -58,9 +58,11 @@ class Outcome(NamedTuple):
     def names(self, what: str) -> tuple[Name, ...]:
         """The names of the edges, nodes or cells in a field; none for leaves without rows."""
         piece = self.there if what == "dropped" else self.here
-        if piece is None or piece.of is None:
+        positions = getattr(self, what).tolist()
+        # columns of a file are read where there is something to name
+        if piece is None or piece.of is None or not positions:
             return ()
-        return thing_names(piece, getattr(self, what).tolist())
+        return thing_names(piece, positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,9 +237,9 @@ class _Planner:
             for other in there.stacks.values():
                 if _alike(stack, other):
                     found.append(self._between(stack, other, moves))
-        carried = np.unique(np.concatenate(found))
-        new = np.setdiff1d(_positions(piece), carried)
-        dropped = np.setdiff1d(_positions(there), moves[carried])
+        carried = np.sort(np.concatenate(found))
+        new = np.setdiff1d(_positions(piece), carried, assume_unique=True)
+        dropped = np.setdiff1d(_positions(there), moves[carried], assume_unique=True)
         self.outcomes.append(Outcome(piece, there, carried, new, dropped))
 
     def _between(self, stack: Stack, other: Stack, moves: np.ndarray) -> np.ndarray:
@@ -281,7 +283,9 @@ def _positions(piece: Piece) -> np.ndarray:
     found: list[np.ndarray] = [NOTHING]
     for stack in piece.stacks.values():
         found.append(np.zeros(1, np.int64) if stack.rows is None else stack.rows)
-    return np.unique(np.concatenate(found))
+    # every edge, node or cell is in one stack; leaves without rows have one position for all
+    positions = np.sort(np.concatenate(found))
+    return positions if piece.of is not None else positions[:1]
 
 
 def _alike(one: Stack, other: Stack) -> bool:

