@@ -224,6 +224,20 @@ def test_a_network_of_both_is_as_stable_as_its_smooth_part():
         np.testing.assert_allclose(alone, weight, rtol=1e-6)
 
 
+def test_nodes_that_jump_may_go_by_another_name():
+    """-1 is the last of nodes 0 to L-1, here a sign unit that is driven."""
+    topology = dx.Topology(dx.topologies.sequential([2, 2, 2]))
+    kinds = dict.fromkeys(topology.edge_kinds, dx.dense(gain=0.3))
+    units = {"hidden": dx.tanh, "output": dx.sign}
+    network = dx.Network(topology, kinds, units, key=KEY)
+    state = random_state(topology, 1)
+    drive = {-1: np.ones(2, np.float32)}
+    assert dx.stable(network, state, drive=drive).item()
+    assert dx.stable(
+        network, state, clamp={-1: np.array([True, False])}, drive={1: np.ones(2)}
+    ).item()
+
+
 # fixed points
 
 

@@ -8,12 +8,12 @@ is taken.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
-from numpy.typing import ArrayLike
 
 from darnax import checks
 from darnax._arrays import any_rank, on_device
@@ -21,7 +21,7 @@ from darnax.analysis.arguments import Arguments, arguments
 from darnax.analysis.sample_map import sample_map
 from darnax.analysis.spectrum import eigenvalues, refuse_random, refuse_traced, rough_kinds
 from darnax.dynamics.adjoint import free_cells
-from darnax.dynamics.arguments import Clamp, Drive, DriveFunction, Kinds, Nodes
+from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
 from darnax.dynamics.problem import Problem, pose
 from darnax.dynamics.schedules import ScheduleLike, synchronous
 from darnax.dynamics.update import local_fields
@@ -29,6 +29,9 @@ from darnax.network.message_passing import outer
 from darnax.network.network import Network
 from darnax.states.graph import GraphState
 from darnax.topologies.names import Name
+from darnax.topologies.topology import Topology
+
+T = TypeVar("T")
 
 MARGIN = 1e-6
 """The part of the largest field of a sample below which a field counts as zero: its rounding."""
@@ -81,20 +84,25 @@ def smooth_part(problem: Problem, state: GraphState, given: Arguments) -> Proble
         return problem
     topology = problem.network.topology
     jumping = [node for node in topology.nodes if topology.kind(node) in rough]
-    masks: dict[Name, ArrayLike | bool] = {}
-    if isinstance(given["clamp"], Mapping):
-        masks.update(given["clamp"])
-    else:
-        masks.update(dict.fromkeys(given["clamp"], True))
-    masks.update(dict.fromkeys(jumping, True))
-    # a node that is held takes no drive
-    driven: dict[Name, ArrayLike | DriveFunction] = dict(given["drive"] or {})
+    clamp = given["clamp"]
+    if not isinstance(clamp, Mapping):
+        clamp = dict.fromkeys(clamp, True)
+    masks = _by_name(topology, "clamp", clamp)
+    driven = _by_name(topology, "drive", given["drive"] or {})
     for node in jumping:
+        masks[node] = True
+        # a node that is held takes no drive
         driven.pop(node, None)
     held = given.copy()
     held["clamp"] = masks
     held["drive"] = driven
     return pose(problem.network, state, **held)
+
+
+def _by_name(topology: Topology, argument: str, given: Mapping[Name, T]) -> dict[Name, T]:
+    """A mapping from nodes by the names that the topology has for them: -1 is one for the last."""
+    nodes = topology.indices(argument, given)
+    return {topology.nodes[i]: value for i, value in zip(nodes, given.values(), strict=True)}
 
 
 def stable_samples(
