@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 
 import darnax as dx
-from darnax.testing import AWKWARD_GRAPHS, Reference, overlapping, rounded
+from darnax.testing import AWKWARD_GRAPHS, Reference, drawn, overlapping, rounded
 from darnax.testing.networks import GRAIN
 
 
@@ -55,7 +55,7 @@ def _both_ways():
         ("p", "q", {"kind": "unbend"}), ("p", "h", {"kind": "unbend"}),
         ("h", "p", {"kind": "bend", "tie": "t"}), ("q", "p", {"kind": "bend", "tie": "t"}),
     ]  # fmt: skip
-    return _graph(nodes, edges, inputs=["x"])
+    return drawn(nodes, edges, inputs=["x"])
 
 
 CASES: dict[str, Case] = {

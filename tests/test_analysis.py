@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, couplings_matrix, population, random_state, scalars, spins, start
+from helpers import CASES, couplings_matrix, population, scalars, spins, start
 
 import darnax as dx
+from darnax.testing import random_state
 
 # modules of these names, which functions of the same names hide
 search = importlib.import_module("darnax.analysis.fixed_points")

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import Bent, couplings_matrix, random_state, spins, values
-from test_network import redrawn
+from helpers import Bent, couplings_matrix, spins, values
 
 import darnax as dx
+from darnax.testing import random_state, redrawn
 
 KEY = jax.random.key(0)
 

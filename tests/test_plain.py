@@ -10,11 +10,11 @@ import networkx as nx
 import numpy as np
 import pytest
 import scipy.sparse
-from helpers import marked
 from test_topology import GRAPHS
 
 import darnax as dx
 from darnax import Topology
+from darnax.testing import mark
 from darnax.topologies import as_graph
 from darnax.topologies.plain import as_index, index_text
 from darnax.topologies.views import resolve_index
@@ -111,7 +111,7 @@ def words():
     ]
     graph.add_nodes_from(names, shape=2)
     nx.add_cycle(graph, names)
-    return marked(graph, inputs=[(1, 2), "3"], outputs=[3], held=["a"])
+    return mark(graph, inputs=[(1, 2), "3"], outputs=[3], held=["a"])
 
 
 def whole():

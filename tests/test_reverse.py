@@ -12,11 +12,12 @@ import numpy as np
 import optax
 import pytest
 import scipy.sparse
-from helpers import CASES, Bent, coarse, random_state
+from helpers import CASES, Bent
 from test_kernels import NETWORKS, compiled, in_plain_way, needs_library, normal_state
 
 import darnax as dx
 from darnax.kernels import NativeLibrary
+from darnax.testing import random_state, rounded
 
 KEY = jax.random.key(0)
 
@@ -408,7 +409,7 @@ def test_units_one_by_one_hear_both_ways_within_a_node():
     for key, kind in enumerate(("there", "back")):
         graph.add_edge("a", "a", key=key, kind=kind)
     couplings = {"there": dx.dense(self_coupling=0.0), "back": dx.transpose("there")}
-    network = coarse(dx.Network(dx.Topology(graph), couplings, dx.sign, key=KEY))
+    network = rounded(dx.Network(dx.Topology(graph), couplings, dx.sign, key=KEY))
     there, back = network["a", "a", 0], network["a", "a", 1]
     whole = np.asarray(there.prepared().weight) + np.asarray(back.weight)
     np.testing.assert_array_equal(whole, whole.T)

@@ -17,13 +17,14 @@ import networkx as nx
 import numpy as np
 import optax
 import pytest
-from helpers import CASES, random_state
+from helpers import CASES
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 import darnax as dx
 from darnax.files.container import BLANK, SEAL, blake2b
 from darnax.files.pieces import Tree
+from darnax.testing import random_state
 from darnax.topologies import serial
 from darnax.topologies.read_networkx import read_graph
 
@@ -170,7 +171,10 @@ LOADED = """
     sys.path.insert(0, "tests")
     import jax, numpy as np
     import darnax as dx
-    from helpers import CASES, random_state
+from darnax.testing import random_state
+    from helpers import CASES
+
+    from darnax.testing import random_state
 
     for name in sys.argv[2:]:
         network = CASES[name].network()
