@@ -91,7 +91,7 @@ def test_weights_are_those_in_force_where_updates_are_our_own():
 @pytest.mark.parametrize(
     "optimiser",
     [optax.sgd(0.1, momentum=0.9), optax.adamw(0.05), optax.contrib.muon(0.05)],
-    ids=str,
+    ids=["sgd", "adamw", "muon"],
 )
 def test_symmetric_after_a_hundred_updates_of_any_optimiser(optimiser):
     drawn = network("dense, no diagonal")
