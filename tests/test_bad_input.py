@@ -682,7 +682,7 @@ SLIPS = {
     "one temperature for a ladder": (lambda: tempered(temperatures=1.0), "`temperatures` is an array of temperatures"),
     "several keys for a ladder": (lambda: tempered(key=jax.random.split(KEY, 2)), "`key` is one key"),
     "an energy of another shape": (
-        lambda: tempered(energy=lambda state: state[2]), r"`energy` is one real number for each of the 2 samples.*shape \(2, 2\)"),
+        lambda: tempered(energy=lambda state: state[2]), r"`energy` is one real number for each of the 2 samples.*float32\[2, ?2\]"),
     "masks that differ along a ladder": (
         lambda: tempered(clamp={1: np.eye(4, dtype=bool)[:2]}), "`clamp` holds other cells in each sample at nodes 1"),
     "a drive that differs along a ladder": (
