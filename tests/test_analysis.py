@@ -290,6 +290,20 @@ def test_fixed_points_do_not_depend_on_the_order_of_drawing():
         np.testing.assert_array_equal(a.states[j], b.states[i])
 
 
+def test_fixed_points_have_the_energy_of_their_states():
+    topology = dx.Topology(dx.topologies.hopfield(8))
+    couplings = {"recurrent": dx.dense(symmetric=True, self_coupling=0.5)}
+    network = dx.Network(topology, couplings, dx.sign, key=jax.random.key(0))
+    given = {"drive": {"units": np.linspace(-1, 1, 8).astype(np.float32)}}
+    starts = dx.GraphState(topology).init({"units": spins(8, 50)})
+    points = dx.fixed_points(network, starts, schedule=dx.unit_by_unit(), **given)
+    assert len(points) > 1
+    energies = dx.energy(network, points.states, **given)
+    np.testing.assert_allclose(points.energy, energies, rtol=1e-6)
+    one_way = dx.Network(topology, {"recurrent": dx.dense()}, dx.sign, key=jax.random.key(0))
+    assert dx.fixed_points(one_way, starts).energy is None
+
+
 def test_no_fixed_point_is_no_error():
     """Two units that want to differ and to agree go round for ever."""
     network = population(np.array([[0, 1], [-1, 0]]), dx.sign)

@@ -261,7 +261,7 @@ CALLS |= {
     "temper temperatures": (lambda v: tempered(temperatures=v), "`temperatures`|`activations", {"list"}),
     "temper rounds": (lambda v: tempered(rounds=v), "`rounds`", {"int"}),
     "temper passes": (lambda v: tempered(passes=v), "`passes`", {"int"}),
-    "temper energy": (lambda v: tempered(energy=v), "`energy`", set()),
+    "temper energy": (lambda v: tempered(energy=v), "`energy`", {"None"}),
     "temper observe": (lambda v: tempered(observe=v), "`observe`", FUNCTIONS | {"None"}),
     "temper key": (lambda v: tempered(key=v), "`key`", set()),
     "exchange state": (lambda v: dx.exchange(v, [1.0], [1.0], KEY), "`state`", set()),

@@ -229,6 +229,29 @@ def test_tempering_samples_the_boltzmann_distribution_of_each_temperature(held):
         assert abs(found.accepted[i] - chance) < 0.03
 
 
+def test_tempering_knows_the_energy_of_connections_both_ways():
+    topology = dx.Topology(dx.topologies.hopfield(6))
+    couplings = {"recurrent": dx.dense(symmetric=True, self_coupling=0.0)}
+    network = dx.Network(topology, couplings, dx.glauber(1.0), key=KEY)
+    drive = {"units": np.linspace(-1, 1, 6).astype(np.float32)}
+    given = {"drive": drive, "clamp": {"units": np.arange(6) == 2}}
+    state = dx.GraphState(topology, 5).replace_val("units", np.ones((5, 6)))
+
+    def energy(state):
+        return dx.energy(network, state, **given)
+
+    ladder = np.geomspace(0.5, 3, 5)
+    ways = [
+        dx.temper(network, state, ladder, 30, energy=e, key=KEY, **given) for e in (None, energy)
+    ]
+    for ours, theirs in zip(*map(jax.tree.leaves, ways), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert 0 < ways[0].accepted.min() < 1
+    one_way = dx.Network(topology, {"recurrent": dx.dense()}, dx.glauber(1.0), key=KEY)
+    with pytest.raises(ValueError, match=r"dx\.transpose|symmetric"):
+        dx.temper(one_way, state, ladder, 2, key=KEY)
+
+
 def test_tempering_crosses_hills_that_cold_samples_do_not():
     """A ferromagnet: in the cold it keeps the sign that it began with."""
     topology = dx.Topology(dx.topologies.lattice((4, 4)))

@@ -15,12 +15,13 @@ from jaxtyping import Array, Bool, Float, Inexact, Int, Key
 
 from darnax import checks
 from darnax._arrays import any_rank, on_device
-from darnax.analysis.arguments import arguments
+from darnax.analysis.arguments import Arguments, arguments
 from darnax.analysis.newton import roots
 from darnax.analysis.sample_map import sample_map
 from darnax.analysis.spectrum import refuse_random, refuse_rough, refuse_traced
 from darnax.analysis.stability import smooth_part, stable_samples
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
+from darnax.dynamics.energy import energy
 from darnax.dynamics.problem import Problem, pose
 from darnax.dynamics.relax import relax
 from darnax.dynamics.schedules import ScheduleLike, synchronous
@@ -39,6 +40,7 @@ class FixedPoints(eqx.Module):
     - `states`: a state whose samples are the points; of a batch of 0 where none was found.
     - `counts`: how many of the starts led to each: the size of its basin, as far as starts tell.
     - `residual`: how far from rest each is, as in `dx.Solution`.
+    - `energy`: of each, as `dx.energy` gives it; None where connections do not go both ways.
     - `stable`: whether small disturbances die out, see `dx.stable`.
     - `reached`: by start, the position of the point that it led to; -1 where it led to none.
     """
@@ -46,6 +48,7 @@ class FixedPoints(eqx.Module):
     states: GraphState
     counts: Int[Array, " points"]
     residual: Float[Array, " points"]
+    energy: Float[Array, " points"] | None
     stable: Bool[Array, " points"]
     reached: Int[Array, " starts"]
 
@@ -130,13 +133,36 @@ def fixed_points(
     points, reached = _distinct(_cells(found), settled, apart)
     stable = stable_samples(problem, smooth_part(problem, found, given), found, points)
     counts = np.bincount(reached[settled], minlength=len(points))
+    energies = _energies(network, found, given)
+    chosen = np.asarray(points, np.int32)
     return FixedPoints(
         states=_picked(found, points),
         counts=on_device(counts, np.int32),
-        residual=solution.residual[np.asarray(points, np.int32)],
+        residual=solution.residual[chosen],
+        energy=None if energies is None else energies[chosen],
         stable=on_device(stable),
         reached=on_device(reached, np.int32),
     )
+
+
+def _energies(
+    network: Network,
+    states: GraphState,
+    given: Arguments,
+) -> Float[Array, " batch"] | None:
+    """The energies of states; None of a network that has none."""
+    try:
+        return energy(
+            network,
+            states,
+            clamp=given["clamp"],
+            silence=given["silence"],
+            kinds=given["kinds"],
+            drive=given["drive"],
+        )
+    except ValueError:
+        # The arguments were checked before: what is refused here is a network without an energy.
+        return None
 
 
 def _by_newton(problem: Problem, starts: GraphState, max_steps: int, tol: float) -> GraphState:

@@ -74,24 +74,26 @@ def check_leaf(argument: str, name: str, leaf: object):
             raise TypeError(f"{where} is an array of {dtype}; give numbers")
 
 
-def value_to_json(leaf: Any) -> object:
+def value_to_json(leaf: object) -> object:
     """A number or a text in what JSON has."""
     if isinstance(leaf, Written):
         return leaf.to_json()
     return [leaf.real, leaf.imag] if isinstance(leaf, complex) else leaf
 
 
-def value_from_json(value: Any, like: object) -> object:
+def value_from_json(value: object, like: object) -> object:
     """The inverse of `value_to_json`, of the type of `like`."""
     if isinstance(like, Written):
+        assert isinstance(value, str)
         return like.from_json(value)
     if isinstance(like, complex):
+        assert isinstance(value, list)
         return complex(*value)
     # a subclass, such as an enum of text, is made by its class
     return type(like)(value)  # pyright: ignore[reportCallIssue]
 
 
-def array_like(array: np.ndarray, like: Any) -> object:
+def array_like(array: np.ndarray, like: object) -> object:
     """An array of NumPy as an array of the class of `like`, on its devices."""
     # keys were saved as numbers: what makes keys of them is that of `like`
     if _is_key(like):

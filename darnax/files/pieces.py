@@ -181,19 +181,20 @@ class Tree:
         """The leaf of a name, as it is now."""
         return self._leaves[self._position[name]]
 
-    def put(self, name: str, value: Any):
+    def put(self, name: str, value: object):
         """Replace a leaf by an array of NumPy of its dtype, or by what JSON has."""
         like = self.like(name)
         if not leaves.is_array(like):
-            value = leaves.value_from_json(value, like)
+            new = leaves.value_from_json(value, like)
         else:
+            numbers = np.asarray(value)
             if name in self._cells:
                 # these are the numbers of some cells of the array
                 whole = leaves.plain(like).copy()
-                whole.ravel()[self._cells[name]] = value
-                value = whole
-            value = leaves.array_like(value, like)
-        self._leaves[self._position[name]] = value
+                whole.ravel()[self._cells[name]] = numbers
+                numbers = whole
+            new = leaves.array_like(numbers, like)
+        self._leaves[self._position[name]] = new
 
     def tree(self) -> Any:
         """The pytree with the leaves as they are now."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from darnax.kernels.graph import take
-from darnax.kernels.native_call import Results, native_call
+from darnax.kernels.native_call import NativeCall, Results
 
 
 class EdgeMatrices(eqx.Module):
@@ -121,7 +121,7 @@ def _changed_and_in_place(*operands: Any) -> Results:
 
 # Operands of both: starts, senders, matrices, the share. Then states before and after, and the
 # field; or states, the cells to sum, and the field.
-_correct = native_call(
+_correct = NativeCall(
     "darnax_correct_products", _changed_and_in_place, _plain_correct, in_place=True
 )
-_resum = native_call("darnax_resum_products", _in_place, _plain_resum, in_place=True)
+_resum = NativeCall("darnax_resum_products", _in_place, _plain_resum, in_place=True)

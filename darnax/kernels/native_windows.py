@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from darnax.kernels.native_call import Results, native_call
+from darnax.kernels.native_call import NativeCall, Results
 
 AXES = 3
 """Axes of space that the library knows; fewer are filled up by axes of one place."""
@@ -104,4 +104,9 @@ def _plain(
     return [y]
 
 
-_windows = native_call("darnax_windows", _results, _plain)
+_windows = NativeCall(
+    "darnax_windows",
+    _results,
+    _plain,
+    attributes=("stride", "pad", "places", "transposed"),
+)

@@ -24,6 +24,7 @@ from darnax import checks
 from darnax._arrays import any_rank
 from darnax.dynamics.adjoint import free_cells
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
+from darnax.dynamics.energy import energy as energy_of
 from darnax.dynamics.problem import Problem, pose
 from darnax.dynamics.schedules import ScheduleLike, unit_by_unit
 from darnax.dynamics.step import Observe
@@ -115,7 +116,7 @@ def temper(
     temperatures: ArrayLike,
     rounds: int,
     *,
-    energy: Energy,
+    energy: Energy | None = None,
     passes: int = 1,
     schedule: ScheduleLike = unit_by_unit(),  # noqa: B008 (schedules are frozen)
     clamp: Clamp = (),
@@ -132,7 +133,8 @@ def temper(
 
     The states follow the Boltzmann distribution `exp(-E / T)` if the passes do: where couplings are
     symmetric, units are not coupled to themselves and take turns, and `energy` is that of the
-    couplings, `-½ Σ s h` with `h` the messages to s, less `Σ s (bias + drive)`. So the default
+    couplings, `-½ Σ s h` with `h` the messages to s, less `Σ s (bias + drive)`: `dx.energy`, which
+    knows it where connections go both ways by their declaration. So the default
     schedule is unit by unit; `dx.coloured()` takes turns in fewer visits where units are nodes of
     their own. Neighbouring temperatures must be so close that energies overlap: `accepted` tells.
 
@@ -142,7 +144,8 @@ def temper(
     - `temperatures`: one for each sample, `(B,)`, above 0, of all units of `dx.glauber`. Several
       ladders may follow one another.
     - `rounds`, `passes`: their numbers, at least 1.
-    - `energy`: a function of the state that gives one number for each sample, `(B,)`.
+    - `energy`: a function of the state that gives one number for each sample, `(B,)`; None for
+      `dx.energy` with the arguments of this call.
     - `key`: one key.
     - `observe`: a function of the state, called after every round.
 
@@ -177,7 +180,11 @@ def temper(
     check_state(network, state)
     rounds = checks.count("rounds", rounds, 1, checks.MOST)
     passes = checks.count("passes", passes, 1, checks.MOST // rounds)
-    checks.function("energy", energy, "a function of the state that gives (B,)", "give one")
+    if energy is None:
+        energy = _OwnEnergy(network, clamp, silence, kinds, drive)
+    else:
+        holds = "a function of the state that gives (B,)"
+        checks.function("energy", energy, holds, "give one, or None for dx.energy")
     if observe is not None:
         checks.function("observe", observe, "a function of the state", "give one, or None")
     ladder = _ladder(temperatures, None)
@@ -197,6 +204,27 @@ def temper(
     # past the last sample's, so that no noise of units is used twice
     own = jax.random.fold_in(key, state.batch_size)
     return _temper(problem, state, ladder, keys, own, rounds, passes, energy, observe)
+
+
+class _OwnEnergy(eqx.Module):
+    """The energy of a network in calls with these arguments."""
+
+    # A module and no closure: equal calls share their program.
+    network: Network
+    clamp: Clamp
+    silence: Nodes
+    kinds: Kinds
+    drive: Drive
+
+    def __call__(self, state: GraphState) -> Float[Array, " batch"]:
+        return energy_of(
+            self.network,
+            state,
+            clamp=self.clamp,
+            silence=self.silence,
+            kinds=self.kinds,
+            drive=self.drive,
+        )
 
 
 def _one_key(given: object) -> Key[Array, ""]:
