@@ -171,10 +171,8 @@ LOADED = """
     sys.path.insert(0, "tests")
     import jax, numpy as np
     import darnax as dx
-from darnax.testing import random_state
-    from helpers import CASES
-
     from darnax.testing import random_state
+    from helpers import CASES
 
     for name in sys.argv[2:]:
         network = CASES[name].network()
