@@ -349,8 +349,8 @@ def test_one_owner_is_known_to_everything(tmp_path):
         network.replace_val(("h", "v"), doubled)
 
     # files hold it once
-    dx.files.save_arrays(tmp_path / "network", after)
-    again = dx.files.load_arrays(tmp_path / "network", like=network)
+    dx.save(tmp_path / "network", after)
+    again = dx.load(tmp_path / "network", like=network)
     np.testing.assert_array_equal(again["h", "v"].weight, np.asarray(doubled.weight).T)
     assert len(jax.tree.leaves(again.couplings)) == 7
 
