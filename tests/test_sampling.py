@@ -247,6 +247,10 @@ def test_tempering_knows_the_energy_of_connections_both_ways():
     for ours, theirs in zip(*map(jax.tree.leaves, ways), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert 0 < ways[0].accepted.min() < 1
+    # a generator can be read once, and both passes and energy ask for it
+    once = {"drive": drive, "clamp": {"units": np.arange(6) == 2}, "kinds": iter(["recurrent"])}
+    again = dx.temper(network, state, ladder, 30, key=KEY, **once)
+    np.testing.assert_array_equal(again.accepted, ways[0].accepted)
     one_way = dx.Network(topology, {"recurrent": dx.dense()}, dx.glauber(1.0), key=KEY)
     with pytest.raises(ValueError, match=r"dx\.transpose|symmetric"):
         dx.temper(one_way, state, ladder, 2, key=KEY)

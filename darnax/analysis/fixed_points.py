@@ -15,14 +15,13 @@ from jaxtyping import Array, Bool, Float, Inexact, Int, Key
 
 from darnax import checks
 from darnax._arrays import any_rank, on_device
-from darnax.analysis.arguments import Arguments, arguments
 from darnax.analysis.newton import roots
 from darnax.analysis.sample_map import sample_map
 from darnax.analysis.spectrum import refuse_random, refuse_rough, refuse_traced
 from darnax.analysis.stability import smooth_part, stable_samples
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
-from darnax.dynamics.energy import energy
-from darnax.dynamics.problem import Problem, pose
+from darnax.dynamics.energy import NoEnergyError, energy
+from darnax.dynamics.problem import Arguments, Problem, arguments, pose
 from darnax.dynamics.relax import relax
 from darnax.dynamics.schedules import ScheduleLike, synchronous
 from darnax.network.network import Network, check_state
@@ -160,8 +159,7 @@ def _energies(
             kinds=given["kinds"],
             drive=given["drive"],
         )
-    except ValueError:
-        # The arguments were checked before: what is refused here is a network without an energy.
+    except NoEnergyError:
         return None
 
 

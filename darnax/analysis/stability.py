@@ -17,12 +17,11 @@ from jaxtyping import Array, Bool
 
 from darnax import checks
 from darnax._arrays import any_rank, on_device
-from darnax.analysis.arguments import Arguments, arguments
 from darnax.analysis.sample_map import sample_map
 from darnax.analysis.spectrum import eigenvalues, refuse_random, refuse_traced, rough_kinds
 from darnax.dynamics.adjoint import free_cells
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
-from darnax.dynamics.problem import Problem, pose
+from darnax.dynamics.problem import Arguments, Problem, arguments, pose
 from darnax.dynamics.schedules import ScheduleLike, synchronous
 from darnax.dynamics.update import local_fields
 from darnax.network.message_passing import outer

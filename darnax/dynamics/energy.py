@@ -49,6 +49,10 @@ Terms: TypeAlias = dict[str, Float[Array, " batch"]]
 """Parts of an energy by kind."""
 
 
+class NoEnergyError(ValueError):
+    """A call has no energy: its connections go one way, or what units or drives add is unknown."""
+
+
 class EnergyTerms(NamedTuple):
     """An energy by edge kind and by node kind; all of them add up to it.
 
@@ -363,7 +367,7 @@ class _Edges(NamedTuple):
         """Raise the error for edges that no energy has for a part."""
         unfit = np.flatnonzero(wrong & (self.needs == Reciprocity.NONE)).tolist()
         if unfit:
-            raise ValueError(
+            raise NoEnergyError(
                 f"`network` has no energy in this call: what edges "
                 f"{_text.names(map(topology.edge, unfit))} say depends on their receiver, or on "
                 "chance; use couplings of their sender alone"
@@ -373,7 +377,7 @@ class _Edges(NamedTuple):
         is_reverse = self.owner != np.arange(len(self.owner))
         back = is_reverse & self.sends & silent[self.owner]
         heard = np.flatnonzero((wrong & ~silent) | back).tolist()
-        raise ValueError(
+        raise NoEnergyError(
             f"`network` has no energy in this call: edges {_text.names(map(topology.edge, heard))} "
             "are heard one way between nodes that can move; let edges the other way send, as "
             "dx.transpose of their kind (dx.topologies.reciprocal draws them), or make couplings "
@@ -395,7 +399,7 @@ def _check_units(problem: Problem) -> None:
                 missing.add(kind)
     if missing:
         kind = min(missing)
-        raise ValueError(
+        raise NoEnergyError(
             f"`network` has no energy in this call: activations of nodes of kinds "
             f"{_text.names(sorted(missing))} ({name(network.activations[kind])}) have no "
             "potential; give one, as dx.elementwise(fn, potential=...), or hold these nodes"
@@ -405,7 +409,7 @@ def _check_units(problem: Problem) -> None:
         if callable(value) and not callable(getattr(value, "energy", None)):
             wrong.append(node)
     if wrong:
-        raise ValueError(
+        raise NoEnergyError(
             f"`drive` of nodes {network.topology.named(wrong)} is a function of the state without "
             "a method `energy(state)`; give an array, dx.nudge, or a function that has one"
         )

@@ -6,8 +6,9 @@ drives are data. A program is compiled for a problem and a batch; its arrays are
 program, never constants.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -245,6 +246,35 @@ def _add(
     field: Float[Array, "..."],
 ):
     total[array] = total[array] + field if array in total else field
+
+
+class Arguments(TypedDict):
+    """The arguments that `step`, `relax` and `pose` have in common."""
+
+    schedule: ScheduleLike
+    clamp: Clamp
+    silence: Nodes
+    kinds: Kinds
+    drive: Drive
+
+
+@checks.by_hand
+def arguments(
+    *,
+    schedule: ScheduleLike,
+    clamp: Clamp,
+    silence: Nodes,
+    kinds: Kinds,
+    drive: Drive,
+) -> Arguments:
+    """The arguments of a call in a form that can be read several times: generators as tuples."""
+    return Arguments(
+        schedule=schedule,
+        clamp=clamp if isinstance(clamp, Mapping) else checks.names("clamp", clamp),
+        silence=checks.names("silence", silence),
+        kinds=None if kinds is None else checks.names("kinds", kinds),
+        drive=drive,
+    )
 
 
 @checks.by_hand

@@ -25,7 +25,7 @@ from darnax._arrays import any_rank
 from darnax.dynamics.adjoint import free_cells
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
 from darnax.dynamics.energy import energy as energy_of
-from darnax.dynamics.problem import Problem, pose
+from darnax.dynamics.problem import Problem, arguments, pose
 from darnax.dynamics.schedules import ScheduleLike, unit_by_unit
 from darnax.dynamics.step import Observe
 from darnax.dynamics.update import one_pass
@@ -180,8 +180,10 @@ def temper(
     check_state(network, state)
     rounds = checks.count("rounds", rounds, 1, checks.MOST)
     passes = checks.count("passes", passes, 1, checks.MOST // rounds)
+    # A call and its energy both read them.
+    given = arguments(schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive)
     if energy is None:
-        energy = _OwnEnergy(network, clamp, silence, kinds, drive)
+        energy = _OwnEnergy(network, given["clamp"], given["silence"], given["kinds"], drive)
     else:
         holds = "a function of the state that gives (B,)"
         checks.function("energy", energy, holds, "give one, or None for dx.energy")
@@ -191,11 +193,7 @@ def temper(
     problem = pose(
         with_temperature(network, ladder),
         state,
-        schedule=schedule,
-        clamp=clamp,
-        silence=silence,
-        kinds=kinds,
-        drive=drive,
+        **given,
     )
     _check_arguments_alike(problem)
     _check_states_alike(problem, state)
