@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from darnax import checks
@@ -71,7 +72,7 @@ class Conv(Coupling):
         whole = self.prepared()
         # The rule of `_with_derivatives` takes over: JAX need not follow what is called here.
         still, image = jax.lax.stop_gradient((whole, x))
-        if suits_native(x):
+        if _suits_native(x):
             y = windows(still.weight, image, self.stride, _pads_of(self, x.shape))
         elif self._numbers <= FEW:
             y = _shifted(still, image)
@@ -109,9 +110,7 @@ class Conv(Coupling):
 
     def describe(self) -> tuple[str, str]:
         how = "shifted copies" if self._numbers <= FEW else "XLA"
-        if native_library().loaded:
-            how = f"native, {how} below {SAMPLES} samples"
-        return how, f"windows of {self._numbers} numbers"
+        return _described(self, how), f"windows of {self._numbers} numbers"
 
     @property
     def _numbers(self) -> int:
@@ -119,11 +118,22 @@ class Conv(Coupling):
         return math.prod(self.weight.shape[:-1])
 
 
-def suits_native(x: Array) -> bool:
+def _is_native(dtype: DTypeLike) -> bool:
+    """Whether the native library is there for numbers of this dtype."""
+    known = dtype in (jnp.float32, jnp.float64)
+    return known and jax.default_backend() == "cpu" and native_library().loaded
+
+
+def _suits_native(x: Array) -> bool:
     """Whether the native library takes images with this batch."""
-    known = x.dtype in (jnp.float32, jnp.float64)
-    on_cpu = jax.default_backend() == "cpu" and native_library().loaded
-    return known and on_cpu and x.shape[-1] >= SAMPLES
+    return _is_native(x.dtype) and x.shape[-1] >= SAMPLES
+
+
+def _described(coupling: "Conv | ConvTranspose", otherwise: str) -> str:
+    """How the messages of a batch are made; `otherwise` without the native library."""
+    if not _is_native(coupling.weight.dtype):
+        return otherwise
+    return f"native, {otherwise} below {SAMPLES} samples"
 
 
 def _pads_of(
@@ -345,7 +355,7 @@ class ConvTranspose(Coupling):
 
     def batched(self, x: Shaped[Array, "*sender batch"]) -> Shaped[Array, "*receiver batch"]:
         """The messages of a batch, which stands last."""
-        if not suits_native(x):
+        if not _suits_native(x):
             return self.by_xla(x)
         still, image = jax.lax.stop_gradient((self, x))
         weight = jnp.swapaxes(still.weight, -1, -2)
@@ -373,10 +383,7 @@ class ConvTranspose(Coupling):
         return Conv(self.weight, self.stride, self.padding)
 
     def describe(self) -> tuple[str, str]:
-        how = "one product, shifted sums"
-        if native_library().loaded:
-            how = f"native, {how} below {SAMPLES} samples"
-        return how, "windows overlap"
+        return _described(self, "one product, shifted sums"), "windows overlap"
 
 
 def overlap_add(

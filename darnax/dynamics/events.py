@@ -76,7 +76,7 @@ def _can_follow(problem: Problem, i: int, batch: int) -> bool:
     # Sums are those of all edges.
     if problem.active[i] is not None:
         return False
-    if following(passing, problem.network.stacked_coupling(i), batch) is None:
+    if following(passing, batch) is None:
         return False
     # Sizes are for states between -1 and 1; those that never move are looked at once a call.
     group = passing.group
@@ -104,7 +104,7 @@ def start_following(
     for i in followed:
         passing = problem.network.message_passing[i]
         group = passing.group
-        kind = following(passing, problem.network.stacked_coupling(i), batch)
+        kind = following(passing, batch)
         assert kind is not None
         own = kind.of(passing, constants.ready[i])
         # A sum in float64 that is rounded to a field of float32 could not be kept as it is.

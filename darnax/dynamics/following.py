@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from darnax.couplings.coupling import Coupling
 from darnax.kernels.graph import by_unit
 from darnax.kernels.library import native_library
 from darnax.kernels.native import Native
@@ -78,7 +77,7 @@ class Following(eqx.Module):
 
     @classmethod
     @abc.abstractmethod
-    def suits(cls, passing: MessagePassing, coupling: Coupling, batch: int) -> bool:
+    def suits(cls, passing: MessagePassing, batch: int) -> bool:
         """Whether the sums of a group can be kept, and that pays."""
 
     @classmethod
@@ -130,8 +129,9 @@ class FollowedWeights(Following):
     terms: Float[Array, "receiving 1 1"]
 
     @classmethod
-    def suits(cls, passing: MessagePassing, coupling: Coupling, batch: int) -> bool:
-        return isinstance(passing.kernel, Native) and batch <= FEW
+    def suits(cls, passing: MessagePassing, batch: int) -> bool:
+        kernel = passing.kernel
+        return isinstance(kernel, Native) and not kernel.backward and batch <= FEW
 
     @classmethod
     def of(cls, passing: MessagePassing, ready: Ready) -> "FollowedWeights":
@@ -211,11 +211,8 @@ class FollowedMatrices(Following):
     terms: Float[Array, "receiving 1 1"]
 
     @classmethod
-    def suits(cls, passing: MessagePassing, coupling: Coupling, batch: int) -> bool:
-        if passing.kernel is not None or coupling.linear != "matrix":
-            return False
-        # What does not depend on the states would have to be added to cells that are summed anew.
-        if coupling.offset() is not None:
+    def suits(cls, passing: MessagePassing, batch: int) -> bool:
+        if passing.kernel is not None or not passing.is_product:
             return False
         if jax.default_backend() != "cpu" or not native_library().loaded:
             return False
@@ -313,10 +310,10 @@ FOLLOWING: tuple[type[Following], ...] = FollowedWeights, FollowedMatrices
 """Ways to keep the sums of a group; the first that suits it does."""
 
 
-def following(passing: MessagePassing, coupling: Coupling, batch: int) -> type[Following] | None:
+def following(passing: MessagePassing, batch: int) -> type[Following] | None:
     """How the sums of a group are kept; None where that is impossible or no gain."""
     for kind in FOLLOWING:
-        if kind.suits(passing, coupling, batch):
+        if kind.suits(passing, batch):
             return kind
     return None
 

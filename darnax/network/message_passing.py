@@ -87,6 +87,7 @@ class MessagePassing(eqx.Module):
     - `start`, `stop`: the rows that messages are summed over.
     - `asks`: which of `receiver` and `key` the coupling asks for.
     - `tied`: whether the edges share their parameters, by a tie of theirs or of those they reverse.
+    - `is_product`: whether a message is the product of a matrix with its sender, and no more.
 
     !!! example
 
@@ -109,6 +110,7 @@ class MessagePassing(eqx.Module):
     stop: int = eqx.field(static=True)
     asks: frozenset[str] = eqx.field(static=True)
     tied: bool = eqx.field(static=True)
+    is_product: bool = eqx.field(static=True)
 
     @property
     def group(self) -> EdgeGroup:
@@ -319,6 +321,7 @@ def message_passing(
         stop=stop,
         asks=asked,
         tied=tied,
+        is_product=coupling.linear == "matrix" and coupling.offset() is None,
     )
 
 
