@@ -26,7 +26,7 @@ import darnax  # noqa: E402
 
 # these are imported later else, when the hook is gone
 import darnax.plots  # noqa: E402
-import darnax.testing  # noqa: E402, F401
+import darnax.testing  # noqa: E402
 
 hook.uninstall()
 
@@ -38,3 +38,19 @@ def few_programs():
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_text().splitlines()) > 30_000:
         jax.clear_caches()
+
+
+@pytest.fixture(scope="module", params=["library", "plain JAX"])
+def way(request):
+    """The operations run by the native library, and as they run where it is missing."""
+    library = darnax.kernels.native_library()
+    if request.param == "library" and not library.loaded:
+        pytest.skip(f"no native library: {library.reason}")
+    # what was compiled the other way must not serve this one
+    jax.clear_caches()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "plain JAX":
+            off = darnax.kernels.NativeLibrary(False, "switched off")
+            patch.setattr("darnax.kernels.native_call.native_library", lambda: off)
+        yield request.param
+    jax.clear_caches()

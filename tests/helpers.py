@@ -12,10 +12,17 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
+import pytest
 
 import darnax as dx
+from darnax.kernels import NativeLibrary, native_library
 from darnax.testing import AWKWARD_GRAPHS, Reference, drawn, overlapping, rounded
 from darnax.testing.networks import GRAIN
+
+NO_LIBRARY = NativeLibrary(False, "switched off")
+needs_library = pytest.mark.skipif(
+    not native_library().loaded, reason=f"no native library: {native_library().reason}"
+)
 
 
 @dataclass(eq=False)

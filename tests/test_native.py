@@ -8,30 +8,14 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
+from helpers import NO_LIBRARY, needs_library
 from jax.sharding import Mesh, PartitionSpec
 
 import darnax as dx
 from darnax import kernels
-from darnax.kernels import Graph, Native, NativeLibrary, Segments, native_library, native_sums
+from darnax.kernels import Graph, Native, Segments, native_call, native_library, native_sums
 from darnax.kernels import native as native_kernel
 from darnax.kernels.native_sums import Incidence, corrected, resummed
-
-needs_library = pytest.mark.skipif(
-    not native_library().loaded, reason=f"no native library: {native_library().reason}"
-)
-OFF = NativeLibrary(False, "switched off")
-
-
-@pytest.fixture(scope="module", params=[pytest.param("library", marks=needs_library), "plain JAX"])
-def way(request):
-    """The operations run by the library, and as they run where it is missing."""
-    # what was compiled the other way must not serve this one
-    jax.clear_caches()
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "plain JAX":
-            patch.setattr(native_sums, "native_library", lambda: OFF)
-        yield request.param
-    jax.clear_caches()
 
 
 def random_ends(sending, receiving, edges, hub=None):
@@ -602,8 +586,8 @@ def test_the_summary_says_that_sums_are_native():
 
 
 def test_without_the_library_the_summary_says_why(monkeypatch):
-    monkeypatch.setattr(native_kernel, "native_library", lambda: OFF)
-    monkeypatch.setattr("darnax.kernels.slots.native_library", lambda: OFF)
+    monkeypatch.setattr(native_kernel, "native_library", lambda: NO_LIBRARY)
+    monkeypatch.setattr("darnax.kernels.slots.native_library", lambda: NO_LIBRARY)
     large = dx.Network(irregular(700), {"edge": dx.scale(0.5)}, dx.tanh, key=jax.random.key(0))
     assert "irregular; switched off" in large.summary()
     assert "native" not in network().summary()
@@ -619,8 +603,8 @@ def test_a_network_of_another_machine_runs_without_the_library(monkeypatch):
         )
     )
     expected = dx.step(ours, state).arrays
-    monkeypatch.setattr(native_kernel, "native_library", lambda: OFF)
-    monkeypatch.setattr(native_sums, "native_library", lambda: OFF)
+    monkeypatch.setattr(native_kernel, "native_library", lambda: NO_LIBRARY)
+    monkeypatch.setattr(native_call, "native_library", lambda: NO_LIBRARY)
     jax.clear_caches()
     theirs = pickle.loads(pickle.dumps(ours))
     assert "switched off" in theirs.summary()

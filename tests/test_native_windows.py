@@ -6,30 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import needs_library
 
 import darnax as dx
 from darnax.couplings.conv import Conv, ConvTranspose
-from darnax.kernels import NativeLibrary, native_library, native_sums
+from darnax.kernels import NativeLibrary
 from darnax.kernels.native_windows import windows, windows_transposed
 
-needs_library = pytest.mark.skipif(
-    not native_library().loaded, reason=f"no native library: {native_library().reason}"
-)
-OFF = NativeLibrary(False, "switched off")
 # `darnax.couplings.conv` is the function.
 conv_module = importlib.import_module("darnax.couplings.conv")
-
-
-@pytest.fixture(scope="module", params=[pytest.param("library", marks=needs_library), "plain JAX"])
-def way(request):
-    """The operations run by the library, and as they run where it is missing."""
-    # what was compiled the other way must not serve this one
-    jax.clear_caches()
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "plain JAX":
-            patch.setattr(native_sums, "native_library", lambda: OFF)
-        yield request.param
-    jax.clear_caches()
 
 
 # places, window, stride, padding

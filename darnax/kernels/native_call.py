@@ -7,7 +7,7 @@ devices than CPUs, the same operation runs in plain JAX.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,12 @@ from jax.interpreters import batching, mlir
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from darnax.kernels.native_sums import alike, in_stack, on_cpu, stack_of, unstacked
+from darnax.kernels.library import native_library
 
 Results: TypeAlias = Sequence[tuple[tuple[int, ...], DTypeLike]]
 """Shapes and dtypes."""
+Given = TypeVar("Given", Array, Sequence[Array])
+"""What a function gives: one array or several."""
 
 
 class NativeCall:
@@ -83,9 +85,7 @@ class NativeCall:
         return call(*operands, **known)
 
     def _one_by_one(self, *operands: Array, **attributes: Any) -> Sequence[Array]:
-        stack = stack_of(operands)
-        whole = [jnp.broadcast_to(operand, (stack, *operand.shape[1:])) for operand in operands]
-        return jax.vmap(functools.partial(self.plain, **attributes))(*whole)
+        return each(functools.partial(self.plain, **attributes), *operands)
 
     def _batched(
         self,
@@ -99,3 +99,72 @@ class NativeCall:
             stacked[-1] = jnp.broadcast_to(stacked[-1], whole)
         found = self.primitive.bind(*alike(*stacked), **attributes)
         return [unstacked(result, size) for result in found], [0] * len(found)
+
+
+def alike(*arrays: Array) -> list[Array]:
+    """Arrays that vary over the same axes of a `shard_map`: JAX does so for its own operations."""
+    varying = [jax.typeof(array).manual_axis_type.varying for array in arrays]
+    everywhere = frozenset().union(*varying)
+    result = []
+    for array, own in zip(arrays, varying, strict=True):
+        missing = tuple(sorted(everywhere - own))
+        result.append(jax.lax.pcast(array, missing, to="varying") if missing else array)
+    return result
+
+
+def stack_of(operands: Sequence[Any]) -> int:
+    """The length of the stack, which some operands may have one of for all."""
+    stack = 1
+    for operand in operands:
+        if operand.shape[0] != 1:
+            stack = operand.shape[0]
+    return stack
+
+
+def in_stack(
+    operands: Sequence[Array],
+    axes: Sequence[int | None],
+) -> tuple[list[Array], int]:
+    """Operands with an axis of `vmap` as a part of the stack; the size of that axis.
+
+    What is the same for all stays a stack of one.
+    """
+    first = []
+    size = 1
+    for operand, axis in zip(operands, axes, strict=True):
+        if axis is None:
+            first.append(operand[None])
+        else:
+            first.append(jnp.moveaxis(operand, axis, 0))
+            size = first[-1].shape[0]
+    inner = stack_of([operand[0] for operand in first])
+    stacked = []
+    for operand in first:
+        if operand.shape[:2] != (1, 1):
+            operand = jnp.broadcast_to(operand, (size, inner, *operand.shape[2:]))
+        stacked.append(operand.reshape(-1, *operand.shape[2:]))
+    return stacked, size
+
+
+def unstacked(y: Array, size: int) -> Array:
+    """The other way: a result with the axis of `vmap` first."""
+    return y.reshape(size, len(y) // max(size, 1), *y.shape[1:])
+
+
+def each(function: Callable[..., Given], *operands: Array) -> Given:
+    """The function on every element of a stack."""
+    stack = stack_of(operands)
+    whole = (jnp.broadcast_to(operand, (stack, *operand.shape[1:])) for operand in operands)
+    return jax.vmap(function)(*whole)
+
+
+def on_cpu(
+    native: Callable[..., Given],
+    plain: Callable[..., Given],
+) -> Callable[..., Given]:
+    """The native way if the library is loaded, asked when a program is made."""
+
+    def way(*operands: Array, **params: Any) -> Given:
+        return (native if native_library().loaded else plain)(*operands, **params)
+
+    return way

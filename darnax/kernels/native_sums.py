@@ -16,7 +16,7 @@ a network that was saved on one machine runs on another.
 import enum
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -28,9 +28,17 @@ from jaxtyping import Array, Bool, Float, Int, UInt16
 
 from darnax._arrays import any_rank, on_device
 from darnax.kernels.graph import Graph, take
-from darnax.kernels.library import native_library
+from darnax.kernels.native_call import (
+    NativeCall,
+    Results,
+    alike,
+    each,
+    in_stack,
+    on_cpu,
+    stack_of,
+    unstacked,
+)
 
-Results = TypeVar("Results", Array, Sequence[Array])
 NARROW = 2**16
 """Rows whose numbers fit into 16 bits: half as much to read for every edge."""
 
@@ -146,8 +154,7 @@ def corrected(
     and a state that stops being infinite leaves NaN. There are no derivatives.
     """
     graph = jax.tree.leaves(edges)
-    operands = alike(*graph, w[..., None], anew, before, after, field)
-    return _correct.bind(*(operand[None] for operand in operands))[0]
+    return _correct(*graph, w[..., None], anew, before, after, field)[0]
 
 
 def resummed(
@@ -163,8 +170,7 @@ def resummed(
     changed in place where nobody else reads it. There are no derivatives.
     """
     received = edges.received
-    operands = received.starts, received.ends, w[..., None], x, cells, field
-    return _resum.bind(*(operand[None] for operand in alike(*operands)))[0]
+    return _resum(received.starts, received.ends, w[..., None], x, cells, field)[0]
 
 
 # ---- the primitive of the three sums ----
@@ -186,26 +192,6 @@ def _bind(
 
 def _stacked(edges: Incidence) -> list[Array]:
     return [leaf[None] for leaf in jax.tree.leaves(edges)]
-
-
-def alike(*arrays: Array) -> list[Array]:
-    """Arrays that vary over the same axes of a `shard_map`: JAX does so for its own operations."""
-    varying = [jax.typeof(array).manual_axis_type.varying for array in arrays]
-    everywhere = frozenset().union(*varying)
-    result = []
-    for array, own in zip(arrays, varying, strict=True):
-        missing = tuple(sorted(everywhere - own))
-        result.append(jax.lax.pcast(array, missing, to="varying") if missing else array)
-    return result
-
-
-def stack_of(operands: Sequence[Any]) -> int:
-    """The length of the stack, which some operands may have one of for all."""
-    stack = 1
-    for operand in operands:
-        if operand.shape[0] != 1:
-            stack = operand.shape[0]
-    return stack
 
 
 def _shape(
@@ -301,36 +287,6 @@ def _parted(states: Array, size: int) -> Array:
     return states.reshape(*lead, both // size, size)
 
 
-def in_stack(
-    operands: Sequence[Array],
-    axes: Sequence[int | None],
-) -> tuple[list[Array], int]:
-    """Operands with an axis of `vmap` as a part of the stack; the size of that axis.
-
-    What is the same for all stays a stack of one.
-    """
-    first = []
-    size = 1
-    for operand, axis in zip(operands, axes, strict=True):
-        if axis is None:
-            first.append(operand[None])
-        else:
-            first.append(jnp.moveaxis(operand, axis, 0))
-            size = first[-1].shape[0]
-    inner = stack_of([operand[0] for operand in first])
-    stacked = []
-    for operand in first:
-        if operand.shape[:2] != (1, 1):
-            operand = jnp.broadcast_to(operand, (size, inner, *operand.shape[2:]))
-        stacked.append(operand.reshape(-1, *operand.shape[2:]))
-    return stacked, size
-
-
-def unstacked(y: Array, size: int) -> Array:
-    """The other way: a result with the axis of `vmap` first."""
-    return y.reshape(size, len(y) // max(size, 1), *y.shape[1:])
-
-
 # ---- how it runs ----
 
 
@@ -348,23 +304,16 @@ def _native(*operands: Array, of: Of, items: int) -> Array:
 def _plain(*operands: Array, of: Of, items: int) -> Array:
     starts, senders, starts_back, receivers, order, a, b = operands
     if of is Of.EDGES:
-        return _each(functools.partial(_plain_products, items=items), starts, senders, a, b)
+        return each(functools.partial(_plain_products, items=items), starts, senders, a, b)
     if of is Of.RECEIVERS:
-        return _each(_plain_sum, starts, senders, a, b)
-    return _each(_plain_sum, starts_back, receivers, _in_order(a, order), b)
-
-
-def _each(function: Callable[..., Array], *operands: Array) -> Array:
-    """The function on every element of a stack."""
-    stack = stack_of(operands)
-    whole = (jnp.broadcast_to(operand, (stack, *operand.shape[1:])) for operand in operands)
-    return jax.vmap(function)(*whole)
+        return each(_plain_sum, starts, senders, a, b)
+    return each(_plain_sum, starts_back, receivers, _in_order(a, order), b)
 
 
 def _in_order(w: Array, order: Array) -> Array:
     if len(order) == 1:
         return w.at[:, order[0]].get(mode="promise_in_bounds", wrap_negative_indices=False)
-    return _each(take, w, order)
+    return each(take, w, order)
 
 
 def _plain_graph(starts: Array, ends: Array, others: int) -> Graph:
@@ -385,18 +334,6 @@ def _plain_products(starts: Array, ends: Array, x: Array, q: Array, items: int) 
     edges, units, batch = terms.shape
     own = terms.reshape(edges, items, units * batch // items)
     return own.sum(axis=-1, keepdims=True)
-
-
-def on_cpu(
-    native: Callable[..., Results],
-    plain: Callable[..., Results],
-) -> Callable[..., Results]:
-    """The native way if the library is loaded, asked when a program is made."""
-
-    def way(*operands: Array, **params: Any) -> Results:
-        return (native if native_library().loaded else plain)(*operands, **params)
-
-    return way
 
 
 def _register(
@@ -424,29 +361,11 @@ ad.primitive_transposes[_sums] = _transposed
 batching.primitive_batchers[_sums] = _batched
 
 
-# ---- the primitives that change a field ----
-
-# Operands: the arrays of an `Incidence`, weights, whether to sum anew, states before and after, the
-# field.
-_correct = Primitive("darnax_correct")
-# Operands: edges by receiver, weights, states, the cells to sum, the field.
-_resum = Primitive("darnax_resum")
-
-
-def _in_place(name: str) -> Callable[..., Array]:
-    """The call of the library that changes its last operand."""
-
-    def native(*operands: Array) -> Array:
-        field = operands[-1]
-        result = jax.ShapeDtypeStruct(field.shape, field.dtype)
-        aliases = {len(operands) - 1: 0}
-        return jax.ffi.ffi_call(name, result, input_output_aliases=aliases)(*operands)
-
-    return native
+# ---- the calls that change a field ----
 
 
 @any_rank
-def _correct_one(
+def _plain_correct(
     starts: Array,
     senders: Array,
     starts_back: Array,
@@ -457,60 +376,32 @@ def _correct_one(
     before: Array,
     after: Array,
     field: Array,
-) -> Array:
+) -> list[Array]:
     def correct() -> Array:
         graph = _plain_graph(starts_back, receivers, len(field))
         terms = take(w, order) * take(after - before, graph.receivers)
         return field.at[graph.senders].add(terms, mode="promise_in_bounds")
 
-    return jax.lax.cond(anew, lambda: _plain_sum(starts, senders, w, after), correct)
+    return [jax.lax.cond(anew, lambda: _plain_sum(starts, senders, w, after), correct)]
 
 
-def _resum_one(
+def _plain_resum(
     starts: Array,
     ends: Array,
     w: Array,
     x: Array,
     cells: Array,
     field: Array,
-) -> Array:
-    return jnp.where(cells, _plain_sum(starts, ends, w, x), field)
+) -> list[Array]:
+    return [jnp.where(cells, _plain_sum(starts, ends, w, x), field)]
 
 
-def _field_batched(
-    primitive: Primitive,
-    operands: Sequence[Array],
-    axes: Sequence[int | None],
-) -> tuple[Array, int]:
-    # Behind the edges and their weights come states, cells and fields, three in all.
-    first = len(operands) - 3
-    if all(axis is None for axis in axes[:first]):
-        # States and fields alone differ: they are a larger batch.
-        pairs = zip(operands, axes, strict=True)
-        size = max(operand.shape[axis] for operand, axis in pairs if axis is not None)
-        merged = []
-        for operand, axis in zip(operands[first:], axes[first:], strict=True):
-            if axis is None:
-                operand = jnp.broadcast_to(operand, (size, *operand.shape))
-            merged.append(_merged(operand, axis or 0)[0])
-        y = primitive.bind(*alike(*operands[:first], *merged))
-        return _parted(y, size), y.ndim
-    stacked, size = in_stack(operands, axes)
-    # The result is the field itself, and so that has the whole stack.
-    *others, field = stacked
-    stack = stack_of(stacked)
-    field = jnp.broadcast_to(field, (stack, *field.shape[1:]))
-    y = primitive.bind(*alike(*others, field))
-    return unstacked(y, size), 0
+def _field(*operands: Any) -> Results:
+    return [(operands[-1].shape, operands[-1].dtype)]
 
 
-def _register_in_place(primitive: Primitive, plain: Callable[..., Array]) -> None:
-    """Tells JAX about a primitive that changes its last operand."""
-    primitive.def_abstract_eval(lambda *operands: operands[-1].update(weak_type=False))
-    native = _in_place(primitive.name)
-    _register(primitive, native, functools.partial(_each, plain))
-    batching.primitive_batchers[primitive] = functools.partial(_field_batched, primitive)
-
-
-_register_in_place(_correct, _correct_one)
-_register_in_place(_resum, _resum_one)
+# Operands: the arrays of an `Incidence`, weights, whether to sum anew, states before and after, the
+# field.
+_correct = NativeCall("darnax_correct", _field, _plain_correct, in_place=True)
+# Operands: edges by receiver, weights, states, the cells to sum, the field.
+_resum = NativeCall("darnax_resum", _field, _plain_resum, in_place=True)
