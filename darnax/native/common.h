@@ -197,4 +197,16 @@ void StayInPlace(ffi::AnyBuffer field, ffi::AnyBuffer result) {
   std::memcpy(result.untyped_data(), field.untyped_data(), field.size_bytes());
 }
 
+// What XLA is told of a call: it wants threads, takes `in` arrays and gives `out`.
+template <int in, int out>
+auto Arrays() {
+  if constexpr (out > 0) {
+    return Arrays<in, out - 1>().template Ret<ffi::AnyBuffer>();
+  } else if constexpr (in > 0) {
+    return Arrays<in - 1, 0>().template Arg<ffi::AnyBuffer>();
+  } else {
+    return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>();
+  }
+}
+
 }  // namespace

@@ -295,6 +295,27 @@ struct ProductSizes {
   int64_t stack, rows, others, edges, inputs, outputs, batch;
 };
 
+bool HaveAxes(ffi::AnyBuffer ends, ffi::AnyBuffer w, ffi::AnyBuffer states, ffi::AnyBuffer result) {
+  return ends.dimensions().size() == 2 && w.dimensions().size() == 4 &&
+         states.dimensions().size() == 4 && result.dimensions().size() == 4;
+}
+
+ProductSizes SizesOf(ffi::AnyBuffer ends, ffi::AnyBuffer states, ffi::AnyBuffer result) {
+  const auto out = result.dimensions(), in = states.dimensions();
+  return {out[0], out[1], in[1], ends.dimensions()[1], in[2], out[2], out[3]};
+}
+
+bool HaveDtype(ffi::DataType dtype, ffi::AnyBuffer w, ffi::AnyBuffer states, ffi::AnyBuffer field) {
+  return w.element_type() == dtype && states.element_type() == dtype &&
+         field.element_type() == dtype;
+}
+
+bool OfField(ffi::AnyBuffer states, ffi::AnyBuffer field, const ProductSizes& n) {
+  return Fits(states.dimensions(), n.stack, {n.others, n.inputs, n.batch}) &&
+         Fits(field.dimensions(), n.stack, {n.rows, n.outputs, n.batch}) &&
+         field.dimensions()[0] == n.stack;
+}
+
 bool OfProducts(ffi::AnyBuffer starts, ffi::AnyBuffer ends, ffi::AnyBuffer w, bool inputs_first,
                 const ProductSizes& n) {
   const Sizes graph{n.stack, n.rows, n.others, n.edges, 1, 1, n.batch};
@@ -360,24 +381,16 @@ ffi::Error CorrectProductsHandler(ffi::ThreadPool pool, ffi::AnyBuffer starts, f
                                   ffi::Result<ffi::AnyBuffer> changed,
                                   ffi::Result<ffi::AnyBuffer> too_much,
                                   ffi::Result<ffi::AnyBuffer> result) {
-  const auto out = result->dimensions(), states = before.dimensions();
-  if (out.size() != 4 || states.size() != 4 || w.dimensions().size() != 4 ||
-      ends.dimensions().size() != 2) {
-    return Wrong("matrices, states and fields need 4 axes");
-  }
-  const ProductSizes n{out[0],    out[1], states[1], ends.dimensions()[1],
-                       states[2], out[2], out[3]};
-  const bool fits = Fits(states, n.stack, {n.others, n.inputs, n.batch}) &&
+  if (!HaveAxes(ends, w, before, *result)) return Wrong("matrices, states and fields need 4 axes");
+  const ProductSizes n = SizesOf(ends, before, *result);
+  const bool fits = OfProducts(starts, ends, w, true, n) && OfField(before, field, n) &&
                     Fits(after.dimensions(), n.stack, {n.others, n.inputs, n.batch}) &&
-                    Fits(field.dimensions(), n.stack, {n.rows, n.outputs, n.batch}) &&
-                    field.dimensions()[0] == n.stack && OfProducts(starts, ends, w, true, n) &&
                     OfShares(share, *too_much, n) && changed->element_type() == ffi::S32 &&
                     Fits(changed->dimensions(), n.stack, {n.batch}) &&
                     changed->dimensions()[0] == n.stack;
   if (!fits) return Wrong("the arrays of a correction do not fit one another");
   const auto dtype = result->element_type();
-  if (w.element_type() != dtype || before.element_type() != dtype ||
-      after.element_type() != dtype || field.element_type() != dtype) {
+  if (after.element_type() != dtype || !HaveDtype(dtype, w, before, field)) {
     return Wrong("matrices, states and fields must have one dtype");
   }
   StayInPlace(field, *result);
@@ -416,23 +429,14 @@ ffi::Error ResumProductsHandler(ffi::ThreadPool pool, ffi::AnyBuffer starts, ffi
                                 ffi::AnyBuffer cells, ffi::AnyBuffer field,
                                 ffi::Result<ffi::AnyBuffer> too_much,
                                 ffi::Result<ffi::AnyBuffer> result) {
-  const auto out = result->dimensions(), states = x.dimensions();
-  if (out.size() != 4 || states.size() != 4 || w.dimensions().size() != 4 ||
-      ends.dimensions().size() != 2) {
-    return Wrong("matrices, states and fields need 4 axes");
-  }
-  const ProductSizes n{out[0],    out[1], states[1], ends.dimensions()[1],
-                       states[2], out[2], out[3]};
-  const bool fits = Fits(states, n.stack, {n.others, n.inputs, n.batch}) &&
+  if (!HaveAxes(ends, w, x, *result)) return Wrong("matrices, states and fields need 4 axes");
+  const ProductSizes n = SizesOf(ends, x, *result);
+  const bool fits = OfProducts(starts, ends, w, false, n) && OfField(x, field, n) &&
                     Fits(cells.dimensions(), n.stack, {n.rows, n.outputs, n.batch}) &&
-                    Fits(field.dimensions(), n.stack, {n.rows, n.outputs, n.batch}) &&
-                    cells.dimensions()[0] == n.stack && field.dimensions()[0] == n.stack &&
-                    OfProducts(starts, ends, w, false, n) && OfShares(share, *too_much, n);
+                    cells.dimensions()[0] == n.stack && OfShares(share, *too_much, n);
   if (!fits) return Wrong("the arrays of single sums do not fit one another");
   const auto dtype = result->element_type();
-  if (w.element_type() != dtype || x.element_type() != dtype || field.element_type() != dtype) {
-    return Wrong("matrices, states and fields must have one dtype");
-  }
+  if (!HaveDtype(dtype, w, x, field)) return Wrong("matrices, states and fields must have one dtype");
   if (cells.element_type() != ffi::PRED) return Wrong("cells are told by bool");
   StayInPlace(field, *result);
   const Corrected corrected{*result, *too_much};
@@ -449,30 +453,7 @@ ffi::Error ResumProductsHandler(ffi::ThreadPool pool, ffi::AnyBuffer starts, ffi
 
 #pragma GCC visibility push(default)
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(darnax_correct_products, CorrectProductsHandler,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(darnax_resum_products, ResumProductsHandler,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(darnax_correct_products, CorrectProductsHandler, (Arrays<7, 3>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(darnax_resum_products, ResumProductsHandler, (Arrays<7, 2>()));
 
 #pragma GCC visibility pop

@@ -243,15 +243,10 @@ ffi::Error WindowsHandler(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer
 
 #pragma GCC visibility push(default)
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(darnax_windows, WindowsHandler,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Attr<ffi::Span<const int64_t>>("stride")
-                                  .Attr<ffi::Span<const int64_t>>("pad")
-                                  .Attr<ffi::Span<const int64_t>>("places")
-                                  .Attr<bool>("transposed"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(darnax_windows, WindowsHandler, (Arrays<2, 1>()
+                               .Attr<ffi::Span<const int64_t>>("stride")
+                               .Attr<ffi::Span<const int64_t>>("pad")
+                               .Attr<ffi::Span<const int64_t>>("places")
+                               .Attr<bool>("transposed")));
 
 #pragma GCC visibility pop
