@@ -344,12 +344,6 @@ def test_starts_with_other_inputs_lead_to_other_points():
     )
 
 
-@pytest.fixture(scope="module")
-def newton():
-    pytest.importorskip("optimistix", reason="Newton's method is an extra")
-
-
-@pytest.mark.usefixtures("newton")
 def test_newton_finds_the_unstable_points_of_a_pitchfork():
     """s = tanh(2 s), once for each of two units: nine points, of which relaxing finds four."""
     network = population(np.diag([2.0, 2.0]), dx.tanh)
@@ -371,7 +365,6 @@ def test_newton_finds_the_unstable_points_of_a_pitchfork():
     assert relaxed.stable.all()
 
 
-@pytest.mark.usefixtures("newton")
 def test_newton_keeps_what_is_held_and_takes_every_argument():
     network = smooth("chain")
     # weaker, so that no start is led to where Newton's method is stuck

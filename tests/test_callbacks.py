@@ -143,7 +143,6 @@ def test_tensorboard_that_is_not_there_is_named(monkeypatch, tmp_path):
 
 
 def test_tensorboard_writes_files_that_are_read(tmp_path):
-    pytest.importorskip("tensorboardX")
     from tensorboardX.event_file_writer import EventFileWriter  # noqa: F401
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.record_writer import RecordWriter  # noqa: F401

@@ -377,6 +377,17 @@ def test_no_sign_at_rest_depends_on_how_sums_round(weights, monkeypatch):
     jax.clear_caches()
 
 
+def test_many_doubtful_cells_are_summed_as_plain_passes_do(monkeypatch, plain):
+    # so many are never too few: everything is doubtful, and made as in plain passes
+    monkeypatch.setattr(following, "SHARE", 1.0)
+    monkeypatch.setattr(following, "DOUBTFUL", -1.0)
+    jax.clear_caches()
+    network = dense_network("population", "tenths")
+    state = start_of(network, 30)
+    assert_equal(plain(network, state), dx.relax(network, state))
+    jax.clear_caches()
+
+
 def test_matrices_with_what_is_not_finite(corrections, plain):
     network = dense_network("rows")
     state = start_of(network, 4)

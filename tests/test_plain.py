@@ -1,5 +1,6 @@
 """Graphs in and out: through the formats of files and the objects of other libraries."""
 
+import importlib
 import io
 import json
 from types import SimpleNamespace
@@ -48,14 +49,14 @@ def relabelled(graph, path):
 
 def tables(graph, path):
     """Two tables of pandas, as they are in memory."""
-    pandas = pytest.importorskip("pandas")
+    pandas = importlib.import_module("pandas")
     nodes = pandas.DataFrame.from_dict(dict(graph.nodes(data=True)), orient="index")
     return as_graph(nx.to_pandas_edgelist(graph), nodes=nodes)
 
 
 def csv(graph, path):
     """Two tables of comma-separated values."""
-    pandas = pytest.importorskip("pandas")
+    pandas = importlib.import_module("pandas")
     nodes, edges = io.StringIO(), io.StringIO()
     pandas.DataFrame.from_dict(dict(graph.nodes(data=True)), orient="index").to_csv(
         nodes, index_label="node"
@@ -67,7 +68,7 @@ def csv(graph, path):
 
 
 def igraph(graph, path):
-    return as_graph(pytest.importorskip("igraph").Graph.from_networkx(graph))
+    return as_graph(importlib.import_module("igraph").Graph.from_networkx(graph))
 
 
 FORMATS = {
@@ -151,7 +152,7 @@ def test_plain_drawings_are_text_and_numbers(graph):
 
 
 def test_igraph_takes_any_drawing():
-    igraph = pytest.importorskip("igraph")
+    igraph = importlib.import_module("igraph")
     for graph in DRAWN.values():
         topology = Topology(graph())
         there = igraph.Graph.from_networkx(topology.to_networkx())
@@ -508,7 +509,7 @@ def test_files_of_sparse_matrices_go_there_and_back(tmp_path):
 
 
 def test_adjacency_tables_go_there_and_back():
-    pandas = pytest.importorskip("pandas")
+    pandas = importlib.import_module("pandas")
     graph = nx.relabel_nodes(expected(), dict(enumerate("abcd")))
     text = nx.to_pandas_adjacency(graph).to_csv()
     back = pandas.read_csv(io.StringIO(text), index_col=0)
