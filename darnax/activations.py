@@ -199,6 +199,8 @@ class Function(Activation):
             arguments[word] = value
         return unsealed(self.function)(field, **arguments)
 
+    # A function of the user's may give anything: energies look at its shape.
+    @checks.by_hand
     def potential(self, state: Units) -> Units | None:
         integral = unsealed(self.integral)
         return None if integral is None else integral(state)

@@ -452,10 +452,19 @@ def test_exponents_of_sign_units():
     network = population(doubled)
     found = dx.lyapunov(network, start(network, spins(20, 4)), 2000, key=KEY)
     np.testing.assert_allclose(found, 0, atol=0.15)
-    only = {"units": np.arange(20) >= 10}
+    only = {"units": np.arange(20) < 5}
     found = dx.lyapunov(network, start(network, spins(20, 4)), 2000, key=KEY, clamp=only)
-    # of ten free units the first five have two free ones that hear them
-    np.testing.assert_allclose(found, np.log(10 / 10), atol=0.15)
+    # of fifteen free units five are heard by two free ones
+    np.testing.assert_allclose(found, np.log(10 / 15), atol=0.15)
+
+
+@pytest.mark.parametrize("transient", [0, 5])
+def test_disturbances_that_die_do_not_come_back_as_those_of_held_cells(transient):
+    chain = np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0]])
+    network = population(chain, dx.tanh)
+    state = start(network, np.full((2, 3), 0.5))
+    found = dx.lyapunov(network, state, 20, transient=transient, clamp={"units": np.arange(3) == 0})
+    np.testing.assert_array_equal(found, -np.inf)
 
 
 def test_exponents_of_random_sign_units_have_their_mean_field_value():

@@ -489,6 +489,9 @@ SLIPS = {
     "an energy of what depends on its receiver": (
         lambda: energy_of(turned(edge=dx.edge_mlp(3), edges=[("b", "a"), ("c", "a")])),
         r"what edges \('a', 'b'\), \('a', 'c'\) say depends on their receiver"),
+    "a potential that sums over units": (
+        lambda: energy_of(within(dx.relay(), 3, activation=dx.elementwise(jnp.tanh, potential=lambda s: jnp.sum(s**2)))),
+        r"`potential` of nodes of kind 'node' gives one number for each unit.*do not sum"),
     "an energy of units without a potential": (
         lambda: energy_of(within(dx.relay(), 3, activation=jnp.arctan)), r"kinds 'node' \(arctan\) have no potential; give one, as dx.element"),
     "an energy of a drive of the state": (
@@ -685,6 +688,8 @@ SLIPS = {
         lambda: tempered(energy=lambda state: state[2]), r"`energy` is one real number for each of the 2 samples.*float32\[2, ?2\]"),
     "masks that differ along a ladder": (
         lambda: tempered(clamp={1: np.eye(4, dtype=bool)[:2]}), "`clamp` holds other cells in each sample at nodes 1"),
+    "targets that differ along a ladder": (
+        lambda: tempered(drive={1: dx.nudge(1, np.arange(8.0).reshape(2, 4), 0.1)}), "`drive` differs by sample at nodes 1"),
     "a drive that differs along a ladder": (
         lambda: tempered(drive={1: np.ones((2, 4))}), "`drive` differs by sample at nodes 1"),
     "inputs that differ along a ladder": (

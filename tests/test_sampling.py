@@ -247,6 +247,10 @@ def test_tempering_knows_the_energy_of_connections_both_ways():
     for ours, theirs in zip(*map(jax.tree.leaves, ways), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert 0 < ways[0].accepted.min() < 1
+    # the network may have a ladder already
+    tall = dx.at_temperature(network, np.ones(5, np.float32))
+    found = dx.temper(tall, state, ladder, 30, key=KEY, **given)
+    np.testing.assert_array_equal(found.accepted, ways[0].accepted)
     # a generator can be read once, and both passes and energy ask for it
     once = {"drive": drive, "clamp": {"units": np.arange(6) == 2}, "kinds": iter(["recurrent"])}
     again = dx.temper(network, state, ladder, 30, key=KEY, **once)

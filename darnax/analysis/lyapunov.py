@@ -128,7 +128,7 @@ def _has_two_states(problem: Problem) -> bool:
     two: list[str] = []
     smooth: list[str] = []
     others: list[str] = []
-    for kind in _moving_kinds(problem):
+    for kind in problem.moving_kinds:
         activation = problem.network.activations[kind]
         if _is_of_two(activation):
             two.append(kind)
@@ -148,14 +148,6 @@ def _has_two_states(problem: Problem) -> bool:
             "by `clamp`"
         )
     return bool(two)
-
-
-def _moving_kinds(problem: Problem) -> list[str]:
-    """The kinds of units that move, sorted."""
-    kinds: set[str] = set()
-    for array in problem.moves:
-        kinds.update(problem.network.units[array].kinds)
-    return sorted(kinds)
 
 
 def _is_of_two(activation: Activation) -> bool:
@@ -224,8 +216,8 @@ def _of_tangents(
     start = as_vectors(problem, problem.moving(state), state.batch_size)
     batch, cells = start.shape
     # the same directions for all samples, so that none depends on its companions
-    directions = jax.random.normal(jax.random.key(0), (cells, k), start.dtype)
-    tangents, _ = jnp.linalg.qr(jnp.where(trajectory.free[..., None], directions, 0))
+    random = jax.random.normal(jax.random.key(0), (cells, k), start.dtype)
+    tangents, _ = jnp.linalg.qr(jnp.where(trajectory.free[..., None], random, 0))
 
     def body(
         now: tuple[Array, Array, Array],
@@ -234,10 +226,11 @@ def _of_tangents(
         vectors, tangents, total = now
         after, push = jax.linearize(lambda vectors: trajectory(vectors, t), vectors)
         pushed = jax.vmap(push, in_axes=-1, out_axes=-1)(tangents)
-        # Held cells have no disturbance: it was zero at the start, and a pass leaves it as it is.
-        tangents, growth = jnp.linalg.qr(pushed)
-        logarithm = jnp.log(jnp.abs(jnp.diagonal(growth, axis1=-2, axis2=-1)))
-        total = total + jnp.where(t >= transient, logarithm, 0)
+        directions, growth = jnp.linalg.qr(pushed)
+        size = jnp.abs(jnp.diagonal(growth, axis1=-2, axis2=-1))
+        # In place of a disturbance that has died QR puts any direction, that of a held cell too.
+        tangents = jnp.where(size[:, None] > 0, directions, 0)
+        total = total + jnp.where(t >= transient, jnp.log(size), 0)
         return (after, tangents, total), None
 
     nothing = jnp.zeros((batch, k), start.dtype)

@@ -134,12 +134,11 @@ def refuse_rough(problem: Problem, why: str) -> None:
 
 def rough_kinds(problem: Problem) -> list[str]:
     """The kinds of units that move and have no derivative."""
-    found: set[str] = set()
-    for array in problem.moves:
-        for kind in problem.network.units[array].kinds:
-            if not problem.network.activations[kind].differentiable:
-                found.add(kind)
-    return sorted(found)
+    found: list[str] = []
+    for kind in problem.moving_kinds:
+        if not problem.network.activations[kind].differentiable:
+            found.append(kind)
+    return found
 
 
 def refuse_traced(function: str, tree: object) -> None:

@@ -119,11 +119,11 @@ def stable_samples(
         refuse_random(smooth)
         smooth_map = sample_map(smooth, state)
         free = np.asarray(smooth_map.free)[chosen].any(1)
-        # one by one, because of samples of which nothing is free
-        for row in np.flatnonzero(result & free):
-            leading = eigenvalues(smooth_map, 1, [chosen[row]])
+        rows = np.flatnonzero(result & free)
+        if len(rows):
+            leading = eigenvalues(smooth_map, 1, [chosen[row] for row in rows])
             # false for NaN
-            result[row] = np.abs(leading).item() < 1
+            result[rows] = np.abs(leading[:, 0]) < 1
     return result
 
 

@@ -100,9 +100,7 @@ class Conv(Coupling):
     def is_symmetric(self) -> bool:
         return self.symmetric
 
-    def transposed(self, sender_shape: tuple[int, ...]) -> "Conv | ConvTranspose | None":
-        if self.is_symmetric:
-            return self
+    def transposed(self, sender_shape: tuple[int, ...]) -> "ConvTranspose | None":
         # Its kernel would have to be written out, edge by edge.
         if self.self_coupling is not None:
             return None

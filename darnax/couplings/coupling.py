@@ -54,7 +54,8 @@ class Coupling(eqx.Module):
     @property
     def is_symmetric(self) -> bool:
         """Whether the message is linear, and its transpose the very same coupling."""
-        return False
+        # A factor for every unit serves both ways.
+        return self.linear == "weights"
 
     # Any, because an override names `x` and what else it asks for, each with its own type.
     @abc.abstractmethod

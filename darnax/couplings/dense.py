@@ -65,9 +65,6 @@ class Dense(Coupling):
     def is_symmetric(self) -> bool:
         return self.symmetric
 
-    def transposed(self, sender_shape: tuple[int, ...]) -> "Dense | MatrixTranspose":
-        return self if self.is_symmetric else MatrixTranspose(self, sender_shape)
-
 
 class MatrixTranspose(Coupling):
     """The transpose of a coupling whose message is a matrix product: `matrix().T @ y`.

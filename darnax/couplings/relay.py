@@ -18,9 +18,6 @@ class Relay(Coupling):
     def is_symmetric(self) -> bool:
         return True
 
-    def transposed(self, sender_shape: tuple[int, ...]) -> "Relay":
-        return self
-
 
 def relay() -> Factory:
     """The sender's state as it is; it has no parameters. Sender and receiver have one shape.

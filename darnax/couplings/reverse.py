@@ -115,12 +115,11 @@ def reversed_coupling(
     It computes nothing, so that it serves a stacked coupling as well. `linear` is what `is_linear`
     says of it.
     """
+    if coupling.is_symmetric:
+        return coupling
     known = coupling.transposed(sender_shape)
     if known is not None:
         return known
-    if coupling.linear == "weights":
-        # Every unit has a factor of its own, which serves both ways.
-        return coupling
     if coupling.linear == "matrix":
         return MatrixTranspose(coupling, sender_shape)
     if linear:

@@ -26,13 +26,6 @@ class Scale(Coupling):
     def unit_weights(self) -> Array:
         return value(self.strength)
 
-    @property
-    def is_symmetric(self) -> bool:
-        return True
-
-    def transposed(self, sender_shape: tuple[int, ...]) -> "Scale":
-        return self
-
 
 @checks.by_hand
 def scale(

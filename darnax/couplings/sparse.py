@@ -60,8 +60,6 @@ class Sparse(Coupling):
         return self.mirror is not None
 
     def transposed(self, sender_shape: tuple[int, ...]) -> "Sparse":
-        if self.is_symmetric:
-            return self
         return Sparse(self.weight, self.sum.transposed(), sender_shape, self.self_coupling)
 
     def describe(self) -> tuple[str, str]:

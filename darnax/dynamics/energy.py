@@ -33,7 +33,7 @@ from darnax._arrays import any_rank
 from darnax.activations import name
 from darnax.couplings.coupling import Coupling, has_own_numbers
 from darnax.dynamics.adjoint import free_cells
-from darnax.dynamics.arguments import Clamp, Drive, DriveFunction, Kinds, Nodes, clamped
+from darnax.dynamics.arguments import Clamp, Drive, DriveFunction, Kinds, Nodes
 from darnax.dynamics.problem import Problem, pose
 from darnax.dynamics.schedules import synchronous
 from darnax.network.active import Given, active_edges, concrete, moving_rows
@@ -176,18 +176,16 @@ def _posed(
         kinds=kinds,
         drive=drive,
     )
-    held, _ = clamped(network.topology, state.batch_size, clamp)
     needs = tuple(_reciprocity(network, i) for i in range(len(network.message_passing)))
     counted = _counted_edges(
         network.topology,
         network.reverses,
         needs,
-        held,
+        problem.held,
         silence,
         kinds,
         problem.driven,
     )
-    _check_units(problem)
     return problem, counted
 
 
@@ -391,17 +389,18 @@ class _Edges(NamedTuple):
 def _check_units(problem: Problem) -> None:
     """Refuse units that move and have no potential, and drives that have no energy."""
     network = problem.network
-    missing: set[str] = set()
-    for array in problem.moves:
-        for kind in network.units[array].kinds:
-            unit = jax.ShapeDtypeStruct((), jnp.float32)
-            if jax.eval_shape(network.activations[kind].potential, unit) is None:
-                missing.add(kind)
+    missing: list[str] = []
+    for kind in problem.moving_kinds:
+        activation = network.activations[kind]
+        # as many samples as it holds numbers for
+        units = jax.ShapeDtypeStruct((activation.samples or 1,), jnp.float32)
+        if jax.eval_shape(activation.potential, units) is None:
+            missing.append(kind)
     if missing:
-        kind = min(missing)
+        kind = missing[0]
         raise NoEnergyError(
             f"`network` has no energy in this call: activations of nodes of kinds "
-            f"{_text.names(sorted(missing))} ({name(network.activations[kind])}) have no "
+            f"{_text.names(missing)} ({name(network.activations[kind])}) have no "
             "potential; give one, as dx.elementwise(fn, potential=...), or hold these nodes"
         )
     wrong: list[int] = []
@@ -421,6 +420,8 @@ def _terms(
     counted: tuple[Counted, ...],
     state: GraphState,
 ) -> EnergyTerms:
+    # Asked when a program is made: to ask for potentials takes milliseconds.
+    _check_units(problem)
     edges: Terms = {}
     for part in counted:
         kind = problem.network.topology.groups[part.group].kind
@@ -494,6 +495,11 @@ def _node_terms(
         inside = jnp.where(own, states, 0.5)
         cost = network.activations[kind].potential(inside)
         assert cost is not None
+        if jnp.shape(cost) != inside.shape:
+            raise ValueError(
+                f"`potential` of nodes of kind {kind!r} gives one number for each unit, "
+                f"{inside.shape}, but gave {jnp.shape(cost)}; do not sum over units"
+            )
         yield kind, _per_sample(jnp.where(own, cost - field * inside, 0))
 
 

@@ -83,6 +83,7 @@ class Problem(eqx.Module):
       without arguments; None for all rows.
     - `order`, `everything`: the visits of a pass, and one visit to all that can move.
     - `masks`, `drives`: their values, for the nodes `masked` and `driven`.
+    - `held`: the nodes that are held as a whole.
     """
 
     network: Network
@@ -95,6 +96,7 @@ class Problem(eqx.Module):
     everything: InTurn
     masks: tuple[Bool[Array, "..."], ...]
     masked: tuple[int, ...] = eqx.field(static=True)
+    held: tuple[int, ...] = eqx.field(static=True)
     drives: tuple[Float[Array, "..."] | DriveFunction, ...]
     driven: tuple[int, ...] = eqx.field(static=True)
 
@@ -103,13 +105,23 @@ class Problem(eqx.Module):
         return replace(self, order=self.everything, schedule=Synchronous())
 
     @property
+    def moving_kinds(self) -> list[str]:
+        """The kinds of units on the arrays that move, sorted.
+
+        On a shared array these are the kinds of all its nodes, also where some of them are held.
+        """
+        kinds: set[str] = set()
+        for array in self.moves:
+            kinds.update(self.network.units[array].kinds)
+        return sorted(kinds)
+
+    @property
     def never_rests(self) -> str | None:
         """The first units or couplings with noise that take part, in words; None for none."""
-        for array in self.moves:
-            for kind in self.network.units[array].kinds:
-                activation = self.network.activations[kind]
-                if activation.draws is not None:
-                    return f"nodes of kind {kind!r} are random ({name(activation)})"
+        for kind in self.moving_kinds:
+            activation = self.network.activations[kind]
+            if activation.draws is not None:
+                return f"nodes of kind {kind!r} are random ({name(activation)})"
         return random_couplings(self.network, self.changing)
 
     @property
@@ -325,6 +337,7 @@ def pose(
         everything=everything(topology, names),
         masks=tuple(masks.values()),
         masked=tuple(masks),
+        held=held,
         drives=tuple(drives.values()),
         driven=tuple(drives),
     )

@@ -21,9 +21,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from darnax import checks
-from darnax._arrays import any_rank
+from darnax._arrays import any_rank, on_device
 from darnax.dynamics.adjoint import free_cells
-from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
+from darnax.dynamics.arguments import Clamp, Drive, DriveFunction, Kinds, Nodes, driven_field
 from darnax.dynamics.energy import energy as energy_of
 from darnax.dynamics.problem import Problem, arguments, pose
 from darnax.dynamics.schedules import ScheduleLike, unit_by_unit
@@ -182,6 +182,8 @@ def temper(
     passes = checks.count("passes", passes, 1, checks.MOST // rounds)
     # A call and its energy both read them.
     given = arguments(schedule=schedule, clamp=clamp, silence=silence, kinds=kinds, drive=drive)
+    ladder = _ladder(temperatures, None)
+    network = with_temperature(network, ladder)
     if energy is None:
         energy = _OwnEnergy(network, given["clamp"], given["silence"], given["kinds"], drive)
     else:
@@ -189,13 +191,8 @@ def temper(
         checks.function("energy", energy, holds, "give one, or None for dx.energy")
     if observe is not None:
         checks.function("observe", observe, "a function of the state", "give one, or None")
-    ladder = _ladder(temperatures, None)
-    problem = pose(
-        with_temperature(network, ladder),
-        state,
-        **given,
-    )
-    _check_arguments_alike(problem)
+    problem = pose(network, state, **given)
+    _check_arguments_alike(problem, state)
     _check_states_alike(problem, state)
     key = _one_key(key)
     keys = sample_keys(key, state.batch_size, problem.random)
@@ -248,10 +245,10 @@ def _checked_energy(argument: str, given: object, batch: int) -> Float[Array, " 
     if energy.shape != (batch,) or energy.dtype.kind not in "iuf":
         holds = f"one real number for each of the {batch} samples, (B,)"
         checks.refuse(argument, holds, given, "sum over all units of a sample", ValueError)
-    return jnp.asarray(energy, jnp.float32)
+    return on_device(energy)
 
 
-def _check_arguments_alike(problem: Problem):
+def _check_arguments_alike(problem: Problem, state: GraphState):
     """Refuse masks and drives that differ by sample: they would not move along with the states."""
     topology = problem.network.topology
     masked: list[int] = []
@@ -265,14 +262,32 @@ def _check_arguments_alike(problem: Problem):
         )
     driven: list[int] = []
     for node, drive in zip(problem.driven, problem.drives, strict=True):
-        # a function is asked again with the states where they are
-        if not callable(drive) and len(drive) > 1:
+        if _differs(problem, node, drive, state):
             driven.append(node)
     if driven:
         raise ValueError(
             f"`drive` differs by sample at nodes {topology.named(driven)}, and samples exchange "
             "their states; give one for all"
         )
+
+
+def _differs(
+    problem: Problem,
+    node: int,
+    drive: Float[Array, "..."] | DriveFunction,
+    state: GraphState,
+) -> bool:
+    """Whether a drive is another one for other samples."""
+    if not callable(drive):
+        return len(drive) > 1
+    # Inside of a program of the user's there are no values to look at.
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((drive, state))):
+        return False
+    # What a function gives depends on the states: so it is asked with all of them alike.
+    first = jax.tree.map(lambda array: jnp.repeat(array[..., :1], array.shape[-1], -1), state)
+    field = driven_field(problem.network.topology, node, drive(first), state.batch_size)
+    values = np.asarray(field)
+    return not np.array_equal(values, np.broadcast_to(values[:1], values.shape), equal_nan=True)
 
 
 def _check_states_alike(problem: Problem, state: GraphState):
@@ -356,7 +371,8 @@ def _exchange(
     first = jnp.arange(len(ladder) - 1)
     cold = 1 / ladder
     # A proposal to lower the sum of E / T is always accepted.
-    gain = (cold[:-1] - cold[1:]) * (energy[:-1] - energy[1:])
+    # Energies are as precise as they were given: of large ones small differences matter.
+    gain = (cold[:-1] - cold[1:]) * (energy[:-1] - energy[1:]).astype(cold.dtype)
     chance = jax.random.uniform(key, gain.shape)
     # false for NaN: a sample that is lost stays where it is
     exchanged = ((first % 2 == 1) == odd) & (jnp.log(chance) < gain)
