@@ -63,8 +63,9 @@ def csv(graph, path):
     )
     nx.to_pandas_edgelist(graph).to_csv(edges, index=False)
     edges.seek(0), nodes.seek(0)
-    edges = pandas.read_csv(edges, dtype=str)
-    return as_graph(edges, nodes=pandas.read_csv(nodes, dtype=str).set_index("node"))
+    as_text = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+    edges = pandas.read_csv(edges, **as_text)
+    return as_graph(edges, nodes=pandas.read_csv(nodes, **as_text).set_index("node"))
 
 
 def igraph(graph, path):
@@ -112,6 +113,8 @@ def words():
     ]
     graph.add_nodes_from(names, shape=2)
     nx.add_cycle(graph, names)
+    graph.add_node("a kind", shape=2, kind="NA")
+    graph.add_edge("a kind", "a kind", kind="null")
     return mark(graph, inputs=[(1, 2), "3"], outputs=[3], held=["a"])
 
 
@@ -300,6 +303,7 @@ def test_shapes_that_are_none_are_refused_by_name(written):
     [
         ("(0:3, 1)", (slice(0, 3), 1)), ("0:3,1", (slice(0, 3), 1)), ("...", ...), ("..., -1", (..., -1)), (":", slice(None)),
         ("::2", slice(None, None, 2)), ("[1:3]", slice(1, 3)), ("2", 2), ("()", ()), ("[[0, 2], [3, 1]]", ([0, 2], [3, 1])),
+        ("[0, 2]", [0, 2]), ("[3]", [3]),
         ("[[[0], [2]], [[3, 1]]]", np.ix_([0, 2], [3, 1])), ("1:-1, :", (slice(1, -1), slice(None))),
     ],
     ids=repr,
@@ -506,6 +510,26 @@ def test_files_of_sparse_matrices_go_there_and_back(tmp_path):
     assert Topology(as_graph(back, shape=())) == topology
     # the couplings of `dx.sparse` are the transpose
     assert (there.T != back.T).nnz == 0
+
+
+def test_keys_of_a_drawing_that_is_composed_with_a_plain_one_stay():
+    first, second = nx.MultiDiGraph(), nx.MultiDiGraph()
+    first.add_nodes_from("ab", shape=2)
+    first.add_edge("a", "b")
+    second.add_node("b", shape=2)
+    second.add_edge("b", "b", key="y")
+    plain = nx.MultiDiGraph(Topology(first).to_networkx(plain=True))
+    assert ("b", "b", "y") in Topology(nx.compose(plain, second)).edges
+
+
+def test_square_tables_say_what_is_twice_and_keep_what_is_infinite():
+    pandas = importlib.import_module("pandas")
+    table = pandas.DataFrame([[0, np.inf], [np.nan, 0]], index=["a", "b"], columns=["a", "b"])
+    ((*_, weight),) = as_graph(table, shape=()).edges(data="weight")
+    assert weight == np.inf
+    twice = pandas.DataFrame(np.ones((3, 3)), index=list("aab"), columns=list("aab"))
+    with pytest.raises(ValueError, match="names 'a' more than once"):
+        as_graph(twice, shape=())
 
 
 def test_adjacency_tables_go_there_and_back():

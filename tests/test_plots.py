@@ -597,6 +597,7 @@ REFUSED = [
     ("movie fps", lambda: dx.plots.movie("a.gif", FRAMES, fps=0), ValueError, "`fps` is a finite number above 0"),
     ("movie one state", lambda: dx.plots.movie("a.gif", STATES["chain"]), ValueError, "`frames` is states stacked"),
     ("movie arrays", lambda: dx.plots.movie("a.gif", np.ones((3, 2))), TypeError, "`frames` is states stacked|give `draw`"),
+    ("movie of no passes", lambda: dx.plots.movie("a.gif", jax.tree.map(lambda leaf: leaf[None][:0], STATES["hub"])), ValueError, "of one number of passes"),
     ("movie lengths", lambda: dx.plots.movie("a.gif", {"a": np.ones(3), "b": np.ones(2)}, draw=print), ValueError, "of one number of passes"),
     ("movie draw", lambda: dx.plots.movie("a.gif", FRAMES, draw=3), TypeError, "`draw` is a function called as draw(frame, ax=ax)"),
 ]  # fmt: skip

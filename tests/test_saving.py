@@ -551,10 +551,25 @@ def test_what_no_save_has_written_is_refused(tmp_path, change):
     path = tmp_path / "file"
     dx.save(path, (3, made(drawn(OLD), 0)))
     path.write_bytes(rewritten(path.read_bytes(), change))
-    with pytest.raises(
-        ValueError, match=r"`path` '.*file' has a right seal, but no save of darnax wrote it"
-    ):
+    refusal = r"`path` '.*file' has a right seal, but no save of darnax wrote it"
+    with pytest.raises(ValueError, match=refusal):
         dx.load(path, like=(0, made(drawn([*OLD, ("d", "a")]), 1)), strict=False)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("name", ["another column", "another digest"])
+def test_what_no_save_has_written_is_refused_where_nothing_is_wanted_of_it(tmp_path, name, strict):
+    path = tmp_path / "file"
+    dx.save(path, (3, made(drawn(OLD), 0)))
+    path.write_bytes(rewritten(path.read_bytes(), HOSTILE[name]))
+    with pytest.raises(ValueError, match="no save of darnax wrote it"):
+        dx.load(path, like={}, strict=strict)
+
+
+def test_more_text_than_a_header_holds_is_said(tmp_path):
+    with pytest.raises(OSError, match=r"`path` '.*file' cannot be written: .*facts and topologies"):
+        dx.save(tmp_path / "file", 3, facts="x" * 100_000_001)
+    assert not list(tmp_path.iterdir())
 
 
 def header(entries, arrays=b"") -> bytes:

@@ -243,6 +243,15 @@ def loose(**claims):
     return type("Loose", (Loose,), claims)()
 
 
+class Share(dx.Activation):
+    """Units that answer to their share of all fields, whatever the size of these."""
+
+    by_sign = True
+
+    def target(self, field, state, noise):
+        return field / jnp.max(jnp.abs(field))
+
+
 class Restless(dx.Activation):
     def target(self, field, state, noise):
         return jnp.tanh(field)
@@ -258,6 +267,7 @@ WRONG_ACTIVATIONS = {
     "bounded": (loose(bounded=True), "a claim is kept"),
     "integer": (loose(integer=True), "a claim is kept"),
     "by_sign": (loose(by_sign=True), "a claim is kept"),
+    "by_sign of a share": (Share(), "a claim is kept"),
     "derivative": (steep, "derivatives are the limit of differences"),
     "rest": (Restless(), "rest is where the state equals its target"),
 }
@@ -386,7 +396,7 @@ def test_the_kit_says_what_it_needs(monkeypatch):
         check_coupling(dx.dense)
     with pytest.raises(TypeError, match="`activation` is a function of the field"):
         check_activation(3)
-    with pytest.raises(TypeError, match=r"`topologies\['a'\]` is"):
+    with pytest.raises(TypeError, match=r"`topologies\['a'\]` is a darnax\.Topology"):
         check_schedule(dx.synchronous(), {"a": 3})
     with pytest.raises(ValueError, match="has 2550 edges, and the plain loop takes up to 2000"):
         check_topology(dx.Topology.from_edges(*np.nonzero(~np.eye(51, dtype=bool))))

@@ -113,11 +113,18 @@ class Container:
 
 def write(path: object, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]):
     """Write arrays, in types of `DTYPES`, and texts to a file; `OSError` names the path."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save
 
     # Zeros and seal have the same length, so that all other bytes stay in their places.
     metadata = {"format": FORMAT, "seal": BLANK.decode(), **texts}
-    blank = memoryview(save(dict(arrays), metadata))
+    try:
+        blank = memoryview(save(dict(arrays), metadata))
+    except SafetensorError as error:
+        # facts and topologies stand in the header, which the format limits
+        advice = "save facts and topologies of less text"
+        words = f"`path` {str(as_path('path', path))!r} cannot be written: {error}; {advice}"
+        raise OSError(errno.EFBIG, words) from None
     header = blank[: 8 + _length(blank[:8])]
     found = SEAL.search(header)
     assert found is not None

@@ -84,10 +84,12 @@ def value_to_json(leaf: object) -> object:
 def value_from_json(value: object, like: object) -> object:
     """The inverse of `value_to_json`, of the type of `like`."""
     if isinstance(like, Written):
-        assert isinstance(value, str)
+        if not isinstance(value, str):
+            raise TypeError(f"{value!r} is no text")
         return like.from_json(value)
     if isinstance(like, complex):
-        assert isinstance(value, list)
+        if not isinstance(value, list):
+            raise TypeError(f"{value!r} is no pair of numbers")
         return complex(*value)
     # a subclass, such as an enum of text, is made by its class
     return type(like)(value)  # pyright: ignore[reportCallIssue]

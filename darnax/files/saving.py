@@ -47,7 +47,8 @@ def save(path: FilePath, tree: object, facts: object = None):
 
     - `path`: of the file, in a folder that exists.
     - `tree`: any pytree, such as a network or a dict of several things.
-    - `facts`: any value that JSON can express; `dx.files.load_facts` gives it back.
+    - `facts`: any value that JSON can express; `dx.files.load_facts` gives it as JSON has it,
+      tuples as lists and the keys of dicts as text.
 
     Raises `OSError` that names the path if it cannot be written; an old file is then as it was.
     Raises `TypeError` for facts that JSON cannot express, and for leaves that are traced or hold no
@@ -282,11 +283,14 @@ class Saved:
         try:
             pieces = self._pieces()
             planned = plan(tree.pieces, pieces, renamed)
+            wrong: list[str] = []
+            # to name what does not fit reads the file as well
+            if strict:
+                for outcome in planned.carryover.outcomes:
+                    wrong.extend(_misfits(outcome))
         except _Malformed as error:
             raise self._container.malformed(error) from None
-        outcomes = planned.carryover.outcomes
-        wrong = [words for outcome in outcomes for words in _misfits(outcome)]
-        if strict and wrong:
+        if wrong:
             raise ValueError(
                 f"`path` {str(self._container.path)!r} does not fit: {_text.listing(wrong)}; load "
                 "it into what was saved, or carry over what fits with strict=False"

@@ -57,15 +57,20 @@ def movie(
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path).endswith(".gif"):
         checks.refuse("path", "the name of a file that ends with '.gif'", path, "give one")
     fps = checks.number("fps", fps, above=0)
+    stack = None
     if draw is None:
-        draw = _drawing_of(_stack(frames))
+        stack = _stack(frames)
     else:
         checks.function("draw", draw, "a function called as draw(frame, ax=ax)", "give one")
     leaves, structure = jax.tree.flatten(frames)
     arrays = [np.asarray(leaf) for leaf in leaves]
+    count = _count(arrays)
+    if stack is not None:
+        draw = _drawing_of(stack)
+    assert draw is not None
     ax = axes_of(ax)
     writer = _writer(ax, path, fps)
-    for i in range(_count(arrays)):
+    for i in range(count):
         # Slices of NumPy compile nothing.
         leaves = jax.device_put([array[i] for array in arrays])
         ax.clear()

@@ -53,8 +53,7 @@ def solution(solution: Solution, *, ax: "Axes | None" = None, tol: float = 1e-5)
     checks.instance("solution", solution, Solution, "a darnax.Solution", advice)
     tol = checks.number("tol", tol, least=0)
     found = verdicts(solution)
-    periods = np.ravel(solution.period)
-    cycles = periods[periods > 1]
+    cycles = np.ravel(solution.period)[found["cycle"]]
     ax = axes_of(ax, (9.0, 3.2))
     # Without cycles there is nothing to see of them, and the others are wider.
     boxes = WITH_CYCLES if len(cycles) else WITHOUT_CYCLES

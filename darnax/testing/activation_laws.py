@@ -106,9 +106,9 @@ def _check_claims(units: Activation, shape: tuple[int, ...]) -> None:
     if units.bounded:
         law.holds(bool((abs(target) <= 1).all()), f"`bounded` units have targets {target}")
     if units.by_sign:
-        law.equal(
-            "the answer of `by_sign` units to twice the field", _answer(units, 2 * field), answer
-        )
+        # every cell by a factor of its own: units that divide by their companions are no such
+        other = field * jnp.exp(_numbers(shape, seed=4))
+        law.equal("the answer of `by_sign` units to larger fields", _answer(units, other), answer)
     if units.elementwise and field.size > 1:
         other = field.ravel().at[0].add(1.0).reshape(shape)
         ours, theirs = _answer(units, other).ravel()[1:], answer.ravel()[1:]

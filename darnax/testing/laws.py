@@ -37,7 +37,8 @@ class Law:
     **Arguments:**
 
     - `law`, `graph`: in words, for the error.
-    - `tol`: the largest difference that rounding may make, relative to the largest value.
+    - `tol`: the largest difference that rounding may make, relative to the largest value, or to 1
+      where all are smaller: terms of sums that cancel are of about that size here.
     """
 
     def __init__(self, law: str, graph: str, tol: float = 1e-4):

@@ -69,7 +69,7 @@ def check_schedule(
     given = as_schedule(schedule)
     if topologies is None:
         topologies = {name: Topology(AWKWARD_GRAPHS[name]()) for name in GRAPHS}
-    holds = "a mapping from names to topologies"
+    holds = "a darnax.Topology"
     for name, topology in checks.mapping("topologies", topologies, "names to topologies").items():
         checks.instance(f"topologies[{name!r}]", topology, Topology, holds, "compile the graph")
         if isinstance(schedule, Schedule):

@@ -242,7 +242,12 @@ def _of_pandas(source: Any, options: Options) -> NxGraph:
             f"names for rows and columns, but got the columns {_text.names(names[:12])}; name them "
             "so, and give index_col=0 where the names of rows are a column of a file"
         )
-    matrix = np.nan_to_num(source.to_numpy(dtype=float))
+    twice = repeated(index)
+    if twice:
+        raise ValueError(f"`source` names {_text.names(twice)} more than once; rename one of them")
+    matrix = source.to_numpy(dtype=float)
+    # a cell that is empty is no edge; what is infinite stays so
+    matrix = np.where(np.isnan(matrix), 0, matrix)
     graph = _of_matrix(matrix, options)
     return nx.relabel_nodes(graph, dict(enumerate(index)))
 

@@ -19,7 +19,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -103,8 +103,12 @@ def as_index(value: object) -> object:
     """An index that may be text, as NumPy writes it: "(0:3, 1)", "...", "[[0, 2], [3, 1]]"."""
     if not isinstance(value, str):
         return value
-    if value.lstrip().startswith("[["):
-        return tuple(np.asarray(part) for part in _lists(value))
+    # A list is an index of cells, as it is to NumPy; brackets around slices say nothing.
+    if value.lstrip().startswith("[") and ":" not in value:
+        lists = _lists(value)
+        if not any(isinstance(part, list) for part in lists):
+            lists = [lists]
+        return tuple(np.asarray(part) for part in lists)
     try:
         return tuple(map(_index_part, _parts(value)))
     except ValueError:
@@ -352,7 +356,7 @@ def _said(text: object) -> dict[str, Any]:
 def _draw_edges(drawn: NxGraph, graph: NxGraph, names: Mapping[Any, Any], integers: set[str]):
     edges: list[tuple[Any, ...]] = []
     wrong: list[object] = []
-    for u, v, attributes in graph.edges(data=True):
+    for u, v, *drawn_key, attributes in _edges(graph):
         own = given(attributes)
         own.pop("edge_key", None)
         for name in integers & set(own):
@@ -360,7 +364,9 @@ def _draw_edges(drawn: NxGraph, graph: NxGraph, names: Mapping[Any, Any], intege
         ends = names[u], names[v]
         key = attributes.get("edge_key")
         if is_missing(key):
-            edges.append((*ends, own))
+            # A drawing that is not plain may have come in with keys of its own; 0 is no one's.
+            keys = [key for key in drawn_key if key != 0]
+            edges.append((*ends, *keys, own))
             continue
         key = _literal(key) if isinstance(key, str) else key
         if not is_name(key):
@@ -378,6 +384,13 @@ def _draw_edges(drawn: NxGraph, graph: NxGraph, names: Mapping[Any, Any], intege
             "own"
         )
     drawn.add_edges_from(edges)
+
+
+def _edges(graph: NxGraph) -> Iterable[tuple[Any, ...]]:
+    """`(u, v, attributes)`, or `(u, v, key, attributes)` where edges may be parallel."""
+    if graph.is_multigraph():
+        return graph.edges(data=True, keys=True)  # pyright: ignore[reportCallIssue] (a multigraph)
+    return graph.edges(data=True)
 
 
 def _as_integer(value: object) -> object:
