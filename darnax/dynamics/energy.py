@@ -33,8 +33,8 @@ from darnax._arrays import any_rank
 from darnax.activations import name
 from darnax.couplings.coupling import Coupling, has_own_numbers
 from darnax.dynamics.adjoint import free_cells
-from darnax.dynamics.arguments import Clamp, Drive, DriveFunction, Kinds, Nodes
-from darnax.dynamics.problem import Problem, pose
+from darnax.dynamics.arguments import Clamp, Drive, DriveFunction, Kinds, Nodes, clamped
+from darnax.dynamics.problem import Problem, arguments, pose
 from darnax.dynamics.schedules import synchronous
 from darnax.network.active import Given, active_edges, concrete, moving_rows
 from darnax.network.bias import Bias
@@ -165,25 +165,24 @@ def _posed(
     drive: Drive,
 ) -> tuple[Problem, tuple[Counted, ...]]:
     """A call, checked, and the edges that have a part in its energy."""
-    silence = checks.names("silence", silence)
-    kinds = None if kinds is None else checks.names("kinds", kinds)
-    problem = pose(
-        network,
-        state,
+    args = arguments(
         schedule=synchronous(),
         clamp=clamp,
         silence=silence,
         kinds=kinds,
         drive=drive,
     )
+    problem = pose(network, state, **args)
+    # Asked again, and no part of the problem: programs are the same whoever is held.
+    held, _ = clamped(network.topology, state.batch_size, args["clamp"])
     needs = tuple(_reciprocity(network, i) for i in range(len(network.message_passing)))
     counted = _counted_edges(
         network.topology,
         network.reverses,
         needs,
-        problem.held,
-        silence,
-        kinds,
+        held,
+        args["silence"],
+        args["kinds"],
         problem.driven,
     )
     return problem, counted

@@ -83,7 +83,6 @@ class Problem(eqx.Module):
       without arguments; None for all rows.
     - `order`, `everything`: the visits of a pass, and one visit to all that can move.
     - `masks`, `drives`: their values, for the nodes `masked` and `driven`.
-    - `held`: the nodes that are held as a whole.
     """
 
     network: Network
@@ -96,7 +95,6 @@ class Problem(eqx.Module):
     everything: InTurn
     masks: tuple[Bool[Array, "..."], ...]
     masked: tuple[int, ...] = eqx.field(static=True)
-    held: tuple[int, ...] = eqx.field(static=True)
     drives: tuple[Float[Array, "..."] | DriveFunction, ...]
     driven: tuple[int, ...] = eqx.field(static=True)
 
@@ -337,7 +335,6 @@ def pose(
         everything=everything(topology, names),
         masks=tuple(masks.values()),
         masked=tuple(masks),
-        held=held,
         drives=tuple(drives.values()),
         driven=tuple(drives),
     )
