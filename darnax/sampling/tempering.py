@@ -245,7 +245,10 @@ def _checked_energy(argument: str, given: object, batch: int) -> Float[Array, " 
     if energy.shape != (batch,) or energy.dtype.kind not in "iuf":
         holds = f"one real number for each of the {batch} samples, (B,)"
         checks.refuse(argument, holds, given, "sum over all units of a sample", ValueError)
-    return on_device(energy) * 1.0  # counts are numbers too
+    energy = on_device(energy)
+    if jnp.issubdtype(energy.dtype, jnp.floating):
+        return energy
+    return energy.astype(float)  # counts
 
 
 def _check_arguments_alike(problem: Problem, state: GraphState):
