@@ -192,7 +192,7 @@ T* Nth(ffi::AnyBuffer array, int64_t i) {
 }
 
 // A field is corrected where it is: XLA gives one buffer for both, unless it is asked not to.
-void StayInPlace(ffi::AnyBuffer field, ffi::AnyBuffer result) {
+inline void StayInPlace(ffi::AnyBuffer field, ffi::AnyBuffer result) {
   if (result.untyped_data() == field.untyped_data() || field.size_bytes() == 0) return;
   std::memcpy(result.untyped_data(), field.untyped_data(), field.size_bytes());
 }

@@ -60,18 +60,24 @@ INLINE void Single(const Columns<T, I>& all) {
   int64_t e = all.starts[all.row];
   for (int64_t r = all.row; r < all.stop; r++) {
     const int64_t last = all.starts[r + 1];
-    T total = 0;
-    // A short row ends at another place in every vector, which processors cannot foresee: there one
-    // loop that may end anywhere is faster than two.
+    // Two sums, as each term of one waits for the term before it.
+    T even = 0, odd = 0;
+    // A short row ends at another place in every vector, which processors cannot foresee: there
+    // edges one by one are faster.
     if (last - e >= kLong) {
       Whole<T> sums = {};
       for (; last - e >= lanes; e += lanes) {
         sums += Load<Whole<T>>(all.w + e) * Gathered(x, all.ends + e);
       }
-      total = Total<T>(sums);
+      even = Total<T>(sums);
+    } else {
+      for (; last - e >= 2; e += 2) {
+        even += all.w[e] * x[all.ends[e]];
+        odd += all.w[e + 1] * x[all.ends[e + 1]];
+      }
     }
-    for (; e < last; e++) total += all.w[e] * x[all.ends[e]];
-    all.y[r] = total;
+    for (; e < last; e++) even += all.w[e] * x[all.ends[e]];
+    all.y[r] = even + odd;
   }
 }
 
