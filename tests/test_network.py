@@ -105,6 +105,22 @@ def test_messages_and_fields_are_what_the_couplings_say():
         )
 
 
+def test_what_is_returned_by_name_leaves_a_jit_whatever_the_names_are():
+    """JAX sorts the keys of a plain dict, and names of two types have no order."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(["eye", (0, 0), 3], shape=2)
+    graph.add_edges_from([("eye", (0, 0)), ((0, 0), 3), (3, "eye")])
+    topology = dx.Topology(graph, outputs=["eye", 3, (0, 0)])
+    network = dx.Network(topology, {"edge": dx.scale(2.0)}, dx.identity, key=jax.random.key(0))
+    state = random_state(topology, 2)
+    for found in (network.messages, network.local_field, lambda state: state.readout):
+        eager, jitted = found(state), eqx.filter_jit(found)(state)
+        assert list(eager) == list(jitted)
+        for name in eager:
+            np.testing.assert_array_equal(eager[name], jitted[name])
+    assert list(jitted) == ["eye", 3, (0, 0)]
+
+
 def test_two_hundred_int8_messages_add_up():
     graph = nx.DiGraph()
     graph.add_nodes_from(range(200), shape=(), dtype="int8")

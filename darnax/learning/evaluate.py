@@ -2,7 +2,6 @@
 
 import inspect
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -94,7 +93,7 @@ def predict(
             # past the wrapper of `any_rank`, to the line that called `predict`
             stacklevel=3,
         )
-    return dict(answers) if isinstance(answers, OrderedDict) else answers
+    return answers
 
 
 def one_key(key: object) -> Key[Array, ""]:
@@ -132,13 +131,9 @@ def mean_scores(
     return means
 
 
-def _readout(answer: Solution, y: Targets) -> tuple[Array | OrderedDict[Name, Array], Samples]:
+def _readout(answer: Solution, y: Targets) -> tuple[Array | dict[Name, Array], Samples]:
     """The read-out of every sample, and whether the sample is finite; targets are not read."""
-    readout = answer.state.readout
-    if isinstance(readout, dict):
-        # no plain dict: JAX sorts the keys of that, and names of two types have no order
-        readout = OrderedDict(readout)
-    return readout, finite(answer.state)
+    return answer.state.readout, finite(answer.state)
 
 
 def _infer_all(

@@ -1,5 +1,6 @@
 """The network: couplings on edges, biases and activations on nodes, as one pytree."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -235,7 +236,7 @@ class Network(eqx.Module):
         check_state(self, state)
         keys = self._keys(state, key)
         topology = self.topology
-        messages: dict[EdgeName, Array] = {}
+        messages: OrderedDict[EdgeName, Array] = OrderedDict()
         by_group = _messages(self, state, keys)
         for group, sent in zip(topology.groups, by_group, strict=True):
             for j, edge in enumerate(group.edges.tolist()):
@@ -259,7 +260,7 @@ class Network(eqx.Module):
         topology = self.topology
         active = active_groups(topology, (), None)
         fields = _fields(self, state, active, self._keys(state, key))
-        result: dict[Name, Array] = {}
+        result: OrderedDict[Name, Array] = OrderedDict()
         for node in np.unique(topology.columns.receivers).tolist():
             rows = topology.layout.address(np.asarray([node]))[0]
             field = fields[topology.array_of(node).name][rows]

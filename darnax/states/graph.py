@@ -1,5 +1,6 @@
 """The state of any topology: a few global arrays, and nodes as views of them."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,7 @@ class GraphState(State):
             )
         if len(outputs) == 1:
             return self[outputs[0]]
-        return {name: self[name] for name in outputs}
+        return OrderedDict((name, self[name]) for name in outputs)
 
     @checks.by_hand
     def init(self, x: ArrayLike | ByName, y: ArrayLike | ByName | None = None) -> "GraphState":

@@ -19,7 +19,11 @@ from jaxtyping import UInt32, UInt64
 from darnax import _text, checks
 
 Name = Hashable
-"""A str, an int, or a (nested) tuple of these."""
+"""A str, an int, or a (nested) tuple of these.
+
+What is returned by name is an `OrderedDict`: JAX sorts the keys of a plain dict, and names of two
+types have no order. It could not leave a `jit`.
+"""
 
 Names = Iterable[Name]
 """Names of several nodes, as users give them: a sequence, or a set, read in drawing order."""
