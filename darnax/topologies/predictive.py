@@ -28,7 +28,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from darnax import _text, checks
-from darnax.topologies.lazy_networkx import NxDiGraph, nx
+from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph, nx
 from darnax.topologies.names import Name
 from darnax.topologies.plain import from_plain
 from darnax.topologies.sequential import sequential
@@ -105,7 +105,8 @@ def predictive(graph: NxDiGraph | Sequence[Shape]) -> NxDiGraph:
     topology = Topology(drawing)
     predictions = _predictions(drawing)
     predicted = _predicted(drawing, predictions)
-    _check_names(topology, predictions, predicted)
+    _check_nodes(topology, predicted)
+    _check_edges(topology, predictions)
 
     itself = [v for u, v, *_ in predictions if u == v]
     result = nx.MultiDiGraph() if drawing.is_multigraph() or itself else nx.DiGraph()
@@ -130,12 +131,13 @@ def _chain(sizes: Sequence[Shape]) -> NxDiGraph:
     """Layers of which each predicts the next."""
     graph = sequential(sizes, recurrent=False, backward=False)
     # Inferred in one way, wherever they stand in the chain.
-    nx.set_node_attributes(graph, "value", "kind")
+    for attributes in graph.nodes.values():
+        attributes["kind"] = "value"
     graph.graph["node_kinds"] = ("value",)
     return graph
 
 
-def _predictions(drawing: NxDiGraph) -> list[Prediction]:
+def _predictions(drawing: NxGraph) -> list[Prediction]:
     """The edges of a drawing, of which there must be one at least."""
     edges: Any = drawing.edges
     found: list[Prediction] = []
@@ -152,7 +154,7 @@ def _predictions(drawing: NxDiGraph) -> list[Prediction]:
     return found
 
 
-def _predicted(drawing: NxDiGraph, predictions: Sequence[Prediction]) -> list[Name]:
+def _predicted(drawing: NxGraph, predictions: Sequence[Prediction]) -> list[Name]:
     """The nodes that are predicted, in the order of drawing."""
     receivers = {v for _, v, *_ in predictions}
     return [node for node in drawing if node in receivers]
@@ -176,18 +178,14 @@ def _add_both_ways(
 ) -> None:
     """An edge from a value to the error of a node, and its reverse."""
     error = ERROR, node
-    name = {"key": key} if graph.is_multigraph() else {}
-    graph.add_edge(sender, error, **name, **data)
     # The reverse has no numbers and no tie of its own.
-    graph.add_edge(error, sender, **name, kind=back(data.get("kind", "edge")))
+    reverse = {"kind": back(data.get("kind", "edge"))}
+    keys = (key,) if graph.is_multigraph() else ()
+    graph.add_edges_from([(sender, error, *keys, data), (error, sender, *keys, reverse)])
 
 
-def _check_names(
-    topology: Topology,
-    predictions: Sequence[Prediction],
-    predicted: Sequence[Name],
-) -> None:
-    """Refuse nodes, kinds and keys of the drawing that those of errors would meet."""
+def _check_nodes(topology: Topology, predicted: Sequence[Name]) -> None:
+    """Refuse nodes that are called as error nodes are."""
     nodes = [node for node in predicted if (ERROR, node) in topology]
     if nodes:
         names = [(ERROR, node) for node in nodes]
@@ -200,6 +198,10 @@ def _check_names(
             f"`graph` has nodes of kind {ERROR!r}, which is that of error nodes; give them another "
             "kind"
         )
+
+
+def _check_edges(topology: Topology, predictions: Sequence[Prediction]) -> None:
+    """Refuse edges of the kinds of those that are added, or with their key."""
     known = topology.edge_kinds
     added = {ERROR, back(ERROR), *map(back, known)}
     kinds = [kind for kind in known if kind in added]
