@@ -133,13 +133,14 @@ class Activation(eqx.Module):
     ) -> Units:
         """The new state of one node of one sample."""
         noise = _noise(self, field, key)
-        if state is None:
-            if "state" in self.needed:
-                raise TypeError(
-                    f"`state` is missing: {name(self)} units move from it; give their state"
-                )
-            return self.target(field, state, noise)
-        return self.move(state, self.target(field, state, noise))
+        if state is None and "state" in self.needed:
+            raise TypeError(
+                f"`state` is missing: {name(self)} units move from it; give their state"
+            )
+        target = self.target(field, state, noise)
+        if state is None or self.immediate:
+            return target
+        return self.move(state, target)
 
 
 def _noise(activation: Activation, field: Units, key: Key[Array, ""] | None) -> Noise:

@@ -209,7 +209,7 @@ ROWS = [
      TypeError, "`kind` is the name of an edge kind.*give", [v for v in ODD if v != "text"]),
     ("reciprocal back", lambda v: topologies.reciprocal(topologies.lattice(4), back=v),
      TypeError, "`back` is the name of an edge kind.*give", [v for v in ODD if v != "text"]),
-    ("predictive graph", topologies.predictive, BOTH, "`(graph|sizes)`.*(give|draw|add)", [*ODD, "zero", "nested", "empty", "set", "graph"]),
+    ("predictive graph", topologies.predictive, BOTH, "`(graph|sizes)`.*(give|draw|add)", [*ODD, "zero", "empty", "set", "graph"]),
     ("modular modules", lambda v: topologies.modular(v, 2), BOTH, "`modules` .*give", [*ODD, "zero", "half", "huge"]),
     ("modular units", lambda v: topologies.modular(2, v), ValueError, "`units` .*give", [*SHAPES, *RANGES]),
     # drawings
@@ -440,7 +440,7 @@ ONE_BY_ONE = {
     "no predictions": (lambda: predicting(), ValueError, "`graph` has no edges|nothing is predicted; draw"),
     "one size": (lambda: topologies.predictive([3]), ValueError, "`sizes` names at least two layers"),
     "a node that is called as an error": (
-        lambda: predicting(("b", "a"), ("b", ("error", "a")), ("a", ("error", "b"))), ValueError,
+        lambda: predicting(("a", "b"), ("b", "a"), ("b", ("error", "a")), ("a", ("error", "b"))), ValueError,
         "`graph` has nodes ('error', 'a'), ('error', 'b'), as the errors of 'a', 'b' are named; rename"),
     "nodes of the kind of errors": (
         lambda: topologies.predictive(drawing({"kind": "error"})), ValueError, "nodes of kind 'error'|another kind"),

@@ -147,7 +147,7 @@ def test_the_way_back_of_what_is_not_linear_is_its_derivative_at_the_present_sta
     @jax.jit
     @jax.vmap
     def expected(x, y):
-        there = (lambda x: module(x, y)) if "both ends" in name else module
+        there = (lambda x: module(x, receiver=y)) if "both ends" in name else module
         return jax.vjp(there, x)[1](y)[0]
 
     _, back = said(network, x, y)

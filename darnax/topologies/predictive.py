@@ -127,6 +127,7 @@ def predictive(graph: NxDiGraph | Sequence[Shape]) -> NxDiGraph:
     return result
 
 
+@checks.by_hand
 def _chain(sizes: Sequence[Shape]) -> NxDiGraph:
     """Layers of which each predicts the next."""
     graph = sequential(sizes, recurrent=False, backward=False)
@@ -186,17 +187,17 @@ def _add_both_ways(
 
 def _check_nodes(topology: Topology, predicted: Sequence[Name]) -> None:
     """Refuse nodes that are called as error nodes are."""
+    if ERROR in topology.node_kinds:
+        raise ValueError(
+            f"`graph` has nodes of kind {ERROR!r}, which is that of error nodes; give them another "
+            "kind"
+        )
     nodes = [node for node in predicted if (ERROR, node) in topology]
     if nodes:
         names = [(ERROR, node) for node in nodes]
         raise ValueError(
             f"`graph` has nodes {_text.names(names)}, as the errors of {_text.names(nodes)} are "
             "named; rename them"
-        )
-    if ERROR in topology.node_kinds:
-        raise ValueError(
-            f"`graph` has nodes of kind {ERROR!r}, which is that of error nodes; give them another "
-            "kind"
         )
 
 
