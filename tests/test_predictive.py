@@ -218,15 +218,14 @@ def mixed(rate=0.05, turned=False):
     graph.add_edge("map", "deep", kind="rate")
     graph.add_edge("deep", "label", kind="rate")
     for i in range(3):
-        graph.add_node(("ring", i), shape=2)
+        graph.add_node(f"ring{i}", shape=2)
         for j in ((i + 1) % 3, (i - 1) % 3):
-            graph.add_edge(("ring", i), ("ring", j), kind="lateral", tie="ring", weight=0.5 + i)
-        graph.add_node(("see", i), array="line", index=slice(2 * i, 2 * i + 3))
-        graph.add_node(("say", i), shape=2)
-        graph.add_edge(("say", i), ("see", i), kind="draw", tie="draw")
-        graph.add_edge("deep", ("say", i), kind="rate")
-    graph.add_edge("deep", ("ring", 0), kind="rate")
-    graph = topologies.predictive(graph)
+            graph.add_edge(f"ring{i}", f"ring{j}", kind="lateral", tie="ring", weight=0.5 + i)
+        graph.add_node(f"see{i}", array="line", index=slice(2 * i, 2 * i + 3))
+        graph.add_node(f"say{i}", shape=2)
+        graph.add_edge(f"say{i}", f"see{i}", kind="draw", tie="draw")
+        graph.add_edge("deep", f"say{i}", kind="rate")
+    graph.add_edge("deep", "ring0", kind="rate")
     couplings = {
         "conv": dx.conv(3, stride=2),
         "rate": dx.after(dx.tanh, dx.dense()),
@@ -234,7 +233,7 @@ def mixed(rate=0.05, turned=False):
         "draw": lambda s, r, key: eqx.nn.Linear(s[0], r[0], key=key),
     }
     return dx.Network(
-        dx.Topology(redrawn(graph) if turned else graph),
+        dx.Topology(topologies.predictive(redrawn(graph) if turned else graph)),
         dx.predictions(couplings),
         {"node": value(rate), "error": dx.negative},
         biases={"error": dx.bias(jax.nn.initializers.normal(0.3))},
@@ -257,13 +256,13 @@ def errors(values, weights, biases):
     found["label"] = values["label"] - weights["label"] @ deep
     matrix, offset = weights["draw"]
     for i in range(3):
-        say, ring = values["say", i], values["ring", i]
-        found["say", i] = say - weights["say", i] @ deep
-        found["see", i] = values["line"][2 * i : 2 * i + 3] - matrix @ say - offset
-        found["ring", i] = ring
+        say, ring = values[f"say{i}"], values[f"ring{i}"]
+        found[f"say{i}"] = say - weights[f"say{i}"] @ deep
+        found[f"see{i}"] = values["line"][2 * i : 2 * i + 3] - matrix @ say - offset
+        found[f"ring{i}"] = ring
         for j in ((i + 1) % 3, (i - 1) % 3):
-            found["ring", i] -= (0.5 + j) * weights["lateral"] @ values["ring", j]
-    found["ring", 0] -= weights["ring"] @ deep
+            found[f"ring{i}"] -= (0.5 + j) * weights["lateral"] @ values[f"ring{j}"]
+    found["ring0"] -= weights["ring"] @ deep
     return {node: error - biases[node] for node, error in found.items()}
 
 
@@ -278,12 +277,12 @@ def free_energy(values, weights, biases):
 
 def parameters(network):
     """The weights and the biases of the mixed network, for the formula."""
-    rate = {"deep": ("map", "deep"), "label": ("deep", "label"), "ring": ("deep", ("ring", 0))}
-    rate |= {("say", i): ("deep", ("say", i)) for i in range(3)}
+    rate = {"deep": ("map", "deep"), "label": ("deep", "label"), "ring": ("deep", "ring0")}
+    rate |= {f"say{i}": ("deep", f"say{i}") for i in range(3)}
     weights = {node: network[u, ("error", v)].coupling.weight for node, (u, v) in rate.items()}
     weights["conv"] = network["x", ("error", "map")].weight
-    weights["lateral"] = network[("ring", 0), ("error", ("ring", 1))].weight
-    draw = network[("say", 0), ("error", ("see", 0))]
+    weights["lateral"] = network["ring0", ("error", "ring1")].weight
+    draw = network["say0", ("error", "see0")]
     weights["draw"] = draw.weight, draw.bias
     quiet = dx.GraphState(network.topology)
     without = eqx.tree_at(lambda n: n.biases, network, jax.tree.map(jnp.zeros_like, network.biases))
@@ -296,7 +295,7 @@ def parameters(network):
 def values_of(state):
     """The states of all values by node, those of the views as one line."""
     found = {v: state[v] for v in state if "error" not in v and "see" not in v}
-    line = [state["see", 0], state["see", 1][:, 1:], state["see", 2][:, 1:]]
+    line = [state["see0"], state["see1"][:, 1:], state["see2"][:, 1:]]
     return found | {"line": jnp.concatenate(line, axis=1)}
 
 
@@ -380,8 +379,9 @@ def test_hebbian_learning_at_the_errors_is_the_derivative_of_the_free_energy(tur
 
 def test_digits_are_learnt_by_fit():
     data = load_digits()
-    x = (data.images[..., None] / 8 - 1).astype(np.float32)
-    y = dx.one_vs_all(data.target, 10)
+    order = np.random.default_rng(0).permutation(len(data.target))
+    x = (data.images[order, ..., None] / 8 - 1).astype(np.float32)
+    y = dx.one_vs_all(data.target[order], 10)
     network = dx.Network(
         dx.Topology(topologies.predictive([(8, 8, 1), 64, 10])),
         dx.predictions({"forward": dx.after(dx.tanh, dx.dense())}),
@@ -392,7 +392,9 @@ def test_digits_are_learnt_by_fit():
     learning = dx.DynamicalLearning(
         {"forward": dx.hebbian()},
         phases=[
-            dx.Phase("free", steps=60, kinds=["forward", "error", "error back"], schedule=COLOURED),
+            dx.Phase(
+                "free", steps=100, kinds=["forward", "error", "error back"], schedule=COLOURED
+            ),
             dx.Phase("taught", steps=15, settle=False, clamp=[2], schedule=COLOURED),
         ],
     )
@@ -400,7 +402,7 @@ def test_digits_are_learnt_by_fit():
         _, history = dx.fit(
             network,
             learning,
-            optax.adam(3e-3),
+            optax.adam(1e-2),
             x[:1400],
             y[:1400],
             epochs=4,
@@ -408,5 +410,5 @@ def test_digits_are_learnt_by_fit():
             validation=(x[1400:], y[1400:]),
             progress=False,
         )
-    assert history["validation accuracy"][-1] > 0.88
+    assert history["validation accuracy"][-1] > 0.92
     assert history["validation settled"][-1] == 1
