@@ -182,7 +182,9 @@ def _add_both_ways(
     # The reverse has no numbers and no tie of its own.
     reverse = {"kind": back(data.get("kind", "edge"))}
     keys = (key,) if graph.is_multigraph() else ()
-    graph.add_edges_from([(sender, error, *keys, data), (error, sender, *keys, reverse)])
+    # Any, as edges with keys and without are tuples of different lengths.
+    edges: list[Any] = [(sender, error, *keys, data), (error, sender, *keys, reverse)]
+    graph.add_edges_from(edges)
 
 
 def _check_nodes(topology: Topology, predicted: Sequence[Name]) -> None:
