@@ -129,6 +129,7 @@ NONLINEAR = {
     "pool": (dx.pool(2, reduce=jnp.max), (4, 2, 1), (2, 1, 1)),
     "both ends": (dx.edge_mlp(5, jnp.tanh), (4,), (3,)),
     "after": (dx.after(dx.tanh, dx.dense()), (2, 2), (3,)),
+    "after, of a convolution": (dx.after(dx.tanh, dx.conv(3, stride=2)), (5, 4, 2), (3, 2, 3)),
     "after, of both ends": (dx.after(jnp.sin, dx.edge_mlp(5, jnp.tanh)), (4,), (3,)),
     "after, of equinox": (dx.after(dx.softmax, linear), (4,), (3,)),
     "jraph": (

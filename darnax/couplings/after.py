@@ -13,6 +13,7 @@ from darnax import _text, checks
 from darnax.activations import as_activation, name
 from darnax.couplings.adapt import as_coupling
 from darnax.couplings.coupling import Coupling, Edges, Factory, asks
+from darnax.couplings.dense import MatrixTranspose
 from darnax.couplings.draws import Draws
 from darnax.static import Static, as_static
 
@@ -49,8 +50,53 @@ class After(Coupling):
     def prepared(self) -> "After":
         return After(self.fn, self.coupling.prepared())
 
+    def transposed(self, sender_shape: tuple[int, ...]) -> "AfterTranspose | None":
+        back = self.coupling.transposed(sender_shape)
+        if back is None and self.coupling.linear == "matrix":
+            back = MatrixTranspose(self.coupling, sender_shape)
+        # What is not linear, or asks for more, is transposed as a whole.
+        return None if back is None or back.needed else AfterTranspose(self.fn, back)
+
     def describe(self) -> tuple[str, str] | None:
         return self.coupling.describe()
+
+
+class AfterTranspose(Coupling):
+    """The message `fn'(x) Cᵀ y`, x being the state of its receiver, by the fast way to `Cᵀ y`."""
+
+    fn: Static = eqx.field(static=True, converter=as_static)
+    back: Coupling
+
+    def __call__(
+        self,
+        x: Shaped[Array, "*sender"],
+        receiver: Shaped[Array, "*receiver"],
+    ) -> Shaped[Array, "*receiver"]:
+        return self._pulled(self.back(x), receiver)
+
+    def batched(
+        self,
+        x: Shaped[Array, "*sender batch"],
+        receiver: Shaped[Array, "*receiver batch"],
+    ) -> Shaped[Array, "*receiver batch"]:
+        pulled = jax.vmap(self._pulled, in_axes=-1, out_axes=-1)
+        return pulled(self.back.batched(x), receiver)
+
+    def prepared(self) -> "AfterTranspose":
+        return AfterTranspose(self.fn, self.back.prepared())
+
+    def describe(self) -> tuple[str, str]:
+        how, why = self.back.describe() or ("product", "linear after a function")
+        return f"vector-Jacobian product, {how}", why
+
+    def _pulled(
+        self,
+        said: Shaped[Array, "*receiver"],
+        receiver: Shaped[Array, "*receiver"],
+    ) -> Shaped[Array, "*receiver"]:
+        rate, pull = jax.vjp(self.fn, receiver)
+        (message,) = pull(said.astype(rate.dtype))
+        return message
 
 
 @checks.by_hand
@@ -59,7 +105,7 @@ def after(fn: Callable[..., Array], coupling: Callable[..., Any]) -> Callable[..
 
     For units whose state is a potential x and whose others hear a rate `fn(x)`, as in predictive
     coding: there the state itself must stay free to move. `dx.transpose` of it is its
-    vector-Jacobian product at the present state, `fn'(x) Cᵀ y`.
+    vector-Jacobian product at the present state, `fn'(x) Cᵀ y`, as fast as the transpose of C.
 
     **Arguments:**
 
