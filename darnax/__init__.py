@@ -12,7 +12,9 @@ from darnax.activations import elementwise as elementwise
 from darnax.activations import glauber as glauber
 from darnax.activations import heaviside as heaviside
 from darnax.activations import identity as identity
+from darnax.activations import integrator as integrator
 from darnax.activations import leaky as leaky
+from darnax.activations import negative as negative
 from darnax.activations import relu as relu
 from darnax.activations import sigmoid as sigmoid
 from darnax.activations import sign as sign
@@ -26,12 +28,14 @@ from darnax.analysis import spectrum as spectrum
 from darnax.analysis import stable as stable
 from darnax.couplings import Coupling as Coupling
 from darnax.couplings import Fixed as Fixed
+from darnax.couplings import after as after
 from darnax.couplings import conv as conv
 from darnax.couplings import conv_transpose as conv_transpose
 from darnax.couplings import dense as dense
 from darnax.couplings import edge_mlp as edge_mlp
 from darnax.couplings import graph_conv as graph_conv
 from darnax.couplings import pool as pool
+from darnax.couplings import predictions as predictions
 from darnax.couplings import relay as relay
 from darnax.couplings import scale as scale
 from darnax.couplings import sparse as sparse

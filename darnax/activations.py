@@ -133,13 +133,14 @@ class Activation(eqx.Module):
     ) -> Units:
         """The new state of one node of one sample."""
         noise = _noise(self, field, key)
-        if self.immediate:
-            return self.target(field, state, noise)
-        if state is None:
+        if state is None and "state" in self.needed:
             raise TypeError(
                 f"`state` is missing: {name(self)} units move from it; give their state"
             )
-        return self.move(state, self.target(field, state, noise))
+        target = self.target(field, state, noise)
+        if state is None or self.immediate:
+            return target
+        return self.move(state, target)
 
 
 def _noise(activation: Activation, field: Units, key: Key[Array, ""] | None) -> Noise:
@@ -387,6 +388,47 @@ class Identity(Activation):
         return state**2 / 2
 
 
+class Negative(Activation):
+    """See `negative`."""
+
+    elementwise = True
+
+    def target(
+        self,
+        field: Units,
+        state: Units | None,
+        noise: Noise,
+    ) -> Units:
+        return -field
+
+    # The field that leads to s is -s: such units go to where an energy is largest.
+    def potential(self, state: Units) -> Units:
+        return -(state**2) / 2
+
+
+class Integrator(Activation):
+    """See `integrator`."""
+
+    elementwise = True
+
+    @property
+    def needed(self) -> frozenset[str]:
+        return frozenset({"state"})
+
+    # Units with memory are always given their state.
+    def target(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        field: Units,
+        state: Units,
+        noise: Noise,
+    ) -> Units:
+        return state + field
+
+    # They rest in a field of zero, in whatever state they are.
+    def potential(self, state: Units) -> Units:
+        return 0 * state
+
+
 class Softmax(Activation):
     """See `softmax`."""
 
@@ -417,6 +459,12 @@ relu = Relu()
 """The positive part."""
 identity = Identity()
 """The field itself."""
+negative = Negative()
+"""The field turned around, `-field`: errors of predictive coding, `dx.topologies.predictive`."""
+integrator = Integrator()
+"""The state and the field, `state + field`: units that rest where their field is zero, and follow
+it until then. `dx.leaky(rate, dx.integrator)` takes steps of `rate * field`: where the field is
+minus the slope of a function, as in predictive coding, this is gradient descent."""
 softmax = Softmax()
 """Exponentials normalised over the last axis of the node."""
 

@@ -135,6 +135,9 @@ CALLS = {
     "graph_conv graph": (lambda v: dx.graph_conv(lambda graphs: graphs, v), "`graph`", set()),
     "edge_mlp hidden": (dx.edge_mlp, "`hidden`", COUNTS),
     "edge_mlp activation": (lambda v: dx.edge_mlp(3, v), "`activation`", FUNCTIONS),
+    "predictions couplings": (dx.predictions, "`couplings`", {"dict"}),
+    "after fn": (lambda v: dx.after(v, dx.dense()), "`fn`", FUNCTIONS),
+    "after coupling": (lambda v: dx.after(dx.tanh, v), "`coupling`", FUNCTIONS),
     "edge_mlp gain": (lambda v: dx.edge_mlp(3, gain=v), "`gain`", NUMBERS),
     "bias init": (dx.bias, "`init`", NUMBERS | FUNCTIONS),
     "leaky rate": (lambda v: dx.leaky(v, dx.tanh), "`rate`", set()),
@@ -460,6 +463,12 @@ SLIPS = {
     "a transpose of itself": (lambda: turned(owner="back"), r"`couplings\['back'\]` is the transpose of 'back', of itself"),
     "transposes in a circle": (
         lambda: turned(edge=dx.transpose("back")), r"`couplings\['(edge|back)'\]` .* which is a transpose itself"),
+    "couplings of errors": (
+        lambda: dx.predictions({"error": dx.relay()}), r"`couplings` names 'error', .* which is fixed; name the kinds"),
+    "a function of a state that is random": (
+        lambda: dx.after(dx.glauber(1.0), dx.dense()), r"`fn` is a function of the state alone, but glauber needs key; give"),
+    "units with memory in a coupling": (
+        lambda: dx.after(dx.leaky(0.5, dx.tanh), dx.dense()), r"`fn` .* leaky needs state; give a function such as dx.tanh"),
     "a reverse edge of no edge": (
         lambda: turned(edges=[("b", "a"), ("c", "b"), ("b", "c")]),
         r"no edge of kind 'edge' goes the other way of \('b', 'c'\), \('c', 'b'\); draw"),

@@ -90,6 +90,17 @@ def drawing(node=None, edge=None, **attributes):
     return graph
 
 
+def predicting(*edges):
+    """A network of predictive coding from edges, with their keys and kinds if they have any."""
+    graph = nx.MultiDiGraph()
+    graph.add_nodes_from("ab")
+    for u, v, *rest in edges:
+        key, kind = (*rest, 0, "edge")[:2] if len(rest) != 1 else (*rest, "edge")
+        graph.add_edge(u, v, key=key, kind=kind)
+    nx.set_node_attributes(graph, 2, "shape")
+    return topologies.predictive(graph)
+
+
 def compiled(**arguments):
     return dx.Topology(drawing(), **arguments)
 
@@ -198,6 +209,7 @@ ROWS = [
      TypeError, "`kind` is the name of an edge kind.*give", [v for v in ODD if v != "text"]),
     ("reciprocal back", lambda v: topologies.reciprocal(topologies.lattice(4), back=v),
      TypeError, "`back` is the name of an edge kind.*give", [v for v in ODD if v != "text"]),
+    ("predictive graph", topologies.predictive, BOTH, "`(graph|sizes)`.*(give|draw|add)", [*ODD, "zero", "empty", "set", "graph"]),
     ("modular modules", lambda v: topologies.modular(v, 2), BOTH, "`modules` .*give", [*ODD, "zero", "half", "huge"]),
     ("modular units", lambda v: topologies.modular(2, v), ValueError, "`units` .*give", [*SHAPES, *RANGES]),
     # drawings
@@ -423,6 +435,23 @@ ONE_BY_ONE = {
     "a reverse edge where another one is": (
         lambda: topologies.reciprocal(nx.DiGraph([("a", "b", {"kind": "x"}), ("b", "a", {"kind": "y"})]), "x"),
         ValueError, "('b', 'a') of another kind|draw a MultiDiGraph"),
+    "nothing predicted": (
+        lambda: topologies.predictive(nx.DiGraph({"a": {}})), ValueError, "node 'a': `shape` is missing"),
+    "no predictions": (lambda: predicting(), ValueError, "`graph` has no edges|nothing is predicted; draw"),
+    "one size": (lambda: topologies.predictive([3]), ValueError, "`sizes` names at least two layers"),
+    "a node that is called as an error": (
+        lambda: predicting(("a", "b"), ("b", "a"), ("b", ("error", "a")), ("a", ("error", "b"))), ValueError,
+        "`graph` has nodes ('error', 'a'), ('error', 'b'), as the errors of 'a', 'b' are named; rename"),
+    "nodes of the kind of errors": (
+        lambda: topologies.predictive(drawing({"kind": "error"})), ValueError, "nodes of kind 'error'|another kind"),
+    "a prediction of predictions": (
+        lambda: topologies.predictive(topologies.predictive([3, 2])), ValueError, "nodes of kind 'error'"),
+    "kinds of edges to errors": (
+        lambda: predicting(("a", "b", 0, "error"), ("b", "a", 0, "x back"), ("a", "a", 0, "x"), ("b", "b", 0, "error back")), ValueError,
+        "edges of kinds 'error', 'error back', 'x back'|give them other kinds"),
+    "the key of edges to errors": (
+        lambda: predicting(("a", "a", "error"), ("b", "b", "error"), ("a", "b", "error")), ValueError,
+        "edges ('a', 'a', 'error'), ('b', 'b', 'error') with the key 'error'|other keys"),
     "no modules": (lambda: topologies.modular(nx.Graph(), 1), ValueError, "without vertices; give"),
     # drawings
     "no nodes": (lambda: dx.Topology(nx.DiGraph()), ValueError, "`graph` has no nodes|add_node"),

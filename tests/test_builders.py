@@ -42,6 +42,11 @@ BUILT = {
     "parallel": lambda: topologies.graph_layer(
         nx.MultiGraph([("a", "b"), ("a", "b"), ("b", "c"), ("c", "c")]), ()
     ),
+    "predictive": lambda: topologies.predictive([4, (2, 3), 2]),
+    "predictive of itself": lambda: topologies.predictive(topologies.sequential([4, 3, 2])),
+    "predictive windows": lambda: topologies.predictive(
+        topologies.convolutional((5, 2), 3, features=2, padding=1)
+    ),
 }
 
 

@@ -81,6 +81,40 @@ def test_what_hears_its_receiver_learns_by_its_own_derivative():
         np.testing.assert_allclose(np.asarray(ours)[0], theirs, atol=1e-6)
 
 
+# after a function
+
+
+@pytest.mark.parametrize("fn", [dx.tanh, jax.nn.softmax], ids=["tanh", "softmax"])
+def test_a_coupling_after_a_function_hears_what_it_gives(fn):
+    made, plain = network(dx.after(fn, dx.dense()), (2, 3), 4), network(dx.dense(), (2, 3), 4)
+    x = numbers((5, 2, 3))
+    np.testing.assert_array_equal(made["a", "b"].coupling.weight, plain["a", "b"].weight)
+    np.testing.assert_allclose(message(made, x), message(plain, jax.vmap(fn)(x)), atol=1e-6)
+
+
+def test_many_couplings_after_a_function_have_each_their_own_parameters():
+    graph = nx.complete_graph(4, nx.DiGraph)
+    nx.set_node_attributes(graph, 3, "shape")
+    nx.set_edge_attributes(graph, {(0, 1): "t", (2, 3): "t"}, "tie")
+    factories = {
+        "ours": dx.after(jnp.tanh, dx.dense()),
+        "user's": dx.after(jnp.tanh, lambda s, r, key: eqx.nn.Linear(s[0], r[0], key=key)),
+        "plain": dx.after(jnp.tanh, lambda s, r: eqx.nn.Identity()),
+    }
+    x = numbers((4, 2, 3))
+    for factory in factories.values():
+        made = dx.Network(dx.Topology(graph), {"edge": factory}, dx.tanh, key=jax.random.key(0))
+        state = dx.GraphState(made.topology).init(dict(enumerate(x)))
+        for (u, v), said in made.messages(state).items():
+            inside = made[u, v].coupling
+            np.testing.assert_allclose(said, jax.vmap(inside)(np.tanh(x[u])), atol=1e-6)
+
+
+def test_factories_after_a_function_are_equal_when_made_anew():
+    assert dx.after(dx.tanh, dx.dense(0.5)) == dx.after(dx.tanh, dx.dense(0.5))
+    assert dx.after(dx.tanh, dx.dense(0.5)) != dx.after(dx.relu, dx.dense(0.5))
+
+
 # layers of Equinox
 
 

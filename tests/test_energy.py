@@ -23,6 +23,8 @@ ACTIVATIONS = {
     "relu": (dx.relu, lambda s: s, 0.1, 2.0),
     "sigmoid": (dx.sigmoid, jax.scipy.special.logit, 0.1, 0.9),
     "leaky": (dx.leaky(0.05, dx.tanh), jnp.arctanh, -0.9, 0.9),
+    "negative": (dx.negative, lambda s: -s, -2.0, 2.0),
+    "integrator": (dx.leaky(0.05, dx.integrator), jnp.zeros_like, -2.0, 2.0),
     "given": (
         dx.elementwise(jnp.arctan, potential=lambda s: -jnp.log(jnp.cos(s))), jnp.tan, -1.4, 1.4,
     ),

@@ -118,6 +118,21 @@ def test_chaos_begins_where_silence_ends(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["chaos.png"]
 
 
+def test_predictive_coding_learns_digits_as_backpropagation_does(tmp_path):
+    done = run("predictive.py", "--small", cwd=tmp_path, long=True)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    accuracy = {line[0]: float(line[-1]) for line in lines[1:3]}
+    assert accuracy["predictive"] > 0.9
+    assert abs(accuracy["predictive"] - accuracy["backpropagation"]) < 0.04
+    table = {int(line[0]): list(map(float, line[2:])) for line in lines if line[1:2] == ["between"]}
+    assert list(table) == [1, 2]
+    for *passes, mode in table.values():
+        assert passes == sorted(passes)
+        # from one tolerance to the next by the slowest mode of a pass
+        assert abs(passes[2] - passes[1] - np.log(0.1) / np.log(mode)) < 0.25 * passes[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["predictive.png"]
+
+
 def test_a_ladder_of_temperatures_finds_what_single_chains_do_not(tmp_path):
     done = run("frustrated.py", "--small", cwd=tmp_path)
     table = rows(done.stdout)

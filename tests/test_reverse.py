@@ -128,6 +128,10 @@ NONLINEAR = {
     "bent": (lambda s, r, key: Bent(jax.random.normal(key, (3, 4))), (4,), (3,)),
     "pool": (dx.pool(2, reduce=jnp.max), (4, 2, 1), (2, 1, 1)),
     "both ends": (dx.edge_mlp(5, jnp.tanh), (4,), (3,)),
+    "after": (dx.after(dx.tanh, dx.dense()), (2, 2), (3,)),
+    "after, of a convolution": (dx.after(dx.tanh, dx.conv(3, stride=2)), (5, 4, 2), (3, 2, 3)),
+    "after, of both ends": (dx.after(jnp.sin, dx.edge_mlp(5, jnp.tanh)), (4,), (3,)),
+    "after, of equinox": (dx.after(dx.softmax, linear), (4,), (3,)),
     "jraph": (
         dx.graph_conv(jraph.GraphConvolution(jax.nn.relu, symmetric_normalization=False), RING), (5, 2), (5, 2),
     ),
@@ -144,7 +148,7 @@ def test_the_way_back_of_what_is_not_linear_is_its_derivative_at_the_present_sta
     @jax.jit
     @jax.vmap
     def expected(x, y):
-        there = (lambda x: module(x, y)) if name == "both ends" else module
+        there = (lambda x: module(x, receiver=y)) if "both ends" in name else module
         return jax.vjp(there, x)[1](y)[0]
 
     _, back = said(network, x, y)

@@ -99,6 +99,9 @@ MORE_ACTIVATIONS = {
     "tanh": dx.tanh,
     "relu": dx.relu,
     "identity": dx.identity,
+    "negative": dx.negative,
+    "integrator": dx.integrator,
+    "leaky integrator": dx.leaky(0.1, dx.integrator),
     "heaviside": dx.heaviside,
     "elementwise": dx.elementwise(jnp.sin),
 }

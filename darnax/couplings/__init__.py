@@ -1,5 +1,7 @@
 """Couplings: what an edge makes of its sender's state."""
 
+from darnax.couplings.after import After as After
+from darnax.couplings.after import after as after
 from darnax.couplings.conv import Conv as Conv
 from darnax.couplings.conv import ConvTranspose as ConvTranspose
 from darnax.couplings.conv import conv as conv
@@ -17,6 +19,7 @@ from darnax.couplings.pool import Pool as Pool
 from darnax.couplings.pool import Upsample as Upsample
 from darnax.couplings.pool import pool as pool
 from darnax.couplings.pool import upsample as upsample
+from darnax.couplings.predictions import predictions as predictions
 from darnax.couplings.relay import Relay as Relay
 from darnax.couplings.relay import relay as relay
 from darnax.couplings.reverse import Transpose as Transpose

@@ -13,6 +13,7 @@ from darnax.topologies.layout import View as View
 from darnax.topologies.populations import bipartite as bipartite
 from darnax.topologies.populations import hopfield as hopfield
 from darnax.topologies.populations import modular as modular
+from darnax.topologies.predictive import predictive as predictive
 from darnax.topologies.random import random as random
 from darnax.topologies.random import scale_free as scale_free
 from darnax.topologies.random import small_world as small_world
