@@ -218,6 +218,34 @@ def test_reverse_groups_step_and_learn_as_edge_by_edge(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@eqx.filter_jit
+def changes(network, state, kind):
+    """What a pass by one kind of edges makes of a state, less what it makes of nothing."""
+    nothing = jax.tree.map(jnp.zeros_like, state)
+    after, offset = (dx.step(network, s, kinds=[kind]).arrays for s in (state, nothing))
+    return after, jax.tree.map(jnp.subtract, after, offset)
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS if not n.startswith("both ends")])
+def test_a_product_with_what_is_said_is_one_with_what_is_said_back(name):
+    """⟨y, C x⟩ = ⟨Cᵀ y, x⟩ over all edges of a group at once, as its kernel runs them."""
+    network = both_ways(name)
+    x = normal_state(network.topology)
+    y = x.replace(jax.tree.map(lambda a: jnp.cos(3 * a), x.arrays))
+    (there,) = {*network.topology.edge_kinds} - {"back"}
+    products = []
+    for speaks, hears, kind in ((x, y, there), (y, x, "back")):
+        after, change = changes(network, speaks, kind)
+        total = 0.0
+        for array, before in speaks.arrays.items():
+            # a cell that hears nobody stays as it is
+            heard = np.where(after[array] != before, change[array], 0).astype(np.float64)
+            total = total + (heard * hears.arrays[array]).reshape(-1, 2).sum(0)
+        products.append(total)
+    assert (np.abs(products[0]) > 0.01).all()
+    np.testing.assert_allclose(*products, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["strengths", "matrices", "both ends"])
 def test_every_reverse_edge_of_a_group_belongs_to_its_own_edge(name):
     network = both_ways(name)
