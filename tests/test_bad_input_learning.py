@@ -59,7 +59,9 @@ def relays():
     nx.set_node_attributes(graph, 3, "shape")
     graph.add_edge("y", "x", kind="back")
     topology = dx.Topology(graph, inputs=["x"], outputs=["y"])
-    return dx.Network(topology, {"edge": dx.relay(), "back": dx.transpose("edge")}, dx.sign, key=KEY)
+    return dx.Network(
+        topology, {"edge": dx.relay(), "back": dx.transpose("edge")}, dx.sign, key=KEY
+    )
 
 
 LEARNING = dx.DynamicalLearning(RULES)
