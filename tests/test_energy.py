@@ -108,7 +108,7 @@ BOTH_WAYS = [["up", "up back"], ["conv", "conv back"], ["bend", "bend back"], ["
 
 
 @functools.cache
-def any_network(seed, activation):
+def any_network(seed, name):
     """Connections of every sort at random, between nodes and windows of an image that overlap."""
     rng = np.random.default_rng(seed)
     graph = nx.MultiDiGraph(arrays={"image": (4, 4, 2)})
@@ -149,7 +149,7 @@ def any_network(seed, activation):
     def bent(sender, receiver, key):
         fan_in = int(np.prod(sender))
         weight = jax.random.normal(key, (*receiver, fan_in)) / fan_in**0.5
-        return eqx.nn.Sequential([eqx.nn.Lambda(jnp.ravel), Bent(weight)])
+        return Bent(weight)
 
     couplings = {
         "in": dx.dense(), "conv": dx.conv(3), "up": dx.dense(0.7), "bend": bent, "copy": dx.relay(),
@@ -160,7 +160,7 @@ def any_network(seed, activation):
     topology = dx.Topology(graph, inputs=["x"])
     couplings = {kind: couplings[kind] for kind in topology.edge_kinds}
     biases = {"node": dx.bias(jax.nn.initializers.normal(0.3))}
-    return dx.Network(topology, couplings, activation, biases=biases, key=jax.random.key(seed))
+    return dx.Network(topology, couplings, ACTIVATIONS[name][0], biases=biases, key=KEY)
 
 
 def without(network, *left_out):
@@ -257,7 +257,7 @@ def test_calls_that_hold_and_silence_have_the_energy_of_what_is_heard():
 @pytest.mark.parametrize("seed", range(3))
 def test_any_call_of_any_network_has_the_energy_of_what_is_heard(seed):
     """Units that are what they hear, so that their derivative is the change by a pass."""
-    network = any_network(seed, dx.identity)
+    network = any_network(seed, "identity")
     rng = np.random.default_rng(seed)
     state = inside(network, seed=seed)
     *nodes, masked, driven = rng.permutation(np.asarray([0, 1, 2, 3, *"pqrst", "map"], object))
@@ -403,7 +403,7 @@ def falls(network, state, passes, slack, schedule=dx.synchronous(), **given):  #
 
 @pytest.mark.parametrize("seed", range(2))
 def test_units_one_by_one_never_raise_it(seed):
-    network = any_network(seed, dx.sign)
+    network = any_network(seed, "sign")
     # "bend" is not linear: what a unit hears of it changes with the unit itself
     kinds = without(network, "bend", "bend back")
     state = random_state(network.topology, 8)
@@ -412,7 +412,7 @@ def test_units_one_by_one_never_raise_it(seed):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_nodes_one_by_one_never_raise_it_without_loops(seed):
-    network = any_network(seed, dx.tanh)
+    network = any_network(seed, "tanh")
     kinds = without(network, "bend", "bend back", *LOOPS)
     falls(network, inside(network), 6, 1e-6, schedule=dx.node_by_node(), kinds=kinds)
 
@@ -420,7 +420,7 @@ def test_nodes_one_by_one_never_raise_it_without_loops(seed):
 @pytest.mark.parametrize("seed", range(2))
 def test_slow_units_never_raise_it(seed):
     """Whichever pairs speak, and whoever is held."""
-    network = any_network(seed, dx.leaky(0.05, dx.tanh))
+    network = any_network(seed, "leaky")
     rng = np.random.default_rng(seed)
     out = BOTH_WAYS[rng.integers(4)]
     held = rng.permutation(np.asarray([0, 2, *"pqrst"], object))[:2].tolist()
