@@ -97,6 +97,9 @@ class Activation(eqx.Module):
     def potential(self, state: Units) -> Units | None:
         """What the states of units cost in the energy of a network, a number for every unit.
 
+        It is called as `target` is: an elementwise one for all nodes and samples at once, another
+        one for one node of one sample.
+
         Its derivative is the field for which units rest in a state, the inverse of `target`:
         `∂ Σ potential(s) / ∂s = f⁻¹(s)`. It is infinite where no field leads. None where no
         potential is known.

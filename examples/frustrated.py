@@ -55,12 +55,12 @@ def glass(seed: int) -> Glass:
     energies = np.zeros(len(states))
     for u, v in lattice.edges:
         weight = rng.choice([-1.0, 1.0])
-        # both ways with one weight: only then there is an energy
         graph.add_edge(u, v, weight=weight)
-        graph.add_edge(v, u, weight=weight)
         energies -= weight * states[:, nodes[u]] * states[:, nodes[v]]
-    couplings = {"edge": dx.scale(weight="weight", fixed=True)}
-    network = dx.Network(dx.Topology(graph), couplings, dx.glauber(1.0), key=jax.random.key(0))
+    # both ways with one weight: only then there is an energy
+    topology = dx.Topology(dx.topologies.reciprocal(graph, kind="edge"))
+    couplings = {"edge": dx.scale(weight="weight", fixed=True), "back": dx.transpose("edge")}
+    network = dx.Network(topology, couplings, dx.glauber(1.0), key=jax.random.key(0))
     return Glass(network, states, energies)
 
 
@@ -75,18 +75,13 @@ def sample(glass: Glass, passes: int) -> dict[str, np.ndarray]:
     """The states that are passed through, `(passes, temperatures)`, both from one random start."""
     network = glass.network
     topology = network.topology
-
-    def energy(state: dx.GraphState) -> jax.Array:
-        field = network.local_field(state)
-        return -0.5 * sum(state[node] * field[node] for node in topology.nodes)
-
     rng = np.random.default_rng(1)
     spins = {node: np.full(len(LADDER), rng.choice([-1.0, 1.0])) for node in topology.nodes}
     start = dx.GraphState(topology).init(spins)
     given = {"schedule": dx.coloured(), "key": jax.random.key(2), "observe": number}
     alone = dx.at_temperature(network, LADDER)
     _, chains = dx.rollout(alone, start, passes, **given)
-    ladder = dx.temper(network, start, LADDER, passes, energy=energy, **given)
+    ladder = dx.temper(network, start, LADDER, passes, **given)
     print("exchanged", " ".join(f"{share:.2f}" for share in ladder.accepted))
     return {"single chains": np.asarray(chains), "ladder": np.asarray(ladder.frames)}
 

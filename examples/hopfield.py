@@ -38,7 +38,7 @@ def blank(n: int) -> dx.Network:
     topology = dx.Topology(dx.topologies.hopfield(n))
     return dx.Network(
         topology,
-        {"recurrent": dx.dense(gain=0.0, self_coupling=0.0)},
+        {"recurrent": dx.dense(gain=0.0, symmetric=True, self_coupling=0.0)},
         dx.sign,
         key=jax.random.key(0),
     )

@@ -137,12 +137,12 @@ CASES: dict[str, Case] = {
 
 
 class Bent(eqx.Module):
-    """The message `tanh(W x)`."""
+    """The message `tanh(W x)`, of a sender flattened."""
 
     weight: jax.Array
 
     def __call__(self, x):
-        return jnp.tanh(self.weight @ x)
+        return jnp.tanh(self.weight @ x.reshape(-1))
 
 
 class Meeting(eqx.Module):

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
-from helpers import CASES, couplings_matrix, population, scalars, spins, start
+from helpers import CASES, couplings_matrix, population, scalars, spins, start, values
 
 import darnax as dx
-from darnax.testing import random_state
+from darnax.testing import random_state, redrawn
 
 # modules of these names, which functions of the same names hide
 search = importlib.import_module("darnax.analysis.fixed_points")
@@ -153,6 +153,29 @@ def test_spectrum_of_a_sample_does_not_depend_on_its_companions():
     for i in range(3):
         alone = dx.spectrum(network, jax.tree.map(lambda a, i=i: a[..., i : i + 1], state), 4)
         assert_spectrum(many[i], np.asarray(alone[0]), atol=1e-6)
+
+
+def test_analysis_does_not_depend_on_the_order_of_drawing():
+    network = smooth("chain")
+    graph = redrawn(network.topology.to_networkx())
+    couplings = {kind: dx.dense() for kind in ("forward", "backward")}
+    couplings["recurrent"] = dx.dense(self_coupling=1.0)
+    made = [
+        dx.Network(dx.Topology(drawn), couplings, dx.tanh, key=KEY)
+        for drawn in (network.topology.to_networkx(), graph)
+    ]
+    assert made[0].topology != made[1].topology
+    states = random_state(made[0].topology, 2)
+    same = dx.GraphState(made[1].topology, 2)
+    for node, value in values(states).items():
+        same = same.replace_val(node, value)
+    one, other = (
+        (dx.spectrum(net, state, 4), dx.lyapunov(net, state, 300, 2, transient=100), dx.stable(net, state))
+        for net, state in zip(made, (states, same), strict=True)
+    )  # fmt: skip
+    assert_spectrum(one[0][0], np.asarray(other[0][0]), atol=1e-5)
+    np.testing.assert_allclose(one[1], other[1], atol=0.02)
+    np.testing.assert_array_equal(one[2], other[2])
 
 
 def test_lost_samples_have_no_eigenvalues():
@@ -302,6 +325,22 @@ def test_fixed_points_have_the_energy_of_their_states():
     np.testing.assert_allclose(points.energy, energies, rtol=1e-6)
     one_way = dx.Network(topology, {"recurrent": dx.dense()}, dx.sign, key=jax.random.key(0))
     assert dx.fixed_points(one_way, starts).energy is None
+
+
+def test_the_point_of_a_start_does_not_depend_on_other_starts():
+    network = population(couplings_matrix(10, symmetric=True), dx.sign)
+    starts = start(network, spins(10, 4))
+    given = {"schedule": dx.unit_by_unit()}
+    many = dx.fixed_points(network, starts, **given)
+    for i, reached in enumerate(np.asarray(many.reached)):
+        one = jax.tree.map(lambda a, i=i: a[..., i : i + 1], starts)
+        alone = dx.fixed_points(network, one, **given)
+        for ours, theirs in (
+            (alone.states["units"][0], many.states["units"][reached]),
+            (alone.residual[0], many.residual[reached]),
+            (alone.stable[0], many.stable[reached]),
+        ):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_no_fixed_point_is_no_error():

@@ -54,10 +54,14 @@ def nudged(shape):
 
 
 def relays():
+    """Copies and their reverse edges, which have nothing that could learn."""
     graph = nx.DiGraph([("x", "y")])
     nx.set_node_attributes(graph, 3, "shape")
+    graph.add_edge("y", "x", kind="back")
     topology = dx.Topology(graph, inputs=["x"], outputs=["y"])
-    return dx.Network(topology, {"edge": dx.relay()}, dx.sign, key=KEY)
+    return dx.Network(
+        topology, {"edge": dx.relay(), "back": dx.transpose("edge")}, dx.sign, key=KEY
+    )
 
 
 LEARNING = dx.DynamicalLearning(RULES)
@@ -251,6 +255,7 @@ ROWS = [
     ("updates rule gives one", lambda: updates({"in": returning(jnp.ones(1))}), ValueError, "a rule gives a signal of the shape of the field, here (5,)"),
     ("updates kind", lambda: updates({"up": dx.oja()}), ValueError, "`rules` names 'up'"),
     ("updates relays", lambda: updates({"edge": dx.oja()}, network=relays(), state=dx.GraphState(relays().topology)), ValueError, "`rules` names 'edge', whose couplings have nothing to train"),
+    ("updates reverse relays", lambda: updates({"back": dx.oja()}, network=relays(), state=dx.GraphState(relays().topology)), ValueError, "`rules` names 'back', whose couplings have nothing to train"),
     ("updates target", lambda: updates(target=X), TypeError, "`target` is a darnax.GraphState"),
     ("updates target of another", lambda: updates(target=OTHER), ValueError, "`target` belongs to another topology"),
     ("updates target batch", lambda: updates(target=dx.GraphState(NETWORK.topology, 2)), ValueError, "`target` has a batch of 2"),

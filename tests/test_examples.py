@@ -78,6 +78,25 @@ def test_hopfield_recalls_perfectly_below_its_capacity_and_fails_beyond(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["hopfield.png"]
 
 
+def test_memories_hold_more_where_they_learn_and_most_by_softmax(tmp_path):
+    done = run("memories.py", "--small", cwd=tmp_path)
+    overlap = {load: np.reshape(rest, (3, 2)) for load, *rest in rows(done.stdout)}
+    assert list(overlap) == [0.1, 0.5, 1.0]
+    for load, ((classical, held), (learnt, kept), (softmax, same)) in overlap.items():
+        assert softmax == same == kept == 1
+        assert (min(classical, held) > 0.99) == (load == 0.1)
+        assert (learnt > 0.85) == (load < 1.0)
+        assert load == 0.1 or max(classical, held) < learnt
+    lines = [line.split() for line in done.stdout.splitlines()]
+    paths = {name: list(map(float, path)) for name, *path in lines[-4:-1]}
+    assert list(paths) == ["classical", "learnt", "softmax"]
+    for path in paths.values():
+        assert path == sorted(path, reverse=True)
+    # the classical one goes down beyond its pattern, the softmax one to it
+    assert paths["classical"][-1] < -1.2 < -1.0 == paths["softmax"][1]
+    assert [path.name for path in tmp_path.iterdir()] == ["memories.png"]
+
+
 def test_ising_has_the_exact_mean_spin_away_from_the_transition(tmp_path):
     done = run("ising.py", "--small", cwd=tmp_path, long=True)
     found = {temperature: rest for temperature, *rest in rows(done.stdout)}

@@ -222,6 +222,40 @@ def test_reverse_groups_step_and_learn_as_edge_by_edge(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@eqx.filter_jit
+def passed(network, state, kind):
+    """A state after a pass by one kind of edges, and that less what comes of nothing."""
+    nothing = jax.tree.map(jnp.zeros_like, state)
+    after, offset = (dx.step(network, s, kinds=[kind]).arrays for s in (state, nothing))
+    return after, jax.tree.map(jnp.subtract, after, offset)
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS if not n.startswith("both ends")])
+def test_a_product_with_what_is_said_is_one_with_what_is_said_back(name):
+    """⟨y, C x⟩ = ⟨Cᵀ y, x⟩ over all edges of a group at once, as its kernel runs them."""
+    network = both_ways(name)
+    (there,) = {*network.topology.edge_kinds} - {"back"}
+    state = normal_state(network.topology)
+
+    def where_heard(kind):
+        """Random numbers in the cells that a pass by a kind moves, and zeros elsewhere."""
+        after, _ = passed(network, state, kind)
+        cells = jax.tree.map(lambda a, b: jnp.where(a != b, a, 0), state.arrays, after)
+        return state.replace(cells)
+
+    x, y = where_heard("back"), where_heard(there)
+    products = []
+    for speaks, hears, kind in ((x, y, there), (y, x, "back")):
+        _, said = passed(network, speaks, kind)
+        total = 0.0
+        for array, values in said.items():
+            product = np.asarray(values, np.float64) * hears.arrays[array]
+            total = total + product.reshape(-1, 2).sum(0)
+        products.append(total)
+    assert (np.abs(products[0]) > 0.01).all()
+    np.testing.assert_allclose(*products, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["strengths", "matrices", "both ends"])
 def test_every_reverse_edge_of_a_group_belongs_to_its_own_edge(name):
     network = both_ways(name)

@@ -13,6 +13,7 @@ import pytest
 from helpers import couplings_matrix, population, scalars, spins, start
 
 import darnax as dx
+from darnax.testing import redrawn
 
 KEY = jax.random.key(0)
 SCHEDULES = [dx.synchronous(), dx.unit_by_unit(), dx.coloured()]
@@ -258,6 +259,23 @@ def test_tempering_knows_the_energy_of_connections_both_ways():
     one_way = dx.Network(topology, {"recurrent": dx.dense()}, dx.glauber(1.0), key=KEY)
     with pytest.raises(ValueError, match=r"dx\.transpose|symmetric"):
         dx.temper(one_way, state, ladder, 2, key=KEY)
+
+
+def test_tempering_does_not_depend_on_the_order_of_drawing():
+    """Noise goes by the names of nodes, and what is exchanged by energies."""
+    graph = dx.topologies.reciprocal(dx.topologies.lattice((4, 4)))
+    couplings = {"lateral": dx.scale(0.5), "back": dx.transpose("lateral")}
+    ends = []
+    for drawn in (graph, redrawn(graph)):
+        network = dx.Network(dx.Topology(drawn), couplings, dx.glauber(1.0), key=KEY)
+        begin = jax.tree.map(jnp.ones_like, dx.GraphState(network.topology, 4))
+        colours = {site: sum(site) % 2 for site in drawn}
+        given = {"schedule": dx.coloured(colours), "key": KEY}
+        ends.append(dx.temper(network, begin, np.geomspace(0.5, 3, 4), 30, **given))
+    for site in graph:
+        np.testing.assert_array_equal(*(end.state[site] for end in ends))
+    np.testing.assert_array_equal(ends[0].accepted, ends[1].accepted)
+    assert ends[0].accepted.min() > 0
 
 
 def test_tempering_crosses_hills_that_cold_samples_do_not():

@@ -89,15 +89,21 @@ def test_weights_are_those_in_force_where_updates_are_our_own():
 
 
 @pytest.mark.parametrize(
-    "optimiser",
-    [optax.sgd(0.1, momentum=0.9), optax.adamw(0.05), optax.contrib.muon(0.05)],
-    ids=["sgd", "adamw", "muon"],
+    ("name", "optimiser"),
+    [
+        ("dense, no diagonal", optax.sgd(0.1, momentum=0.9)),
+        ("dense", optax.contrib.muon(0.05)),
+        ("sparse, fixed diagonal", optax.adamw(0.05, weight_decay=0.1)),
+        ("conv, fixed diagonal", optax.chain(optax.clip(0.1), optax.lion(0.01, weight_decay=0.1))),
+        ("parallel entries", optax.adam(0.05)),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
 )
-def test_symmetric_after_a_hundred_updates_of_any_optimiser(optimiser):
-    drawn = network("dense, no diagonal")
+def test_symmetric_after_a_hundred_updates_of_any_optimiser(name, optimiser):
+    drawn = network(name)
     rules = {"recurrent": dx.delta(dx.tanh)}
     params, rest = dx.partition(drawn, rules)
-    states = jax.random.normal(KEY, (100, 5, 3, 4))
+    states = jax.random.normal(KEY, (100, 5, *drawn.topology.shape("units")))
 
     @jax.jit
     def learnt(params):
@@ -113,7 +119,7 @@ def test_symmetric_after_a_hundred_updates_of_any_optimiser(optimiser):
 
     with jax.numpy_dtype_promotion("standard"):
         after = np.asarray(fields(eqx.combine(learnt(params), rest)))
-    check("dense, no diagonal", after)
+    check(name, after)
     assert np.any(np.abs(after - np.asarray(fields(drawn))) > 0.01)
 
 

@@ -391,8 +391,11 @@ def _check_units(problem: Problem) -> None:
     missing: list[str] = []
     for kind in problem.moving_kinds:
         activation = network.activations[kind]
-        # as many samples as it holds numbers for
-        units = jax.ShapeDtypeStruct((activation.samples or 1,), jnp.float32)
+        # as many samples as it holds numbers for, or one node
+        shape = (activation.samples or 1,)
+        if not activation.elementwise:
+            shape = _node_shape(network.topology, kind)
+        units = jax.ShapeDtypeStruct(shape, jnp.float32)
         if jax.eval_shape(activation.potential, units) is None:
             missing.append(kind)
     if missing:
@@ -411,6 +414,11 @@ def _check_units(problem: Problem) -> None:
             f"`drive` of nodes {network.topology.named(wrong)} is a function of the state without "
             "a method `energy(state)`; give an array, dx.nudge, or a function that has one"
         )
+
+
+def _node_shape(topology: Topology, kind: str) -> tuple[int, ...]:
+    """The shape of some node of a kind."""
+    return next(found.shape for found in topology.columns.node_classes if found.kind == kind)
 
 
 @eqx.filter_jit
@@ -492,13 +500,7 @@ def _node_terms(
         # Cells that are left out get a state at which every potential is finite, and so are its
         # derivatives: zero times infinity would be NaN.
         inside = jnp.where(own, states, 0.5)
-        cost = network.activations[kind].potential(inside)
-        assert cost is not None
-        if jnp.shape(cost) != inside.shape:
-            raise ValueError(
-                f"`potential` of nodes of kind {kind!r} gives one number for each unit, "
-                f"{inside.shape}, but gave {jnp.shape(cost)}; do not sum over units"
-            )
+        cost = units.potential(kind, network.activations[kind], inside)
         yield kind, _per_sample(jnp.where(own, cost - field * inside, 0))
 
 

@@ -85,6 +85,20 @@ class Units(eqx.Module):
             result = _chosen(own, found, result)
         return result
 
+    def potential(
+        self,
+        kind: str,
+        activation: Activation,
+        states: Float[Array, "rows *item batch"],
+    ) -> Float[Array, "rows *item batch"]:
+        """What the states of all rows cost, were they units of a kind; 0 where it has no node."""
+        if kind not in self.nodes:
+            return potential(kind, activation, states)
+        cost = jnp.zeros_like(states)
+        for address, _ in self.nodes[kind]:
+            cost = cost.at[address].set(potential(kind, activation, states[address]))
+        return cost
+
     def _answer_by_node(
         self,
         activations: dict[str, Activation],
@@ -154,6 +168,26 @@ def answer(
     of_batch = jax.vmap(one, in_axes=-1, out_axes=-1)
     of_nodes = jax.vmap(of_batch)
     return Answer(*of_nodes(field, state, noise))
+
+
+def potential(
+    kind: str,
+    activation: Activation,
+    states: Float[Array, "nodes *shape batch"],
+) -> Float[Array, "nodes *shape batch"]:
+    """What the states of several nodes of a kind cost, called as their answers are."""
+    cost = activation.potential
+    if not activation.elementwise:
+        cost = jax.vmap(jax.vmap(cost, in_axes=-1, out_axes=-1))
+    found = cost(states)
+    assert found is not None  # energies ask before whether there is one
+    if jnp.shape(found) != states.shape:
+        raise ValueError(
+            f"`potential` of nodes of kind {kind!r} gives one number for each unit, "
+            f"{states.shape}, but gave {jnp.shape(found)}; do not sum over units"
+        )
+    # Functions of users may give another dtype, which strict promotion would not mix.
+    return jnp.asarray(found, states.dtype)
 
 
 def draw(
