@@ -132,7 +132,7 @@ ROWS = [
     ("fit learning rule", lambda: fit(learning=dx.hebbian()), TypeError, LEARN),
     ("fit learning class", lambda: fit(learning=dx.DynamicalLearning), TypeError, LEARN + "|make one of it"),
     ("fit learning factory", lambda: fit(learning=dx.hebbian), TypeError, "`learning` is dx.hebbian itself|dx.hebbian(...)"),
-    ("fit learning empty", lambda: fit(learning=dx.DynamicalLearning({})), ValueError, "`rules` is empty|give a rule"),
+    ("fit learning empty", lambda: fit(learning=dx.DynamicalLearning({})), ValueError, "`learning` trains no edge kind|give a rule"),
     ("fit learning kinds", lambda: fit(learning=dx.DynamicalLearning({"up": dx.oja()})), ValueError, "`rules` names 'up'|the kinds are 'back', 'in'"),
     ("fit learning number kind", lambda: fit(learning=dx.DynamicalLearning({3: dx.oja()})), ValueError, "`rules` names 3|the kinds are"),
     ("fit learning relays", lambda: fit(network=relays(), learning=dx.DynamicalLearning({"edge": dx.oja()}), x=Y, y=Y), ValueError, "`rules` names 'edge', whose couplings have nothing to train"),

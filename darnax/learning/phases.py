@@ -108,6 +108,8 @@ class Phase:
     - `nudge`: how strongly the field of nodes that have a target is drawn to it, or driven away
       below 0; 0 for not at all.
     - `schedule`: who is updated when.
+    - `tol`: the residual at which a sample is at rest, as for `dx.relax`. Where the difference of
+      two phases is divided by a small nudge, their distance from rest is divided by it as well.
 
     Raises `TypeError` or `ValueError` that name the field and the phase for anything else.
 
@@ -126,6 +128,7 @@ class Phase:
     kinds: Iterable[str] | None = None
     nudge: float = 0.0
     schedule: Schedule = synchronous()  # noqa: RUF009 (schedules are frozen)
+    tol: float = 1e-5
 
     def __post_init__(self):
         name = checks.text("name", self.name, "the name of a phase")
@@ -140,6 +143,7 @@ class Phase:
             # a pass at least has to show that a sample is at rest
             "steps": checks.count(f"steps {phase}", self.steps, int(settle)),
             "nudge": checks.number(f"nudge {phase}", self.nudge),
+            "tol": checks.number(f"tol {phase}", self.tol, least=0),
         }
         for field in ("clamp", "silence", "kinds"):
             value = getattr(self, field)
@@ -201,7 +205,7 @@ class Phase:
             arguments["drive"] = drive
 
         if self.settle:
-            return relax(network, state, max_steps=self.steps, **arguments)
+            return relax(network, state, max_steps=self.steps, tol=self.tol, **arguments)
         # random activations never settle, and `relax` refuses them: a rollout takes them
         state, _ = rollout(network, state, self.steps, **arguments)
         batch = state.batch_size
