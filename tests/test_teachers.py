@@ -174,3 +174,125 @@ def test_units_without_a_derivative_are_refused_by_name():
     held = dx.BackpropLearning(["up"], dx.Phase("free", clamp=["h"]))
     updates, _, _ = learnt(held, x, y, network=chain(activation=dx.sign))
     assert (updates["h", "y"].weight == 0).all()
+
+
+# differences of phases
+
+
+def test_symmetric_learning_is_the_difference_of_both_nudges():
+    """Each of them from where the free phase led, divided by twice the nudge; whichever sign it is
+    given."""
+    network = chain()
+    x, y = data()
+    rules = {"in": dx.hebbian(), "up": dx.hebbian()}
+    both = {}
+    for beta in (0.3, -0.3):
+        nudged = dx.Phase("nudged", nudge=beta, steps=7)
+        learning = dx.ContrastiveLearning(rules, dx.Phase("free"), nudged, symmetric=True)
+        both[beta], answer, scores = learning.updates(network, x, y, jnp.ones(5, bool))
+    assert_close(both[0.3], both[-0.3], atol=1e-6)
+    free = dx.relax(network, dx.GraphState(network.topology).init(x)).state
+    np.testing.assert_array_equal(answer.state["h"], free["h"])
+    ends = {}
+    for beta in (0.3, -0.3):
+        drive = {"y": dx.nudge("y", y["y"], beta)}
+        state = dx.relax(network, free, drive=drive, max_steps=7).state
+        ends[beta] = {node: np.asarray(state[node]) for node in state}
+    for u, v in (("x", "h"), ("h", "y")):
+        away, to = (ends[beta][v].T @ ends[beta][u] for beta in (-0.3, 0.3))
+        np.testing.assert_allclose(both[0.3][u, v].weight, (away - to) / 5 / 0.6, atol=1e-5)
+    cosine = (ends[-0.3]["h"] * np.asarray(free["h"])).sum(1) / (
+        np.linalg.norm(ends[-0.3]["h"], axis=1) * np.linalg.norm(free["h"], axis=1)
+    )
+    np.testing.assert_allclose(scores["overlap"], cosine, atol=1e-5)
+
+
+def test_both_nudges_have_the_same_noise():
+    """So that the order of updates, where it is random, is no part of the difference."""
+    x, y = data()
+    given = {"steps": 40, "settle": False, "schedule": dx.asynchronous(0.3)}
+    free, nudged = dx.Phase("free", **given), dx.Phase("nudged", nudge=0.02, **given)
+    rules = dict.fromkeys(KINDS, dx.hebbian())
+    learning = dx.ContrastiveLearning(rules, free, nudged, symmetric=True)
+    found, _, _ = learning.updates(chain(), x, y, jnp.ones(5, bool), KEY)
+    free = dx.Phase("free", steps=400, tol=1e-6)
+    nudged = dx.Phase("nudged", steps=400, tol=1e-6, nudge=0.02)
+    settled = dx.ContrastiveLearning(rules, free, nudged, symmetric=True)
+    expected, _, _ = settled.updates(chain(), x, y, jnp.ones(5, bool))
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.abs(ours - theirs).max() < 0.3 * np.abs(theirs).max()
+
+
+def test_a_sample_that_one_of_the_nudges_loses_teaches_nothing():
+    """Driven away from its target it runs away, if it has nothing else to hold it."""
+    graph = nx.DiGraph()
+    graph.add_node("x", shape=2)
+    graph.add_node("y", shape=2)
+    graph.add_edge("x", "y", kind="in")
+    topology = dx.Topology(graph, inputs=["x"], outputs=["y"])
+    network = dx.Network(topology, {"in": dx.dense()}, dx.identity, key=KEY)
+    # the state minus the target doubles in every pass, but for a sample at its target
+    x = np.array([[0, 0], [1, 2]], "f")
+    y = {"y": jnp.zeros((2, 2))}
+    nudged = dx.Phase("nudged", nudge=0.9, steps=300)
+    for nudge, symmetric, lost in ((0.9, False, [0, 0]), (2.0, True, [0, 1])):
+        nudged = dx.Phase("nudged", nudge=nudge, steps=300)
+        learning = dx.ContrastiveLearning(
+            {"in": dx.hebbian()}, dx.Phase("free"), nudged, symmetric=symmetric
+        )
+        updates, _, scores = learning.updates(network, x, y, jnp.ones(2, bool))
+        np.testing.assert_array_equal(scores["lost"], lost)
+        assert np.isfinite(updates["x", "y"].weight).all()
+
+
+# all of them
+
+
+NUDGED = dx.Phase("nudged", steps=400, tol=1e-6, nudge=0.3)
+RULES = {"in": dx.hebbian(), "up": dx.hebbian()}
+TEACHERS = {
+    "contrastive Hebbian": dx.ContrastiveLearning(RULES, FREE, dx.Phase("clamped", clamp=["y"])),
+    "one-sided": dx.ContrastiveLearning(RULES, FREE, NUDGED),
+    "symmetric": dx.ContrastiveLearning(RULES, FREE, NUDGED, symmetric=True),
+    "gradient": dx.BackpropLearning(RULES, FREE),
+}
+
+
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_every_teacher_trains_the_same_network(teacher):
+    """Noisy prototypes of three classes."""
+    rng = np.random.default_rng(0)
+    prototypes, labels = np.random.default_rng(7).normal(size=(3, 4)), rng.integers(0, 3, 120)
+    x = (prototypes[labels] + 0.4 * rng.normal(size=(120, 4))).astype("f")
+    y = dx.one_vs_all(labels, 3)
+    learning = TEACHERS[teacher]
+    given = {"epochs": 15, "batch_size": 20, "key": KEY, "progress": False}
+    trained, history = dx.fit(chain(), learning, optax.sgd(0.1), x, y, **given)
+    assert dx.evaluate(trained, learning, x, y)["accuracy"] > 0.85
+    assert history["accuracy"][0] < 0.7
+    assert (history["lost"] == 0).all()
+    if teacher == "gradient":
+        assert history["loss"][-1] < 0.5 * history["loss"][0]
+
+
+def test_a_checkpoint_knows_its_teacher(tmp_path):
+    x, y = data(20)
+
+    def fit(teacher, epochs):
+        return dx.fit(
+            chain(),
+            TEACHERS[teacher],
+            optax.sgd(0.1),
+            x,
+            y,
+            epochs=epochs,
+            key=KEY,
+            checkpoint=tmp_path / "run",
+            progress=False,
+        )
+
+    fit("gradient", 1)
+    _, rows = fit("gradient", 2)
+    assert len(rows) == 2
+    with pytest.raises(ValueError, match=r"learning \(the rules \{'in': 'BackpropLearning'.* here"):
+        fit("symmetric", 2)

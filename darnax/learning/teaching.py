@@ -276,7 +276,9 @@ class ContrastiveLearning(LocalLearning):
             advice = "give it clamp=[...] or nudge=..., or it does what the free one does"
             checks.refuse("taught", "a phase that is given targets", taught, advice, ValueError)
         if symmetric and not taught.nudge:
-            advice = "clamped outputs have no other side: give it nudge=..., or leave `symmetric` out"
+            advice = (
+                "clamped outputs have no other side: give it nudge=..., or leave `symmetric` out"
+            )
             holds = "a phase that nudges, where `symmetric` turns it around"
             checks.refuse("taught", holds, taught, advice, ValueError)
 
