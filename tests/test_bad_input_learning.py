@@ -335,7 +335,7 @@ ROWS = [
     ("backprop loss of ours", lambda: dx.BackpropLearning(["in"], FREE, dx.hebbian), TypeError, "`loss` is dx.hebbian itself"),
     ("backprop loss number", lambda: smooth(lambda state, y: 1.0), ValueError, "`loss(state, targets)` is one real number a sample, of shape (6,)|1.0"),
     ("backprop loss mean", lambda: smooth(lambda state, y: state["y"].mean()), ValueError, "`loss(state, targets)`|sum over units, and not over samples"),
-    ("backprop loss units", lambda: smooth(lambda state, y: state["y"]), ValueError, "`loss(state, targets)`|(6, 3)"),
+    ("backprop loss units", lambda: smooth(lambda state, y: state["y"]), ValueError, "`loss(state, targets)`|[6,3]"),
     ("backprop loss whole", lambda: smooth(lambda state, y: state["y"].argmax(1)), ValueError, "`loss(state, targets)`|int32"),
     ("backprop signs", lambda: fit(learning=dx.BackpropLearning(["in"], FREE)), TypeError, "nodes of kind 'hidden' (sign), 'output' (sign) have no derivative|dx.tanh|dx.DynamicalLearning"),
     ("contrastive normalise", lambda: dx.ContrastiveLearning(RULES, FREE, CLAMPED, normalise="root"), TypeError, "`normalise`"),

@@ -10,6 +10,7 @@ solved by sending errors back through the transposes of all couplings. That is w
 `ContrastiveLearning` let the network do by itself, if its couplings go both ways.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
@@ -29,6 +30,7 @@ from darnax.learning.scores import Samples, Scores, finite
 from darnax.learning.teaching import Learning, as_free_phase, bound, check_free_phase
 from darnax.network.network import Network, partition
 from darnax.states.graph import GraphState
+from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
 Loss: TypeAlias = Callable[[GraphState, Targets], Float[Array, " batch"]]
@@ -121,20 +123,10 @@ class BackpropLearning(Learning):
         network = bound(network)
         start = GraphState(network.topology).init(x)
         _check_smooth(network, start, self.free)
-        params, rest = partition(network, self.trained)
+        # no plain dict: JAX sorts the keys of that, and names of two types have no order
+        return _by_gradient(self, network, start, OrderedDict(y), samples, key)
 
-        def mean_loss(params: Network) -> tuple[Array, tuple[Solution, Samples, Array]]:
-            answer = self.free.run(eqx.combine(params, rest), start, {}, key)
-            counted = samples & finite(answer.state) & _finite_targets(y, len(samples))
-            losses = self._losses(answer.state, y, counted)
-            number = jnp.maximum(jnp.sum(counted, dtype=losses.dtype), 1)
-            return jnp.sum(losses) / number, (answer, counted, losses)
-
-        updates, (answer, counted, losses) = jax.grad(mean_loss, has_aux=True)(params)
-        scores = {"lost": (~counted).astype(jnp.float32), "loss": losses}
-        return updates, answer, scores
-
-    def _losses(
+    def losses(
         self,
         state: GraphState,
         targets: Targets,
@@ -155,6 +147,30 @@ class BackpropLearning(Learning):
                 f"but got {checks.came(losses)}; sum over units, and not over samples"
             )
         return jnp.where(counted, losses, 0)
+
+
+# one program, also where a loop of the user's calls for updates
+@eqx.filter_jit
+def _by_gradient(
+    learning: BackpropLearning,
+    network: Network,
+    start: GraphState,
+    targets: OrderedDict[Name, Array],
+    samples: Samples,
+    key: RandomKey,
+) -> tuple[Network, Solution, Scores]:
+    params, rest = partition(network, learning.trained)
+
+    def mean_loss(params: Network) -> tuple[Array, tuple[Solution, Samples, Array]]:
+        answer = learning.free.run(eqx.combine(params, rest), start, {}, key)
+        counted = samples & finite(answer.state) & _finite_targets(targets, len(samples))
+        losses = learning.losses(answer.state, targets, counted)
+        number = jnp.maximum(jnp.sum(counted, dtype=losses.dtype), 1)
+        return jnp.sum(losses) / number, (answer, counted, losses)
+
+    updates, (answer, counted, losses) = jax.grad(mean_loss, has_aux=True)(params)
+    scores = {"lost": (~counted).astype(jnp.float32), "loss": losses}
+    return updates, answer, scores
 
 
 def _finite_targets(targets: Targets, batch: int) -> Samples:

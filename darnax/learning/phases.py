@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from darnax import _text, checks
 from darnax.dynamics import Schedule, Solution, relax, rollout, synchronous
@@ -51,6 +51,12 @@ class Nudge(eqx.Module):
                 f"{value.shape}, but got {self.target.shape}; reshape it"
             )
         return self.strength * (self.target - value)
+
+    def of_samples(self, samples: Int[Array, " some"], shape: tuple[int, ...]) -> "Nudge":
+        """The nudge of some samples of a node of this shape, for loops that go on with them."""
+        if self.target.shape == shape:
+            return self
+        return eqx.tree_at(lambda nudge: nudge.target, self, self.target[samples])
 
     def energy(self, state: GraphState) -> Array:
         """Half the squared distance from the target times the strength, `(B,)`, for `dx.energy`."""
