@@ -151,7 +151,7 @@ def picture(found: dict[str, Taught], train: Digits) -> plt.Figure:
     )
     curves.set_title("accuracy on new digits", fontsize=11)
     network, batch = build(), Digits(train.x[:100], train.y[:100])
-    strengths = np.geomspace(0.003, 0.6, 12)
+    strengths = np.geomspace(0.003, 0.6, 9)
     angles.axhline(found["contrastive Hebbian"].before, color="C0", label="contrastive Hebbian")
     for name, colour in (("one-sided", "C1"), ("symmetric", "C2")):
         sizes: list[float] = []
@@ -168,7 +168,7 @@ def picture(found: dict[str, Taught], train: Digits) -> plt.Figure:
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="fewer epochs")
-    epochs = 3 if parser.parse_args(arguments).small else 15
+    epochs = 3 if parser.parse_args(arguments).small else 8
 
     train, test = digits()
     found = {name: teach(learning, train, test, epochs) for name, learning in teachers().items()}

@@ -44,7 +44,8 @@ def squared_error(state: GraphState, targets: Targets) -> Float[Array, " batch"]
     """
     total = jnp.zeros(state.batch_size)
     for node, target in targets.items():
-        total = total + nudge(node, target, 1.0).energy(state)
+        error = nudge(node, target, 1.0).energy(state)
+        total = total + error.astype(total.dtype)
     return total
 
 
@@ -126,30 +127,8 @@ class BackpropLearning(Learning):
         # no plain dict: JAX sorts the keys of that, and names of two types have no order
         return _by_gradient(self, network, start, OrderedDict(y), samples, key)
 
-    def losses(
-        self,
-        state: GraphState,
-        targets: Targets,
-        counted: Samples,
-    ) -> Float[Array, " batch"]:
-        """The loss of every sample; 0 for those that do not count."""
-        # a derivative of zero does not stop what is not finite: the loss is given zeros there
-        state = jax.tree.map(lambda array: jnp.where(counted, array, 0), state)
-        given: dict[object, Array] = {}
-        for node, target in targets.items():
-            by_sample = counted.reshape(-1, *[1] * (target.ndim - 1))
-            given[node] = jnp.where(by_sample, target, 0)
-        losses = self.loss(state, given)
-        is_real = jnp.issubdtype(getattr(losses, "dtype", complex), jnp.floating)
-        if not is_real or losses.shape != counted.shape:
-            raise ValueError(
-                f"`loss(state, targets)` is one real number a sample, of shape {counted.shape}, "
-                f"but got {checks.came(losses)}; sum over units, and not over samples"
-            )
-        return jnp.where(counted, losses, 0)
 
-
-# one program, also where a loop of the user's calls for updates
+# One program, also where a loop of the user's asks for updates.
 @eqx.filter_jit
 def _by_gradient(
     learning: BackpropLearning,
@@ -164,13 +143,28 @@ def _by_gradient(
     def mean_loss(params: Network) -> tuple[Array, tuple[Solution, Samples, Array]]:
         answer = learning.free.run(eqx.combine(params, rest), start, {}, key)
         counted = samples & finite(answer.state) & _finite_targets(targets, len(samples))
-        losses = learning.losses(answer.state, targets, counted)
+        # chosen and not multiplied, before the loss and behind it: zero times NaN is NaN
+        state = jax.tree.map(lambda array: jnp.where(counted, array, 0), answer.state)
+        losses = _checked(learning.loss(state, targets), len(samples))
+        losses = jnp.where(counted, losses, 0)
         number = jnp.maximum(jnp.sum(counted, dtype=losses.dtype), 1)
         return jnp.sum(losses) / number, (answer, counted, losses)
 
     updates, (answer, counted, losses) = jax.grad(mean_loss, has_aux=True)(params)
     scores = {"lost": (~counted).astype(jnp.float32), "loss": losses}
     return updates, answer, scores
+
+
+@checks.by_hand  # a function of the user's may give anything
+def _checked(losses: Array, batch: int) -> Float[Array, " batch"]:
+    """What a loss gave, if it is one real number a sample."""
+    is_real = jnp.issubdtype(getattr(losses, "dtype", complex), jnp.floating)
+    if not is_real or losses.shape != (batch,):
+        raise ValueError(
+            f"`loss(state, targets)` is one real number a sample, of shape ({batch},), but got "
+            f"{checks.came(losses)}; sum over units, and not over samples"
+        )
+    return losses
 
 
 def _finite_targets(targets: Targets, batch: int) -> Samples:

@@ -228,7 +228,7 @@ class ContrastiveLearning(LocalLearning):
     is of the order of β, because the free phase lies at one end of the stretch from 0 to β. Between
     phases nudged by β and by -β it lies in the middle: `symmetric=True` takes their difference,
     divided by 2β, and the error is of the order of β² (A. Laborieux et al., Front. Neurosci. 15,
-    633674, 2021, equation 8).
+    633674, 2021).
 
     **Arguments:**
 
@@ -276,10 +276,8 @@ class ContrastiveLearning(LocalLearning):
             advice = "give it clamp=[...] or nudge=..., or it does what the free one does"
             checks.refuse("taught", "a phase that is given targets", taught, advice, ValueError)
         if symmetric and not taught.nudge:
-            advice = (
-                "clamped outputs have no other side: give it nudge=..., or leave `symmetric` out"
-            )
             holds = "a phase that nudges, where `symmetric` turns it around"
+            advice = "clamped outputs have no other side; give it nudge=..., or leave that out"
             checks.refuse("taught", holds, taught, advice, ValueError)
 
     def check(self, topology: Topology):
