@@ -142,7 +142,7 @@ def table(found: dict[str, Taught]) -> str:
     return "\n".join(lines)
 
 
-def picture(found: dict[str, Taught], train: Digits) -> plt.Figure:
+def picture(found: dict[str, Taught], train: Digits, nudges: int) -> plt.Figure:
     figure, (curves, angles) = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained")
     dx.plots.history(
         {name: taught.history for name, taught in found.items()},
@@ -151,7 +151,7 @@ def picture(found: dict[str, Taught], train: Digits) -> plt.Figure:
     )
     curves.set_title("accuracy on new digits", fontsize=11)
     network, batch = build(), Digits(train.x[:100], train.y[:100])
-    strengths = np.geomspace(0.003, 0.6, 9)
+    strengths = np.geomspace(0.003, 0.6, nudges)
     angles.axhline(found["contrastive Hebbian"].before, color="C0", label="contrastive Hebbian")
     for name, colour in (("one-sided", "C1"), ("symmetric", "C2")):
         sizes: list[float] = []
@@ -168,12 +168,12 @@ def picture(found: dict[str, Taught], train: Digits) -> plt.Figure:
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="fewer epochs")
-    epochs = 3 if parser.parse_args(arguments).small else 8
+    epochs, nudges = (2, 3) if parser.parse_args(arguments).small else (8, 9)
 
     train, test = digits()
     found = {name: teach(learning, train, test, epochs) for name, learning in teachers().items()}
     print(table(found))
-    picture(found, train).savefig("teachers.png", dpi=150)
+    picture(found, train, nudges).savefig("teachers.png", dpi=150)
     print("drawn in teachers.png")
 
 

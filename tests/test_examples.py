@@ -143,10 +143,10 @@ def test_boltzmann_machines_learn_bars_and_stripes(tmp_path):
 
 
 def test_teachers_are_as_near_to_the_gradient_as_theory_says(tmp_path):
-    done = run("teachers.py", "--small", cwd=tmp_path)
+    done = run("teachers.py", "--small", cwd=tmp_path, long=True)
     lines = [line.replace("°", "").split() for line in done.stdout.splitlines()]
     found = {" ".join(line[:-3]): list(map(float, line[-3:])) for line in lines[1:5]}
-    assert all(accuracy > 0.6 for accuracy, _, _ in found.values())
+    assert all(accuracy > 0.5 for accuracy, _, _ in found.values())
     before = {name: angle for name, (_, angle, _) in found.items()}
     assert 0 == before["true gradient"] < before["symmetric"] < 1.5
     assert 1.5 < before["one-sided"] < 6

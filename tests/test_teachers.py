@@ -16,6 +16,7 @@ from darnax.learning import squared_error
 KEY = jax.random.key(0)
 FREE = dx.Phase("free", steps=400, tol=1e-6)
 KINDS = ["in", "up", "memory"]
+RULES = {"in": dx.hebbian(), "up": dx.hebbian()}
 
 
 @functools.cache
@@ -184,11 +185,10 @@ def test_symmetric_learning_is_the_difference_of_both_nudges():
     given."""
     network = chain()
     x, y = data()
-    rules = {"in": dx.hebbian(), "up": dx.hebbian()}
     both = {}
     for beta in (0.3, -0.3):
         nudged = dx.Phase("nudged", nudge=beta, steps=7)
-        learning = dx.ContrastiveLearning(rules, dx.Phase("free"), nudged, symmetric=True)
+        learning = dx.ContrastiveLearning(RULES, dx.Phase("free"), nudged, symmetric=True)
         both[beta], answer, scores = learning.updates(network, x, y, jnp.ones(5, bool))
     assert_close(both[0.3], both[-0.3], atol=1e-6)
     free = dx.relax(network, dx.GraphState(network.topology).init(x)).state
@@ -208,19 +208,19 @@ def test_symmetric_learning_is_the_difference_of_both_nudges():
 
 
 def test_both_nudges_have_the_same_noise():
-    """So that the order of updates, where it is random, is no part of the difference."""
+    """So the difference is a derivative, where chance decides who is updated: it does not grow as
+    the nudge falls."""
     x, y = data()
-    given = {"steps": 40, "settle": False, "schedule": dx.asynchronous(0.3)}
-    free, nudged = dx.Phase("free", **given), dx.Phase("nudged", nudge=0.02, **given)
-    rules = dict.fromkeys(KINDS, dx.hebbian())
-    learning = dx.ContrastiveLearning(rules, free, nudged, symmetric=True)
-    found, _, _ = learning.updates(chain(), x, y, jnp.ones(5, bool), KEY)
-    free = dx.Phase("free", steps=400, tol=1e-6)
-    nudged = dx.Phase("nudged", steps=400, tol=1e-6, nudge=0.02)
-    settled = dx.ContrastiveLearning(rules, free, nudged, symmetric=True)
-    expected, _, _ = settled.updates(chain(), x, y, jnp.ones(5, bool))
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert np.abs(ours - theirs).max() < 0.3 * np.abs(theirs).max()
+    given = {"steps": 3, "settle": False, "schedule": dx.asynchronous(0.5)}
+    found = {}
+    for beta in (0.01, 0.02):
+        nudged = dx.Phase("nudged", nudge=beta, **given)
+        learning = dx.ContrastiveLearning(RULES, dx.Phase("free", **given), nudged, symmetric=True)
+        updates, _, _ = learning.updates(chain(), x, y, jnp.ones(5, bool), KEY)
+        found[beta] = jax.tree.leaves(updates)
+    for near, far in zip(*found.values(), strict=True):
+        assert np.abs(near).max() > 1e-3
+        assert np.abs(near - far).max() < 0.1 * np.abs(far).max()
 
 
 def test_a_sample_that_one_of_the_nudges_loses_teaches_nothing():
@@ -234,7 +234,6 @@ def test_a_sample_that_one_of_the_nudges_loses_teaches_nothing():
     # the state minus the target doubles in every pass, but for a sample at its target
     x = np.array([[0, 0], [1, 2]], "f")
     y = {"y": jnp.zeros((2, 2))}
-    nudged = dx.Phase("nudged", nudge=0.9, steps=300)
     for nudge, symmetric, lost in ((0.9, False, [0, 0]), (2.0, True, [0, 1])):
         nudged = dx.Phase("nudged", nudge=nudge, steps=300)
         learning = dx.ContrastiveLearning(
@@ -249,7 +248,6 @@ def test_a_sample_that_one_of_the_nudges_loses_teaches_nothing():
 
 
 NUDGED = dx.Phase("nudged", steps=400, tol=1e-6, nudge=0.3)
-RULES = {"in": dx.hebbian(), "up": dx.hebbian()}
 TEACHERS = {
     "contrastive Hebbian": dx.ContrastiveLearning(RULES, FREE, dx.Phase("clamped", clamp=["y"])),
     "one-sided": dx.ContrastiveLearning(RULES, FREE, NUDGED),
