@@ -168,7 +168,7 @@ def picture(found: dict[str, Taught], train: Digits, nudges: int) -> plt.Figure:
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="fewer epochs")
-    epochs, nudges = (2, 3) if parser.parse_args(arguments).small else (8, 9)
+    epochs, nudges = (2, 3) if parser.parse_args(arguments).small else (5, 9)
 
     train, test = digits()
     found = {name: teach(learning, train, test, epochs) for name, learning in teachers().items()}
