@@ -1,6 +1,6 @@
 """Four teachers of one network, and how near each comes to the true gradient.
 
-    python examples/teachers.py            # a table and teachers.png, in about half a minute
+    python examples/teachers.py            # a table and teachers.png, in less than a minute
     python examples/teachers.py --small    # fewer epochs, in seconds
 
 The network reads scikit-learn's digits. Its layers hear each other by the same weights in both
