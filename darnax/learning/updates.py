@@ -138,6 +138,7 @@ def check_rules(network: Network, rules: object) -> dict[str, Rule]:
     return by_kind
 
 
+@checks.by_hand
 def check_trained(network: Network, kinds: Mapping[str, T], argument: str) -> dict[str, T]:
     """Anything by edge kind, where these are kinds of the network that have something to train."""
     by_kind = known_rules(network.topology, kinds, argument)
