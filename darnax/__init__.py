@@ -60,6 +60,7 @@ from darnax.files import Carryover as Carryover
 from darnax.files import carry as carry
 from darnax.files import load as load
 from darnax.files import save as save
+from darnax.learning import BackpropLearning as BackpropLearning
 from darnax.learning import ContrastiveLearning as ContrastiveLearning
 from darnax.learning import DynamicalLearning as DynamicalLearning
 from darnax.learning import History as History

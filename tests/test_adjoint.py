@@ -129,6 +129,26 @@ def test_a_lost_sample_does_not_spoil_the_derivatives_of_others():
     np.testing.assert_allclose(slope, gradient(weight, drive[[0, 2]]), rtol=1e-4, atol=1e-6)
 
 
+def test_held_cells_of_a_lost_sample_do_not_spoil_the_derivatives_of_others():
+    """Also those of couplings that hear them, whose messages no pass changes."""
+    g = nx.DiGraph()
+    g.add_node("x", shape=2)
+    g.add_node("h", shape=3)
+    g.add_edge("x", "h")
+    topology = dx.Topology(g, inputs=["x"])
+    network = dx.Network(topology, {"edge": dx.dense()}, dx.tanh, key=jax.random.key(0))
+
+    def loss(weight, x):
+        own = eqx.tree_at(lambda n: n.couplings["edge"][0].weight, network, weight)
+        solution = dx.relax(own, dx.GraphState(topology).init(x))
+        return jnp.sum(jnp.where(solution.settled[:, None], solution.state["h"], 0) ** 2)
+
+    x = np.array([[0.1, 0.2], [np.nan, 0.1], [0.3, np.inf], [0.2, -0.4]], "f")
+    gradient = jax.jit(jax.grad(loss))
+    weight = network.couplings["edge"][0].weight
+    np.testing.assert_allclose(gradient(weight, x), gradient(weight, x[[0, 3]]), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "dtypes", [("float32", "bfloat16"), ("float16", "float32"), ("bfloat16", "float16")], ids=str
 )

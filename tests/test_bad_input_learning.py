@@ -25,7 +25,7 @@ KEY = jax.random.key(0)
 NAN, INF = float("nan"), float("inf")
 
 
-def chain(inputs=("x",), outputs=("y",)):
+def chain(inputs=("x",), outputs=("y",), activation=dx.sign):
     g = nx.DiGraph()
     g.add_node("x", shape=4)
     g.add_node("h", shape=5, kind="hidden")
@@ -35,7 +35,7 @@ def chain(inputs=("x",), outputs=("y",)):
     g.add_edge("y", "h", kind="back")
     topology = dx.Topology(g, inputs=list(inputs), outputs=list(outputs))
     couplings = {"in": dx.dense(), "out": dx.dense(), "back": dx.dense()}
-    return dx.Network(topology, couplings, dx.sign, biases={"output": dx.bias()}, key=KEY)
+    return dx.Network(topology, couplings, activation, biases={"output": dx.bias()}, key=KEY)
 
 
 NETWORK = chain()
@@ -66,6 +66,15 @@ def relays():
 
 LEARNING = dx.DynamicalLearning(RULES)
 FREE, CLAMPED = dx.Phase("free"), dx.Phase("clamped", clamp=["y"])
+
+
+NUDGED = dx.Phase("nudged", nudge=0.1)
+
+
+def smooth(loss):
+    """The updates of a network that has derivatives."""
+    learning = dx.BackpropLearning(["in"], FREE, loss)
+    return learning.updates(chain(activation=dx.tanh), X, {"y": jnp.asarray(Y)}, jnp.ones(6, bool))
 
 
 def never(network, history):
@@ -136,7 +145,7 @@ ROWS = [
     ("fit learning rule", lambda: fit(learning=dx.hebbian()), TypeError, LEARN),
     ("fit learning class", lambda: fit(learning=dx.DynamicalLearning), TypeError, LEARN + "|make one of it"),
     ("fit learning factory", lambda: fit(learning=dx.hebbian), TypeError, "`learning` is dx.hebbian itself|dx.hebbian(...)"),
-    ("fit learning empty", lambda: fit(learning=dx.DynamicalLearning({})), ValueError, "`rules` is empty|give a rule"),
+    ("fit learning empty", lambda: fit(learning=dx.DynamicalLearning({})), ValueError, "`learning` trains no edge kind|give a rule"),
     ("fit learning kinds", lambda: fit(learning=dx.DynamicalLearning({"up": dx.oja()})), ValueError, "`rules` names 'up'|the kinds are 'back', 'in'"),
     ("fit learning number kind", lambda: fit(learning=dx.DynamicalLearning({3: dx.oja()})), ValueError, "`rules` names 3|the kinds are"),
     ("fit learning relays", lambda: fit(network=relays(), learning=dx.DynamicalLearning({"edge": dx.oja()}), x=Y, y=Y), ValueError, "`rules` names 'edge', whose couplings have nothing to train"),
@@ -312,6 +321,28 @@ ROWS = [
     ("contrastive not taught", lambda: dx.ContrastiveLearning(RULES, FREE, FREE), ValueError, "`taught` is a phase that is given targets|clamp=[...] or nudge"),
     ("contrastive nudged twice", lambda: dx.ContrastiveLearning(RULES, dx.Phase("n", nudge=0.1), CLAMPED), ValueError, "`free` is a phase without targets"),
     ("contrastive clamped twice", lambda: fit(learning=dx.ContrastiveLearning(RULES, CLAMPED, CLAMPED)), ValueError, "`free` is a phase without targets"),
+    ("contrastive symmetric", lambda: dx.ContrastiveLearning(RULES, FREE, NUDGED, symmetric="yes"), TypeError, "`symmetric` is True or False|'yes'"),
+    ("contrastive symmetric clamped", lambda: dx.ContrastiveLearning(RULES, FREE, CLAMPED, symmetric=True), ValueError, "`taught` is a phase that nudges|no other side|nudge=..."),
+    ("backprop trained None", lambda: dx.BackpropLearning(None, FREE), TypeError, "`trained` is a sequence of names|None"),
+    ("backprop trained text", lambda: dx.BackpropLearning("in", FREE), TypeError, "`trained` is a sequence of names|['in']"),
+    ("backprop trained lists", lambda: dx.BackpropLearning([["in"]], FREE), TypeError, "`trained` is a sequence of names|tuples"),
+    ("backprop trained empty", lambda: dx.BackpropLearning([], FREE), ValueError, "`trained` is a sequence of edge kinds, at least one"),
+    ("backprop trained kind", lambda: fit(learning=dx.BackpropLearning(["in", "up"], FREE)), ValueError, "`trained` names 'up'|the kinds are 'back', 'in'"),
+    ("backprop trained relays", lambda: fit(network=relays(), learning=dx.BackpropLearning(["edge"], FREE), x=Y, y=Y), ValueError, "`trained` names 'edge', whose couplings have nothing to train"),
+    ("backprop free None", lambda: dx.BackpropLearning(["in"], None), TypeError, "`free` is a dx.Phase"),
+    ("backprop free text", lambda: dx.BackpropLearning(["in"], "free"), TypeError, "`free` is a dx.Phase|'free'"),
+    ("backprop free nudged", lambda: dx.BackpropLearning(["in"], NUDGED), ValueError, "`free` is a phase without targets|nudge"),
+    ("backprop free clamped", lambda: fit(learning=dx.BackpropLearning(["in"], CLAMPED)), ValueError, "`free` is a phase without targets"),
+    ("backprop free passes", lambda: dx.BackpropLearning(["in"], dx.Phase("p", settle=False)), ValueError, "`free` is a phase that settles|settle=False"),
+    ("backprop free unknown", lambda: fit(learning=dx.BackpropLearning(["in"], dx.Phase("p", silence=["z"]))), ValueError, "`silence of phase 'p'` names 'z'"),
+    ("backprop loss None", lambda: dx.BackpropLearning(["in"], FREE, None), TypeError, "`loss` is a function (state, targets) -> (B,)|None"),
+    ("backprop loss arity", lambda: dx.BackpropLearning(["in"], FREE, lambda state: 0.0), TypeError, "`loss` is a function called as (state, targets)"),
+    ("backprop loss of ours", lambda: dx.BackpropLearning(["in"], FREE, dx.hebbian), TypeError, "`loss` is dx.hebbian itself"),
+    ("backprop loss number", lambda: smooth(lambda state, y: 1.0), ValueError, "`loss(state, targets)` is one real number a sample, of shape (6,)|1.0"),
+    ("backprop loss mean", lambda: smooth(lambda state, y: state["y"].mean()), ValueError, "`loss(state, targets)`|sum over units, and not over samples"),
+    ("backprop loss units", lambda: smooth(lambda state, y: state["y"]), ValueError, "`loss(state, targets)`|[6,3]"),
+    ("backprop loss whole", lambda: smooth(lambda state, y: state["y"].argmax(1)), ValueError, "`loss(state, targets)`|int32"),
+    ("backprop signs", lambda: fit(learning=dx.BackpropLearning(["in"], FREE)), TypeError, "nodes of kind 'hidden' (sign), 'output' (sign) have no derivative|dx.tanh|dx.DynamicalLearning"),
     ("contrastive normalise", lambda: dx.ContrastiveLearning(RULES, FREE, CLAMPED, normalise="root"), TypeError, "`normalise`"),
     # phases
     ("phase name", lambda: dx.Phase(None), TypeError, "`name` is the name of a phase|None"),
@@ -331,6 +362,8 @@ ROWS = [
     ("phase nudge NaN", lambda: dx.Phase("p", nudge=NAN), ValueError, "`nudge of phase 'p'` is a finite number"),
     ("phase nudge None", lambda: dx.Phase("p", nudge=None), TypeError, "`nudge of phase 'p'`"),
     ("phase nudge mapping", lambda: dx.Phase("p", nudge={"y": 0.1}), TypeError, "`nudge of phase 'p'`"),
+    ("phase tol negative", lambda: dx.Phase("p", tol=-1.0), ValueError, "`tol of phase 'p'` is a finite number of at least 0"),
+    ("phase tol None", lambda: dx.Phase("p", tol=None), TypeError, "`tol of phase 'p'`"),
     ("phase schedule None", lambda: dx.Phase("p", schedule=None), TypeError, "`schedule of phase 'p'` is a schedule such as dx.synchronous()"),
     ("phase schedule uncalled", lambda: dx.Phase("p", schedule=dx.synchronous), TypeError, "`schedule of phase 'p'` is dx.synchronous itself"),
     ("phase schedule text", lambda: dx.Phase("p", schedule="synchronous"), TypeError, "`schedule of phase 'p'`|'synchronous'"),

@@ -176,6 +176,18 @@ def test_boltzmann_machines_learn_bars_and_stripes(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["boltzmann.png"]
 
 
+def test_teachers_are_as_near_to_the_gradient_as_theory_says(tmp_path):
+    done = run("teachers.py", "--small", cwd=tmp_path, long=True)
+    lines = [line.replace("°", "").split() for line in done.stdout.splitlines()]
+    found = {" ".join(line[:-3]): list(map(float, line[-3:])) for line in lines[1:5]}
+    assert all(accuracy > 0.5 for accuracy, _, _ in found.values())
+    before = {name: angle for name, (_, angle, _) in found.items()}
+    assert 0 == before["true gradient"] < before["symmetric"] < 1.5
+    assert 1.5 < before["one-sided"] < 6
+    assert 10 < before["contrastive Hebbian"] < 60
+    assert [path.name for path in tmp_path.iterdir()] == ["teachers.png"]
+
+
 def test_custom_topology_settles_and_the_mask_holds_what_it_covers(tmp_path):
     done = run("custom_topology.py", cwd=tmp_path)
     assert "Topology(7 nodes, 12 edges, 5 arrays)" in done.stdout

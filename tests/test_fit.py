@@ -780,6 +780,7 @@ def test_callbacks_answer_with_any_true_or_false(answer):
         lambda: dx.ContrastiveLearning(
             {"forward": dx.hebbian()}, dx.Phase("free"), dx.Phase("nudged", nudge=0.1)
         ),
+        lambda: dx.BackpropLearning(["forward"], dx.Phase("free", tol=1e-6)),
         *(
             lambda rule=rule: rule()
             for rule in (dx.hebbian, dx.anti_hebbian, dx.oja, dx.covariance, dx.bcm, dx.perceptron)
@@ -790,6 +791,7 @@ def test_callbacks_answer_with_any_true_or_false(answer):
         "phase",
         "dynamical",
         "contrastive",
+        "backprop",
         "hebbian",
         "anti",
         "oja",

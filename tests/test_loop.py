@@ -105,6 +105,35 @@ def test_noise_masks_and_drives_stay_with_their_samples(fewer):
     assert_equal(dx.relax(network, state, **given), noisy_alone(network, state, given))
 
 
+def test_nudges_stay_with_their_samples(fewer):
+    """They are functions of the state, with numbers for every sample or for all of them."""
+    network = CASES["chain"].network()
+    state = random_state(network.topology, SAMPLES)
+    target = np.random.default_rng(3).standard_normal((SAMPLES, 4)).astype("f")
+    drive = {2: dx.nudge(2, target, 0.7), 4: dx.nudge(4, np.ones(2, "f"), -0.3)}
+
+    def relax(drive=drive):
+        return dx.relax(network, state, drive=drive, max_steps=40)
+
+    whole, part = both_ways(fewer, relax)
+    assert_equal(whole, part)
+    assert len(set(whole.steps.tolist())) > 1
+    # it did go on with fewer: a function of the user's is given all samples, and sees how many
+    seen = set()
+
+    def counting(state):
+        seen.add(state.batch_size)
+        return jnp.zeros((SAMPLES, 4))
+
+    relax({2: counting})
+    assert seen == {SAMPLES}
+    counting.of_samples = lambda samples, shape: (
+        lambda state: seen.add(len(samples)) or 0 * state[2]
+    )
+    relax({2: counting})
+    assert len(seen) > 1
+
+
 def noisy_alone(network, state, given):
     """Every sample relaxed by itself, put together again."""
     solutions = []

@@ -79,8 +79,12 @@ def attach(
     """`end`, bit for bit, with the derivatives of the fixed point that it is."""
     # Every schedule has the fixed points of the synchronous map, which costs least.
     problem = problem.at_once()
-    constants = problem.constants(start)
     given, found = start.rows(), end.rows()
+    # What did not settle may not be finite, and nothing times infinity is no number.
+    sound: Rows = {}
+    for array, rows in given.items():
+        sound[array] = jnp.where(settled, rows, jnp.zeros_like(rows))
+    constants = problem.constants(start.with_rows(sound))
     free = free_cells(constants, given)
     # Integers have no derivatives, and a map that needs theirs refuses by name.
     smooth: Rows = {}
@@ -95,7 +99,6 @@ def attach(
         point = dict(others)
         for array, rows in moving.items():
             point[array] = jnp.where(free[array], rows, given[array])
-        # What did not settle may not be finite, and nothing times infinity is no number.
         for array, rows in point.items():
             point[array] = jnp.where(settled, rows, jnp.zeros_like(rows))
         after, _ = one_pass(problem, constants, point)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from darnax import checks
 from darnax._arrays import any_rank
 from darnax.dynamics.adjoint import Adjoint, attach, implicit, without_gradient
-from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
+from darnax.dynamics.arguments import Clamp, Drive, DriveFunction, Kinds, Nodes
 from darnax.dynamics.events import Follower, Kept, follow, followed_groups, start_following
 from darnax.dynamics.loop import Iteration, Progress, begin, iterate_with_fewer, unroll
 from darnax.dynamics.packing import PACKED, Packing, packing_of
@@ -163,7 +163,8 @@ def relax(
 class _Args(NamedTuple):
     """What differs by sample and no pass changes: samples last, or 1 where all of them share it.
 
-    The first three are those of `Constants`.
+    The first three are those of `Constants`; `samples` are the numbers of the samples, None where
+    the loop always goes on with all of them.
     """
 
     fields: Fields
@@ -171,6 +172,7 @@ class _Args(NamedTuple):
     still: Rows
     first_scales: dict[str, Float[Array, "..."]]
     keys: Keys
+    samples: Int[Array, " batch"] | None
 
 
 class _Map(NamedTuple):
@@ -204,6 +206,8 @@ class _Map(NamedTuple):
             still=args.still,
         )
         problem = self.problem
+        if args.samples is not None:
+            problem = replace(problem, drives=_drives_of(problem, args.samples))
         followed = self.follower.groups
         if followed:
             # Fields that are kept are constants of the pass, and their groups send nothing in it.
@@ -280,6 +284,7 @@ def _relax(
         still=constants.still,
         first_scales=_first_scales(problem, packing, packed),
         keys=keys,
+        samples=jnp.arange(state.batch_size) if widths else None,
     )
     follower, kept = start_following(problem, constants, moving, followed, state.batch_size)
     image = _Map(
@@ -311,8 +316,9 @@ def _widths(problem: Problem, batch: int) -> tuple[int, ...]:
     if cells * batch < MANY:
         return ()
     # A function of the user's may know how many samples there are: it is given all of them.
-    if any(map(callable, problem.drives)):
-        return ()
+    for drive in problem.drives:
+        if callable(drive) and not hasattr(drive, "of_samples"):
+            return ()
     # An accelerator works out many samples in the time of few.
     if jax.default_backend() != "cpu":
         return ()
@@ -324,6 +330,21 @@ def _widths(problem: Problem, batch: int) -> tuple[int, ...]:
             widths.append(width)
             last = width
     return tuple(widths)
+
+
+def _drives_of(
+    problem: Problem,
+    samples: Int[Array, " some"],
+) -> tuple[Float[Array, "..."] | DriveFunction, ...]:
+    """The drives of some samples; those that are no functions are part of the constants."""
+    drives: list[Array | DriveFunction] = []
+    for node, drive in zip(problem.driven, problem.drives, strict=True):
+        # A function for each sample has this method, or the loop goes on with all samples.
+        of_samples = getattr(drive, "of_samples", None)
+        if of_samples is not None:
+            drive = of_samples(samples, problem.network.topology.node_class(node).shape)
+        drives.append(drive)
+    return tuple(drives)
 
 
 def _solution(

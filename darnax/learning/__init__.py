@@ -1,5 +1,7 @@
 """Learning: local rules, the updates that follow from them, and training on data."""
 
+from darnax.learning.backprop import BackpropLearning as BackpropLearning
+from darnax.learning.backprop import squared_error as squared_error
 from darnax.learning.callbacks import early_stopping as early_stopping
 from darnax.learning.data import one_vs_all as one_vs_all
 from darnax.learning.evaluate import evaluate as evaluate
@@ -21,4 +23,5 @@ from darnax.learning.rules import perceptron as perceptron
 from darnax.learning.teaching import ContrastiveLearning as ContrastiveLearning
 from darnax.learning.teaching import DynamicalLearning as DynamicalLearning
 from darnax.learning.teaching import Learning as Learning
+from darnax.learning.teaching import LocalLearning as LocalLearning
 from darnax.learning.updates import local_updates as local_updates

@@ -25,6 +25,7 @@ from darnax.files.leaves import digest, plain
 from darnax.files.saving import Saved, save
 from darnax.learning.program import fingerprint
 from darnax.learning.run import Progress, Run, lesson
+from darnax.learning.teaching import LocalLearning
 
 MayDiffer: TypeAlias = Literal[
     "learning",
@@ -203,8 +204,17 @@ def _facts(run: Run, start: Progress) -> Facts:
         "frozen": digest((frozen.couplings, frozen.activations, frozen.biases)),
     }
     # these two are not compared: they only help to say why digests differ
-    rules = {kind: checks.came(rule) for kind, rule in run.learning.rules.items()}
-    return {"run": decisive, "rules": rules, "versions": _versions()}
+    return {"run": decisive, "rules": _rules_in_words(run), "versions": _versions()}
+
+
+def _rules_in_words(run: Run) -> dict[str, str]:
+    """What a run teaches every edge kind by: its local rule, or the class of its learning."""
+    teacher = type(run.learning).__name__
+    words = dict.fromkeys(run.learning.trained, teacher)
+    if isinstance(run.learning, LocalLearning):
+        for kind, rule in run.learning.rules.items():
+            words[kind] = checks.came(rule)
+    return words
 
 
 def _begun(run: Run, start: Progress) -> object:

@@ -18,9 +18,10 @@ from darnax.learning.checkpoint import Checkpoint, MayDiffer, NotSaved, check_ma
 from darnax.learning.data import Batches, Data, Dataset, is_batches, pair
 from darnax.learning.evaluate import check_learning, one_key
 from darnax.learning.history import History
+from darnax.learning.rules import Rules
 from darnax.learning.run import Progress, Run
-from darnax.learning.teaching import Learning
-from darnax.learning.updates import check_rules
+from darnax.learning.teaching import Learning, LocalLearning
+from darnax.learning.updates import check_rules, check_trained
 from darnax.network.network import Network, partition
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def fit(
     **Arguments:**
 
     - `network`: the network to start from.
-    - `learning`: a way to teach, such as `dx.DynamicalLearning(rules)`.
+    - `learning`: a way to teach, such as `dx.DynamicalLearning(rules)`: with another one in its
+      place, the same network learns by another teacher.
     - `optimiser`: a transformation of optax, such as `optax.sgd(0.1)`.
     - `x`, `y`: arrays `(n, *shape)` for the only input and output, or mappings from nodes to such.
       Or `x` alone: an iterable of batches `(x, y)`, gone through anew every epoch; every size of
@@ -100,10 +102,13 @@ def fit(
     # arguments first, all of them: nothing is traced, written or trained before they are right
     check_learning(network, learning)
     topology = network.topology
-    rules = check_rules(network, learning.rules)
-    if not rules:
+    rules: Rules = {}
+    if isinstance(learning, LocalLearning):
+        rules = check_rules(network, learning.rules)
+    trained = check_trained(network, dict.fromkeys(learning.trained), "trained")
+    if not trained:
         raise ValueError(
-            "`rules` is empty, and nothing would learn; give a rule to at least one edge kind"
+            "`learning` trains no edge kind, and nothing would learn; give a rule to at least one"
         )
     check_optimiser(optimiser)
     callbacks = as_callbacks(callbacks)
@@ -132,7 +137,7 @@ def fit(
         check_writable("checkpoint", path)
 
     # what is trained, and what an optimiser never sees
-    params, frozen = partition(network, rules)
+    params, frozen = partition(network, trained)
     # optax takes any pytree, though its types do not say so
     fresh = optimiser.init(params)  # pyright: ignore[reportArgumentType]
     memory = fresh if memory is None else _check_memory(memory, fresh)

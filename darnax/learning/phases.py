@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from darnax import _text, checks
 from darnax.dynamics import Schedule, Solution, relax, rollout, synchronous
@@ -51,6 +51,12 @@ class Nudge(eqx.Module):
                 f"{value.shape}, but got {self.target.shape}; reshape it"
             )
         return self.strength * (self.target - value)
+
+    def of_samples(self, samples: Int[Array, " some"], shape: tuple[int, ...]) -> "Nudge":
+        """The nudge of some samples of a node of this shape, for loops that go on with them."""
+        if self.target.shape == shape:
+            return self
+        return eqx.tree_at(lambda nudge: nudge.target, self, self.target[samples])
 
     def energy(self, state: GraphState) -> Array:
         """Half the squared distance from the target times the strength, `(B,)`, for `dx.energy`."""
@@ -108,6 +114,8 @@ class Phase:
     - `nudge`: how strongly the field of nodes that have a target is drawn to it, or driven away
       below 0; 0 for not at all.
     - `schedule`: who is updated when.
+    - `tol`: the residual at which a sample is at rest, as for `dx.relax`. Where the difference of
+      two phases is divided by a small nudge, their distance from rest is divided by it as well.
 
     Raises `TypeError` or `ValueError` that name the field and the phase for anything else.
 
@@ -126,6 +134,7 @@ class Phase:
     kinds: Iterable[str] | None = None
     nudge: float = 0.0
     schedule: Schedule = synchronous()  # noqa: RUF009 (schedules are frozen)
+    tol: float = 1e-5
 
     def __post_init__(self):
         name = checks.text("name", self.name, "the name of a phase")
@@ -140,6 +149,7 @@ class Phase:
             # a pass at least has to show that a sample is at rest
             "steps": checks.count(f"steps {phase}", self.steps, int(settle)),
             "nudge": checks.number(f"nudge {phase}", self.nudge),
+            "tol": checks.number(f"tol {phase}", self.tol, least=0),
         }
         for field in ("clamp", "silence", "kinds"):
             value = getattr(self, field)
@@ -201,7 +211,7 @@ class Phase:
             arguments["drive"] = drive
 
         if self.settle:
-            return relax(network, state, max_steps=self.steps, **arguments)
+            return relax(network, state, max_steps=self.steps, tol=self.tol, **arguments)
         # random activations never settle, and `relax` refuses them: a rollout takes them
         state, _ = rollout(network, state, self.steps, **arguments)
         batch = state.batch_size

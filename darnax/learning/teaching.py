@@ -1,12 +1,14 @@
 """Learning: how a network answers, and what it learns from a batch.
 
-A `Learning` leads the network through states, in phases of its dynamics, and applies local rules
-there. It knows nothing of epochs, optimisers or files: `fit` calls `check` once, `updates` for
-every batch and `infer` for evaluation. A way of teaching of your own is a class with these three
-methods, and with `rules`, which say what is trained.
+A `Learning` leads the network through states, in phases of its dynamics, and says what they teach.
+It knows nothing of epochs, optimisers or files: `fit` calls `check` once, `updates` for every batch
+and `infer` for evaluation. A way of teaching of your own is a class with these three methods, and
+with `trained`, which names the edge kinds that it trains. What gives updates in that structure is a
+teacher, by local rules (`LocalLearning`) or by a gradient: all of them share one `fit`.
 """
 
 import abc
+import dataclasses
 from collections.abc import Iterable
 from itertools import takewhile
 
@@ -30,8 +32,8 @@ from darnax.topologies.topology import Topology
 class Learning(eqx.Module):
     """A way of teaching: how a network answers, and what it learns from a batch."""
 
-    # by them `fit` separates the leaves that are trained from the rest
-    rules: eqx.AbstractVar[dict[str, Rule]]
+    # the edge kinds that are trained: by them `fit` separates their leaves from the rest
+    trained: eqx.AbstractVar[tuple[str, ...]]
 
     @abc.abstractmethod
     def check(self, topology: Topology):
@@ -59,12 +61,44 @@ class Learning(eqx.Module):
         - `key`: for random schedules and activations.
 
         **Returns:** updates for optax, in the structure of `params` in
-        `params, rest = dx.partition(network, rules)`; the solution whose outputs are the answers;
-        and scores, one a sample.
+        `params, rest = dx.partition(network, learning.trained)`; the solution whose outputs are the
+        answers; and scores, one a sample.
         """
 
 
-class DynamicalLearning(Learning):
+class LocalLearning(Learning):
+    """A way of teaching by local rules: it trains the edge kinds that have one."""
+
+    # rules may hold arrays, which are leaves; all other fields are part of the program
+    rules: eqx.AbstractVar[dict[str, Rule]]
+    normalise: eqx.AbstractVar[Normalise | None]
+
+    @property
+    def trained(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return tuple(self.rules)
+
+    def learnt(
+        self,
+        network: Network,
+        state: GraphState,
+        phase: Phase,
+        samples: Samples,
+        target: GraphState | None = None,
+    ) -> Network:
+        """Local updates among the edges that send in a phase."""
+        return local_updates(
+            network,
+            state,
+            self.rules,
+            target=target,
+            silence=phase.silence,
+            kinds=phase.kinds,
+            normalise=self.normalise,
+            samples=samples,
+        )
+
+
+class DynamicalLearning(LocalLearning):
     """Teaches the network to settle, unclamped, in the state in which it settled while clamped.
 
     The phases follow one another: first the outputs are clamped to their targets, at last they no
@@ -93,7 +127,6 @@ class DynamicalLearning(Learning):
         ```
     """
 
-    # rules may hold arrays, which are leaves; all other fields are part of the program
     rules: dict[str, Rule]
     # None stays None: the usual phases depend on the outputs, which only a topology knows
     phases: tuple[Phase, ...] | None = eqx.field(static=True)
@@ -153,7 +186,7 @@ class DynamicalLearning(Learning):
         samples = samples & finite(answer.state) & finite(last.state)
         # outputs learn their targets themselves, and not the state that they were let go to
         target = last.state.replace(y) if y else last.state
-        updates = _learnt(self, network, answer.state, phases[-1], samples, target)
+        updates = self.learnt(network, answer.state, phases[-1], samples, target)
 
         scores = {"lost": (~samples).astype(jnp.float32)}
         pairs = zip(phases, solutions, strict=True)
@@ -184,24 +217,30 @@ class DynamicalLearning(Learning):
         return alone
 
 
-class ContrastiveLearning(Learning):
+class ContrastiveLearning(LocalLearning):
     """Learns from the difference of two phases: updates where it is taught less those where free.
 
     With `hebbian` rules, clamped outputs are contrastive Hebbian learning (J. R. Movellan,
     Connectionist Models 10, 1991); outputs that are nudged, by `Phase(..., nudge=β)`, equilibrium
     propagation (B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11, 24, 2017). There the
     difference, divided by β, goes to the gradient of the squared error at rest as β goes to 0, if
-    couplings are symmetric: that of a weight which both directions share.
+    the weights of both directions are shared (`dx.transpose`) or couplings are symmetric. Its error
+    is of the order of β, because the free phase lies at one end of the stretch from 0 to β. Between
+    phases nudged by β and by -β it lies in the middle: `symmetric=True` takes their difference,
+    divided by 2β, and the error is of the order of β² (A. Laborieux et al., Front. Neurosci. 15,
+    633674, 2021).
 
     **Arguments:**
 
     - `rules`: by edge kind, a local rule; `dx.hebbian()` above.
     - `free`, `taught`: the two phases; the second one begins where the first led, and clamps or
       nudges what has a target.
+    - `symmetric`: whether a third phase, with the nudge of the second turned around, takes the part
+      of the free one in the difference; it begins where the free one led as well.
     - `normalise`: as for `local_updates`.
 
     Raises `TypeError` or `ValueError` for rules that are no functions, a free phase that needs
-    targets, and a taught one that needs none.
+    targets, a taught one that needs none, and `symmetric` where the taught one has no nudge.
 
     !!! example
 
@@ -214,6 +253,7 @@ class ContrastiveLearning(Learning):
     rules: dict[str, Rule]
     free: Phase = eqx.field(static=True)
     taught: Phase = eqx.field(static=True)
+    symmetric: bool = eqx.field(static=True)
     normalise: Normalise | None = eqx.field(static=True)
 
     @checks.by_hand
@@ -223,27 +263,26 @@ class ContrastiveLearning(Learning):
         free: Phase,
         taught: Phase,
         *,
+        symmetric: bool = False,
         normalise: Normalise | None = None,
     ):
         check_normalise(normalise)
         self.rules = as_rules(rules)
         self.normalise = normalise
-        self.free = _as_phase("free", free)
+        self.free = as_free_phase(free)
         self.taught = _as_phase("taught", taught)
-        # names of outputs are not known yet: `check` sees whether the free phase holds any
+        self.symmetric = checks.flag("symmetric", symmetric)
         if not (taught.clamp or taught.nudge):
             advice = "give it clamp=[...] or nudge=..., or it does what the free one does"
             checks.refuse("taught", "a phase that is given targets", taught, advice, ValueError)
-        if free.nudge:
-            advice = "leave out its nudge"
-            checks.refuse("free", "a phase without targets", free, advice, ValueError)
+        if symmetric and not taught.nudge:
+            holds = "a phase that nudges, where `symmetric` turns it around"
+            advice = "clamped outputs have no other side; give it nudge=..., or leave that out"
+            checks.refuse("taught", holds, taught, advice, ValueError)
 
     def check(self, topology: Topology):
-        self.free.check(topology)
+        check_free_phase(self.free, topology)
         self.taught.check(topology)
-        if self.free.teaches(topology.outputs):
-            advice = "let it hold no outputs"
-            checks.refuse("free", "a phase without targets", self.free, advice, ValueError)
 
     def infer(self, network: Network, x: Data, key: RandomKey = None) -> Solution:
         start = GraphState(network.topology).init(x)
@@ -260,41 +299,27 @@ class ContrastiveLearning(Learning):
         network = bound(network)
         start = GraphState(network.topology).init(x)
         free, taught = run_phases(network, start, (self.free, self.taught), y, key)
+        # the other end of the difference, and how far it is from the taught one. A weak nudge
+        # changes little: what is learnt does not depend on its strength, nor on its sign
+        phase, other = self.free, free
+        distance = self.taught.nudge or 1
+        if self.symmetric:
+            phase = dataclasses.replace(self.taught, nudge=-self.taught.nudge)
+            # in the place of the taught one, and so with its noise: the difference is free of it
+            _, other = run_phases(network, start, (self.free, phase), y, key, [free])
+            distance = 2 * self.taught.nudge
+
         # NaN in one sample would be NaN in every weight
-        samples = samples & finite(free.state) & finite(taught.state)
+        samples = samples & finite(free.state) & finite(taught.state) & finite(other.state)
         # without `target`: in both phases receivers learn the state that the phase led to
-        here = _learnt(self, network, free.state, self.free, samples)
-        there = _learnt(self, network, taught.state, self.taught, samples)
-        # a weak nudge changes little: what is learnt does not depend on its strength, nor on its
-        # sign, since a negative one turns the difference around
-        scale = self.taught.nudge or 1
-        updates = jax.tree.map(lambda a, b: (a - b) / scale, there, here)
+        here = self.learnt(network, other.state, phase, samples)
+        there = self.learnt(network, taught.state, self.taught, samples)
+        updates = jax.tree.map(lambda a, b: (a - b) / distance, there, here)
         scores = {
             "lost": (~samples).astype(jnp.float32),
             "overlap": overlap(taught.state, free.state),
         }
         return updates, free, scores
-
-
-def _learnt(
-    learning: DynamicalLearning | ContrastiveLearning,
-    network: Network,
-    state: GraphState,
-    phase: Phase,
-    samples: Samples,
-    target: GraphState | None = None,
-) -> Network:
-    """Local updates among the edges that send in a phase."""
-    return local_updates(
-        network,
-        state,
-        learning.rules,
-        target=target,
-        silence=phase.silence,
-        kinds=phase.kinds,
-        normalise=learning.normalise,
-        samples=samples,
-    )
 
 
 def _as_phases(phases: object) -> tuple[Phase, ...]:
@@ -313,6 +338,24 @@ def _as_phases(phases: object) -> tuple[Phase, ...]:
 def _as_phase(argument: str, phase: object) -> Phase:
     advice = "make one, such as dx.Phase('free')"
     return checks.instance(argument, phase, Phase, "a dx.Phase(...)", advice)
+
+
+def as_free_phase(phase: object) -> Phase:
+    """A phase that is given no targets."""
+    free = _as_phase("free", phase)
+    # names of outputs are not known yet: `check_free_phase` sees whether it holds any
+    if free.nudge:
+        advice = "leave out its nudge"
+        checks.refuse("free", "a phase without targets", free, advice, ValueError)
+    return free
+
+
+def check_free_phase(free: Phase, topology: Topology):
+    """Raise `ValueError` for a free phase that holds outputs, or names what is not there."""
+    free.check(topology)
+    if free.teaches(topology.outputs):
+        advice = "let it hold no outputs"
+        checks.refuse("free", "a phase without targets", free, advice, ValueError)
 
 
 def bound(network: Network) -> Network:

@@ -12,8 +12,8 @@ needs does not grow with the passes that led to the state.
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -48,6 +48,8 @@ from darnax.noise import sample_keys
 from darnax.states.graph import GraphState
 from darnax.states.values import as_array
 from darnax.topologies.names import Name
+
+T = TypeVar("T")
 
 
 @any_rank
@@ -131,7 +133,15 @@ def _mask(samples: object, batch: int) -> Bool[Array, " batch"]:
 
 def check_rules(network: Network, rules: object) -> dict[str, Rule]:
     """Rules by edge kind: functions, of kinds of the network that have something to train."""
-    by_kind = known_rules(network.topology, as_rules(rules))
+    by_kind = check_trained(network, as_rules(rules), "rules")
+    _check_biases(network, by_kind)
+    return by_kind
+
+
+@checks.by_hand
+def check_trained(network: Network, kinds: Mapping[str, T], argument: str) -> dict[str, T]:
+    """Anything by edge kind, where these are kinds of the network that have something to train."""
+    by_kind = known_rules(network.topology, kinds, argument)
     empty: list[str] = []
     for kind in by_kind:
         # a kind that is declared but has no edge has no couplings either; a reverse kind trains
@@ -144,9 +154,9 @@ def check_rules(network: Network, rules: object) -> dict[str, Rule]:
             empty.append(kind)
     if empty:
         raise ValueError(
-            f"`rules` names {_text.names(empty)}, whose couplings have nothing to train; drop them"
+            f"`{argument}` names {_text.names(empty)}, whose couplings have nothing to train; drop "
+            "them"
         )
-    _check_biases(network, by_kind)
     return by_kind
 
 

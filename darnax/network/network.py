@@ -620,18 +620,20 @@ def check_state(network: object, state: object, argument: str = "state") -> None
 @checks.by_hand
 def partition(
     network: Network,
-    rules: Mapping[str, object],
+    rules: Mapping[str, object] | Iterable[str],
 ) -> tuple[Network, Network]:
     """`(params, rest)`: the leaves that `rules` train, and everything else.
 
-    `equinox.combine` joins them. `rules` is keyed by edge kind. A bias is trained if a trained edge
-    reaches a node of its kind. A rule for a reverse kind trains the couplings that it is the
-    transpose of. Temperatures, rates, fixed strengths and self-couplings are in
-    `rest`, where no optimiser sees them.
+    `equinox.combine` joins them. `rules` is keyed by edge kind, or is just the edge kinds that are
+    trained. A bias is trained if a trained edge reaches a node of its kind. A rule for a reverse
+    kind trains the couplings that it is the transpose of. Temperatures, rates, fixed strengths and
+    self-couplings are in `rest`, where no optimiser sees them.
 
     Raises `ValueError` for an edge kind that the topology does not have.
     """
     check_network(network, one=False)
+    if not isinstance(rules, Mapping):
+        rules = dict.fromkeys(checks.names("rules", rules))
     rules = known_rules(network.topology, rules)
     nothing = jax.tree.map(lambda _: False, network)
     trained = set(map(network.owner_kind, rules))
@@ -654,10 +656,11 @@ def partition(
 def known_rules(
     topology: Topology,
     rules: Mapping[str, T],
+    argument: str = "rules",
 ) -> dict[str, T]:
     """Rules by edge kind, all of them of the topology."""
     advice = "a local rule such as dx.perceptron(0.5)"
-    return checks.by_kind("rules", rules, topology.edge_kinds, set(), advice)
+    return checks.by_kind(argument, rules, topology.edge_kinds, set(), advice)
 
 
 def reached_biases(
