@@ -122,7 +122,7 @@ def refuse_random(problem: Problem) -> None:
 
 def refuse_rough(problem: Problem, why: str) -> None:
     """Refuse units without a derivative; `why` is the clause that says what for."""
-    rough = rough_kinds(problem)
+    rough = problem.rough_kinds
     if rough:
         kind = rough[0]
         activation = name(problem.network.activations[kind])
@@ -130,15 +130,6 @@ def refuse_rough(problem: Problem, why: str) -> None:
             f"nodes of kind {kind!r} have no derivative ({activation}), and {why}; use a smooth "
             "activation such as dx.tanh, dx.lyapunov for the spread of flips, or dx.stable"
         )
-
-
-def rough_kinds(problem: Problem) -> list[str]:
-    """The kinds of units that move and have no derivative."""
-    found: list[str] = []
-    for kind in problem.moving_kinds:
-        if not problem.network.activations[kind].differentiable:
-            found.append(kind)
-    return found
 
 
 def refuse_traced(function: str, tree: object) -> None:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool
 from darnax import checks
 from darnax._arrays import any_rank, on_device
 from darnax.analysis.sample_map import sample_map
-from darnax.analysis.spectrum import eigenvalues, refuse_random, refuse_traced, rough_kinds
+from darnax.analysis.spectrum import eigenvalues, refuse_random, refuse_traced
 from darnax.dynamics.adjoint import free_cells
 from darnax.dynamics.arguments import Clamp, Drive, Kinds, Nodes
 from darnax.dynamics.problem import Arguments, Problem, arguments, pose
@@ -78,7 +78,7 @@ def stable(
 
 def smooth_part(problem: Problem, state: GraphState, given: Arguments) -> Problem:
     """The problem of a call in which units that jump are held as well."""
-    rough = rough_kinds(problem)
+    rough = problem.rough_kinds
     if not rough:
         return problem
     topology = problem.network.topology

@@ -114,6 +114,15 @@ class Problem(eqx.Module):
         return sorted(kinds)
 
     @property
+    def rough_kinds(self) -> list[str]:
+        """Those of the kinds that move whose units have no derivative."""
+        found: list[str] = []
+        for kind in self.moving_kinds:
+            if not self.network.activations[kind].differentiable:
+                found.append(kind)
+        return found
+
+    @property
     def never_rests(self) -> str | None:
         """The first units or couplings with noise that take part, in words; None for none."""
         for kind in self.moving_kinds:

@@ -21,7 +21,6 @@ from jaxtyping import Array, Float
 
 from darnax import _text, checks
 from darnax.activations import name
-from darnax.analysis.spectrum import rough_kinds
 from darnax.dynamics import Solution
 from darnax.dynamics.problem import pose
 from darnax.learning.data import Data, Targets
@@ -186,7 +185,7 @@ def _check_smooth(network: Network, start: GraphState, free: Phase):
         kinds=free.kinds,
         drive=None,
     )
-    rough = rough_kinds(problem)
+    rough = problem.rough_kinds
     if rough:
         found = [f"{kind!r} ({name(network.activations[kind])})" for kind in rough]
         raise TypeError(
