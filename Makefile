@@ -5,7 +5,7 @@ FLOORS := .venv-floors
 BIN := $(VENV)/bin
 COVERAGE := --cov=darnax --cov-report=term:skip-covered --cov-fail-under=95
 
-.PHONY: demo test test-slow test-floors lint bench clean
+.PHONY: demo test test-slow test-floors lint wheel bench clean
 
 # what an installation is made from: the native library is compiled anew where its sources change
 SOURCES := pyproject.toml hatch_build.py $(wildcard darnax/native/*.cc darnax/native/*.h)
@@ -39,6 +39,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
+# the source distribution and a wheel of it in dist/, tried in a fresh environment
+wheel: $(VENV)/installed
+	$(BIN)/python tools/wheel.py
+
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/first_minute.py
 	$(BIN)/python benchmarks/foundation.py
@@ -49,5 +53,5 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) $(FLOORS) .pytest_cache .coverage .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOORS) dist .pytest_cache .coverage .ruff_cache .hypothesis
 	rm -f darnax/native/libdarnax.*
