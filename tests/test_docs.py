@@ -2,7 +2,7 @@
 docstring.
 
 Behind a bare expression a comment is a promise: `state[1].shape  # (32, 8)` fails unless the two
-are equal.
+are equal. So is a block of text right behind a block of Python: it is what the code prints.
 """
 
 import ast
@@ -32,11 +32,22 @@ import darnax as dx
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^( *)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+PRINTED = re.compile(r"\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(text: str) -> list[tuple[int, str]]:
     """The Python blocks of a text, each with the number of lines before it."""
     return [(text[: m.start(2)].count("\n"), textwrap.dedent(m[2])) for m in FENCE.finditer(text)]
+
+
+def prints(text: str) -> dict[int, str]:
+    """What blocks print, by the number of lines before them, where a page says so."""
+    found = {}
+    for block in FENCE.finditer(text):
+        said = PRINTED.match(text, block.end())
+        if said:
+            found[text[: block.start(2)].count("\n")] = said[1]
+    return found
 
 
 def comments(source: str) -> dict[int, str]:
@@ -139,12 +150,16 @@ def no_figures():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_pages(page, tmp_path, monkeypatch):
+def test_pages(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # where pages may write files
     names: dict[str, Any] = {}
+    promised = prints(page.read_text())
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
         for before, source in blocks(page.read_text()):
+            capsys.readouterr()
             run(source, names, str(page), before)
+            if before in promised:
+                assert capsys.readouterr().out == promised[before]
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES))

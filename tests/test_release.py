@@ -1,10 +1,11 @@
-"""What is published: the files of the wheel and of the source distribution, the version, and the
-workflows."""
+"""What is published: the files of the wheel and of the source distribution, the version, the
+pictures of pages, and the workflows."""
 
 import importlib.util
 import re
 from pathlib import Path
 
+import jax
 import pytest
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
@@ -82,6 +83,15 @@ def test_a_release_has_one_version_everywhere():
 
 def test_the_version_of_a_release_is_that_of_darnax():
     assert tool("release").version((ROOT / "darnax" / "__init__.py").read_text()) == dx.__version__
+
+
+def test_pictures_show_what_the_code_beside_them_makes():
+    with jax.numpy_dtype_promotion("standard"):
+        drawn = tool("pictures").pictures()
+    folder = ROOT / "docs" / "images"
+    assert {path.name for path in folder.iterdir()} == set(drawn)
+    for name, text in drawn.items():
+        assert (folder / name).read_text() == text, "run tools/pictures.py"
 
 
 @pytest.mark.skipif(not WORKFLOWS, reason="a source distribution has no workflows")
