@@ -100,7 +100,10 @@ def test_workflows_run_targets_that_there_are():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for path in WORKFLOWS:
         text = path.read_text()
-        for target in re.findall(r"run: make ([a-z-]+)", text):
+        named = re.findall(r"run: make ([a-z-]+)|^ +target: ([a-z-]+)$", text, re.MULTILINE)
+        listed = re.findall(r"target: \[(.+)\]", text)
+        found = {a or b for a, b in named} | set(", ".join(listed).split(", ")) - {""}
+        for target in found:
             assert target in targets, f"{path.name} runs make {target}"
         for action in re.findall(r"uses: (\S+)", text):
             assert re.search(r"@(v\d+|release/v\d+|[0-9a-f]{40})$", action), action
