@@ -106,7 +106,10 @@ class Browser:
     def value(self, expression: str) -> Any:
         """The value of an expression of JavaScript, of a promise once it is kept."""
         answer = self.call(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True,
+            "Runtime.evaluate",
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=True,
             userGesture=True,
         )
         assert "exceptionDetails" not in answer, (expression, answer["exceptionDetails"])
@@ -123,7 +126,10 @@ class Browser:
     def size(self, width: int, height: int, phone: bool = False):
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=phone,
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
         )
 
     def prefer(self, scheme: str):

@@ -7,7 +7,6 @@ full runs stands in their text and in the guides.
 
 import ast
 import os
-import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -113,23 +112,20 @@ def pictures(folder: Path) -> list[str]:
 
 def page_of(example: Example, folder: Path) -> str:
     """The Markdown of its page."""
-    rest = example.text.partition("\n\n")[2]
-    # a command and its remark, which are written as an indented block
-    rest = re.sub(r"(?m)^    python ", "    $ python ", rest)
-    shown = "\n\n".join(
+    text = example.text.partition("\n\n")[2]
+    drawn = [
         f"![What {example.path.name} draws]({name}){{ .picture }}" for name in pictures(folder)
-    )
-    small = "" if "--small" not in rest else " It is drawn here with `--small`."
+    ]
+    if SMALL in text:
+        drawn.append(f"Drawn here with `{SMALL}`.\n{{ .caption }}")
     parts = [
         f"# {example.title}",
-        f"{example.idea}",
-        shown,
-        rest,
+        example.idea,
+        *drawn,
+        text,
         f"## What it prints\n\n~~~~~~ {{.text }}\n{(folder / PRINTED).read_text()}~~~~~~",
         f"## {example.path.name}\n\n~~~~~~ {{.python }}\n{example.path.read_text()}~~~~~~",
     ]
-    if small:
-        parts[2] += f"\n{{ .caption }}\n\n{small.strip()}"
     return "\n\n".join(parts) + "\n"
 
 
@@ -137,14 +133,16 @@ def gallery(folders: dict[Example, Path]) -> str:
     """The Markdown of the page with all of them."""
     cards = []
     for example, folder in folders.items():
-        picture = "".join(f"[![]({name})]({example.name}.md)" for name in pictures(folder)[:1])
+        picture = "".join(f"![]({name})" for name in pictures(folder)[:1])
+        idea = example.idea.partition(":")[2].strip()
         cards.append(
-            f'<div class="card" markdown>\n\n{picture}\n\n'
+            f'<div class="card" markdown>\n\n[{picture}]({example.name}.md)\n\n'
             f"**[{example.title}]({example.name}.md)**\n\n"
-            f"{example.idea.partition(':')[2].strip().capitalize()}\n\n</div>"
+            f"{idea[:1].upper()}{idea[1:]}\n\n"
+            f"[`{example.path.name}`]({example.name}.md#{example.path.stem}py)\n\n</div>"
         )
     return (
-        "# Examples\n\nEach is one idea in one script, which prints what it found and draws one "
+        "---\nhide: [toc]\n---\n\n# Examples\n\nEach is one idea in one script, which prints what it found and draws one "
         "picture. All of them were run when this site was built.\n\n"
         '<div class="cards" markdown>\n\n' + "\n\n".join(cards) + "\n\n</div>\n"
     )

@@ -14,8 +14,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
 SOURCES = {page: file for file, page in PAGES.items()}
+# the first page is a section by itself: no list of pages beside it
+WIDE = "---\nhide: [navigation]\n---\n\n"
 # not in code, where a call may stand behind a bracket
 LINK = re.compile(r"^( *)```.*?^\1```|`[^`\n]+`(?!\])|(?<=\])\((?P<to>[^)\s]+)\)", re.M | re.S)
 # of other sites, or of the page itself
@@ -54,7 +60,8 @@ def target(to: str, source: str) -> str:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not in docs/."""
     for file, page in PAGES.items():
-        files.append(File.generated(config, page, content=(ROOT / file).read_text()))
+        head = WIDE if page == "index.md" else ""
+        files.append(File.generated(config, page, content=head + (ROOT / file).read_text()))
     written = [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")]
     written += [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.py")]
     for file in [*PAGES, *sorted(written)]:

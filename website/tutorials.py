@@ -48,7 +48,9 @@ def page_of(notebook: nbformat.NotebookNode, name: str) -> tuple[str, dict[str, 
         elif cell.source:
             parts.append(f"~~~~~~ {{.python }}\n{cell.source}\n~~~~~~")
             parts.extend(shown(output, name, pictures) for output in cell.outputs)
-    files = f"[The executed notebook]({name}.ipynb), and [the script]({name}.py) that it is kept as."
+    files = (
+        f"[The executed notebook]({name}.ipynb), and [the script]({name}.py) that it is kept as."
+    )
     return "\n\n".join([*parts, files]) + "\n", pictures
 
 
@@ -80,9 +82,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = script.stem
         text, pictures = page_of(nbformat.read(path, as_version=4), name)
         files.append(File.generated(config, f"tutorials/{name}.md", content=text))
-        files.append(
-            File.generated(config, f"tutorials/{name}.ipynb", abs_src_path=str(path))
-        )
+        files.append(File.generated(config, f"tutorials/{name}.ipynb", abs_src_path=str(path)))
         for picture, data in pictures.items():
             files.append(File.generated(config, f"tutorials/{picture}", content=data))
     return files
