@@ -141,11 +141,16 @@ def gallery(folders: dict[Example, Path]) -> str:
             f"{idea[:1].upper()}{idea[1:]}\n\n"
             f"[`{example.path.name}`]({example.name}.md#{example.path.stem}py)\n\n</div>"
         )
-    return (
-        "---\nhide: [toc]\n---\n\n# Examples\n\nEach is one idea in one script, which prints what it found and draws one "
-        "picture. All of them were run when this site was built.\n\n"
-        '<div class="cards" markdown>\n\n' + "\n\n".join(cards) + "\n\n</div>\n"
-    )
+    parts = [
+        "---\nhide: [toc]\n---",
+        "# Examples",
+        "Each is one idea in one script, which prints what it found and draws one picture. All of "
+        "them were run when this site was built.",
+        '<div class="cards" markdown>',
+        *cards,
+        "</div>",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -25,8 +25,9 @@ def digest(sources: Iterable[Path], also: str) -> str:
 
 
 def kept(name: str, source: Path, make: Callable[[Path], None], also: str = "") -> Path:
-    """A folder that `make` has filled from a script; it is called where the script, darnax or what
-    is said in `also` has changed since the last time.
+    """A folder that `make` has filled from a script.
+
+    It is called where the script, darnax or what is said in `also` has changed since the last time.
     """
     folder = FOLDER / f"{name}-{digest([*library(), source], also)}"
     if folder.exists():

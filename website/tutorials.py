@@ -1,4 +1,4 @@
-"""Tutorials: notebooks that are kept as scripts, docs/tutorials/*.py, and run when the site is built.
+"""Tutorials: notebooks that are kept as scripts in docs/tutorials, and run when the site is built.
 
 A script in jupytext's percent format has text and code and no results, so that it can be reviewed
 and merged. Its page is Markdown like all others: links are checked, code can be copied, and the
@@ -16,11 +16,15 @@ import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 from website.kept import kept
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "tutorials"
+
+# Notebooks talk to their kernel through files; by TCP all others on the machine could listen.
+SOCKETS = {"transport": "ipc"}
 
 
 def run(script: Path) -> Path:
@@ -31,8 +35,12 @@ def run(script: Path) -> Path:
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
         # a notebook may write files: not beside its page
         with tempfile.TemporaryDirectory() as elsewhere:
-            resources = {"metadata": {"path": elsewhere}}
-            NotebookClient(notebook, resources=resources).execute()
+            client = NotebookClient(
+                notebook,
+                resources={"metadata": {"path": elsewhere}},
+                config=Config({"KernelManager": SOCKETS | {"ip": f"{elsewhere}/kernel"}}),
+            )
+            client.execute()
         nbformat.write(notebook, folder / f"{script.stem}.ipynb")
 
     return kept(f"tutorial-{script.stem}", script, make) / f"{script.stem}.ipynb"
