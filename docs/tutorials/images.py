@@ -177,8 +177,8 @@ quiet = dx.step(windows, start, silence=hushed)
 assert (quiet["features"][:, 8:18, 2:12] == 0).all()
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 2.8), layout="constrained")
-dx.plots.state(dx.step(windows, start), ["features"], ax=left)
-dx.plots.state(quiet, ["features"], ax=right)
+for ax, after in [(left, dx.step(windows, start)), (right, quiet)]:
+    dx.plots.state(after, ["features"], ax=ax)
 
 # %% [markdown]
 # ## Where to go on
