@@ -27,6 +27,7 @@ import networkx as nx
 import numpy as np
 import optax
 import pytest
+from matplotlib.artist import Artist
 
 import darnax as dx
 
@@ -185,6 +186,8 @@ def test_tutorials(tutorial, tmp_path, monkeypatch):
             if is_markdown:
                 continue
             value = run(source, names, str(tutorial), before)
+            # it would stand as <Axes: > or Text(0, 0, '') below the cell
+            assert not isinstance(value, Artist), f"cell at line {before} ends in {value!r}"
             shown.append(getattr(value, "_repr_html_", lambda: None)())
             for number in plt.get_fignums():
                 plt.figure(number).draw_without_rendering()

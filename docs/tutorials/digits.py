@@ -192,8 +192,8 @@ for row, weights in zip(axes, [drawn, added], strict=True):
     for ax, unit in zip(row, weights, strict=False):
         ax.imshow(unit.reshape(8, 8), cmap="RdBu_r", vmin=-limit, vmax=limit)
         ax.set_axis_off()
-axes[0, 0].set_title("as drawn", loc="left")
-axes[1, 0].set_title("added", loc="left")
+for row, title in zip(axes, ["as drawn", "added"], strict=True):
+    row[0].set_title(title, loc="left")
 
 # %% [markdown]
 # ## What it gets wrong

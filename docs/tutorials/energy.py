@@ -117,8 +117,8 @@ figure, axes = plt.subplots(2, 3, figsize=(7, 5), layout="constrained")
 for row, state in zip(axes, [scribbles, recalled.state], strict=True):
     for sample, ax in enumerate(row):
         dx.plots.state(state, ["picture"], ax=ax, sample=sample)
-axes[0, 0].set_title("start")
-axes[1, 0].set_title("at rest")
+for row, title in zip(axes, ["start", "at rest"], strict=True):
+    row[0].set_title(title)
 
 # %% [markdown]
 # ## The energy on the way
@@ -138,9 +138,9 @@ _, energies = dx.rollout(memory, start, 6, schedule=dx.unit_by_unit(), observe=e
 energies = jnp.concatenate([energy(start)[None], energies])
 assert (jnp.diff(energies, axis=0) <= 1e-3).all()
 figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
-ax.plot(energies, color="C0", alpha=0.3)
 ax.set_xlabel("pass")
 ax.set_ylabel("energy")
+lines = ax.plot(energies, color="C0", alpha=0.3)
 
 # %% [markdown]
 # ## The landscape

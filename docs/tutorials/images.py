@@ -134,15 +134,15 @@ assert after < before / 3
 #
 # `dx.conv` treats all places alike. To clamp, silence or read *single* places, or to give them weights of their own, draw the
 # windows as nodes. A builder does it: the image is one array, every window is a view of it, and behind each there is a node of
-# features. A small one, to look at; the pale bands join windows that share pixels.
+# features. Here is a small one to look at, whose image is a line of nine pixels; pale bands join nodes that share cells.
 
 # %%
-small = dx.topologies.convolutional((7, 7, 1), window=3, stride=2, features=2)
-place = {"image": (1, 1.5), "features": (6, 1.5)}
-for i, j in np.ndindex(3, 3):
-    place["patch", i, j] = (j, -i)
-    place["feature", i, j] = (j + 5, -i)
-figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
+small = dx.topologies.convolutional((9, 1), window=3, stride=2, features=2)
+place = {"image": (-2, 0), "features": (-2, -1.5)}
+for i in range(4):
+    place["patch", i] = (1.5 * i, 0)
+    place["feature", i] = (1.5 * i, -1.5)
+figure, ax = plt.subplots(figsize=(9, 3.5), layout="constrained")
 ax = dx.plots.topology(dx.Topology(small), ax=ax, place=place, words=False)
 
 # %% [markdown]
@@ -177,8 +177,8 @@ quiet = dx.step(windows, start, silence=hushed)
 assert (quiet["features"][:, 8:18, 2:12] == 0).all()
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 2.8), layout="constrained")
-dx.plots.state(dx.step(windows, start), ["features"], ax=left)
-dx.plots.state(quiet, ["features"], ax=right)
+for ax, after in [(left, dx.step(windows, start)), (right, quiet)]:
+    dx.plots.state(after, ["features"], ax=ax)
 
 # %% [markdown]
 # ## Where to go on

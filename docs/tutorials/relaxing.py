@@ -40,6 +40,7 @@ g.add_edge("a", "b")
 g.add_edge("b", "a")
 pair = dx.Network(dx.Topology(g), {"edge": dx.relay()}, dx.sign, key=jax.random.key(0))
 start = dx.GraphState(pair.topology).init({"a": jnp.array([1.0, 1.0]), "b": jnp.array([-1.0, 1.0])})
+ax = dx.plots.topology(pair.topology)
 
 # %% [markdown]
 # `dx.step` makes one **pass**: all units move at once, from what they saw before. `dx.rollout` makes several. In the first

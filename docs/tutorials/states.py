@@ -93,10 +93,11 @@ len(chain), len(jax.tree.leaves(chain))  # (1000, 3)
 #
 # So a node is an address: a view into an array. Then two nodes may look at the *same* cells. Declare the array once, and
 # say by an index, as in NumPy, which part of it a node is. Here the left and the right half of a visual field overlap in the
-# middle.
+# middle, and a third node is all of it.
 
 # %%
 field = nx.DiGraph(arrays={"field": (8, 12)})
+field.add_node("whole", array="field", index=...)
 field.add_node("left", array="field", index=np.s_[:, :8])
 field.add_node("right", array="field", index=np.s_[:, 4:])
 field.add_edge("left", "right")
@@ -110,7 +111,7 @@ both["left"].shape, both["right"].shape, len(jax.tree.leaves(both))  # ((1, 8, 8
 # %%
 lit = both.replace_val("left", jnp.ones((1, 8, 8)))
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), layout="constrained")
-for ax, part in zip(axes, ["field", "left", "right"], strict=True):
+for ax, part in zip(axes, ["whole", "left", "right"], strict=True):
     dx.plots.state(lit, [part], ax=ax)
 assert (lit["right"][..., :4] == 1).all()
 assert (lit["right"][..., 4:] == 0).all()
@@ -130,32 +131,40 @@ def cross(state):
 
     def move(state, position):
         spot = jnp.exp(-((rows - 3.5) ** 2 + (columns - position) ** 2) / 4)
-        state = state.replace(jax.tree.map(lambda cells: spot[..., None], state.arrays))
+        state = state.replace_val("whole", spot[None])
         return state, state
 
     return jax.lax.scan(move, state, jnp.arange(12.0))
 
 
 last, frames = cross(both)
-ax = dx.plots.trajectory(
-    {
-        "left": jax.vmap(lambda state: state["left"].sum())(frames),
-        "right": jax.vmap(lambda state: state["right"].sum())(frames),
-    }
-)
+
+
+def light(state):
+    return {half: state[half].sum() for half in ("left", "right")}
+
+
+figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
+for half, amount in jax.vmap(light)(frames).items():
+    ax.plot(amount, label=half)
 ax.set_ylabel("light in the half-field")
 ax.set_xlabel("frame")
+legend = ax.legend()
 
 # %% [markdown]
 # The frames of a scan are a *stack* of states, one leading axis more in every array; `jax.vmap` maps over it, as it would
 # over the members of an ensemble. One frame is taken out of it with `jax.tree.map`:
 
+
 # %%
+def frame_at(time):
+    return jax.tree.map(lambda leaf: leaf[time], frames)
+
+
 figure, axes = plt.subplots(1, 4, figsize=(11, 2.2), layout="constrained")
 for ax, time in zip(axes, [0, 4, 7, 11], strict=True):
-    frame = jax.tree.map(lambda leaf, time=time: leaf[time], frames)
-    dx.plots.state(frame, ["field"], ax=ax, limit=1.0)
-    ax.set_title(f"frame {time + 1}")
+    dx.plots.state(frame_at(time), ["whole"], ax=ax, limit=1.0)
+    ax.set_title(f"frame {time}")
 
 # %% [markdown]
 # ## A derivative by every cell
@@ -166,7 +175,7 @@ for ax, time in zip(axes, [0, 4, 7, 11], strict=True):
 # %%
 slope = jax.grad(lambda state: state["right"].sum())(last)
 assert (slope["right"] == 1).all()
-ax = dx.plots.state(slope, ["field"])
+ax = dx.plots.state(slope, ["whole"])
 
 # %% [markdown]
 # ## Where to go on
