@@ -23,7 +23,7 @@ FOLDER = ROOT / "examples"
 PRINTED = "printed.txt"
 SMALL = "--small"
 # What a script is called with, where it is not `--small`
-ARGUMENTS = {"digits": ["--epochs", "2"], "mnist": ["digits.npz", "--epochs", "2"]}
+ARGUMENTS = {"digits": ["--epochs", "6"], "mnist": ["digits.npz", "--epochs", "6"]}
 # MNIST itself is not fetched: the script reads files, and these are written for it.
 MNIST_LIKE = """
 import numpy as np
@@ -68,6 +68,19 @@ class Example:
         """What comes before the colon of the idea."""
         return self.idea.partition(":")[0].rstrip(".")
 
+    @property
+    def subtitle(self) -> str:
+        """What comes after it, or nothing."""
+        rest = self.idea.partition(":")[2].strip()
+        return rest[:1].upper() + rest[1:]
+
+    @property
+    def arguments(self) -> list[str]:
+        """What it is called with when the site is built."""
+        if self.name in ARGUMENTS:
+            return ARGUMENTS[self.name]
+        return [SMALL] if SMALL in self.path.read_text() else []
+
 
 def examples() -> list[Example]:
     """All scripts, in the order in which the README names them."""
@@ -78,16 +91,15 @@ def examples() -> list[Example]:
 
 def run(example: Example) -> Path:
     """The folder with what the script printed and drew."""
-    arguments = ARGUMENTS.get(example.name)
-    if arguments is None:
-        arguments = [SMALL] if SMALL in example.path.read_text() else []
 
     def make(folder: Path):
         if example.name == "mnist":
             call(["-c", MNIST_LIKE], folder)
-        (folder / PRINTED).write_text(call([str(example.path), *arguments], folder))
+        (folder / PRINTED).write_text(call([str(example.path), *example.arguments], folder))
 
-    return kept(f"example-{example.name}", example.path, make, also=f"{arguments}{MNIST_LIKE}")
+    return kept(
+        f"example-{example.name}", example.path, make, also=f"{example.arguments}{MNIST_LIKE}"
+    )
 
 
 def call(arguments: list[str], folder: Path) -> str:
@@ -116,11 +128,11 @@ def page_of(example: Example, folder: Path) -> str:
     drawn = [
         f"![What {example.path.name} draws]({name}){{ .picture }}" for name in pictures(folder)
     ]
-    if SMALL in text:
-        drawn.append(f"Drawn here with `{SMALL}`.\n{{ .caption }}")
+    if example.arguments:
+        drawn.append(f"Drawn here with `{' '.join(example.arguments)}`.\n{{ .caption }}")
     parts = [
         f"# {example.title}",
-        example.idea,
+        example.subtitle,
         *drawn,
         text,
         f"## What it prints\n\n~~~~~~ {{.text }}\n{(folder / PRINTED).read_text()}~~~~~~",
@@ -134,11 +146,10 @@ def gallery(folders: dict[Example, Path]) -> str:
     cards = []
     for example, folder in folders.items():
         picture = "".join(f"![]({name})" for name in pictures(folder)[:1])
-        idea = example.idea.partition(":")[2].strip()
         cards.append(
             f'<div class="card" markdown>\n\n[{picture}]({example.name}.md)\n\n'
             f"**[{example.title}]({example.name}.md)**\n\n"
-            f"{idea[:1].upper()}{idea[1:]}\n\n"
+            f"{example.subtitle}\n\n"
             f"[`{example.path.name}`]({example.name}.md#{example.path.stem}py)\n\n</div>"
         )
     parts = [

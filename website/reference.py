@@ -37,8 +37,9 @@ def page_of(subject: Subject) -> str:
         parts.append("## Types\n\nWhat signatures call by a name.")
     for name in named:
         word = name.path.rpartition(".")[2]
-        options = f"heading: {word}\n      heading_level: 3"
-        parts.append(f"::: {name.path}\n    options:\n      {options}")
+        options = ["heading: " + word, "heading_level: 3", "show_labels: false"]
+        options += ["show_symbol_type_heading: false", "show_symbol_type_toc: false"]
+        parts.append("\n      ".join([f"::: {name.path}\n    options:", *options]))
     return "\n\n".join(parts) + "\n"
 
 
