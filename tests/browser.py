@@ -23,7 +23,11 @@ def found() -> str | None:
 
 
 class Browser:
-    """One tab. `errors` collects what its pages complain about: the console, and failed requests."""
+    """One tab.
+
+    `errors` collects what its pages complain about: the console, and failed requests. `requests`
+    has the addresses of all that they asked for.
+    """
 
     def __init__(self, profile: Path, patience: float = 30):
         to_browser, self._out = os.pipe()
@@ -43,6 +47,7 @@ class Browser:
         os.close(from_browser)
         self.patience = patience
         self.errors: list[str] = []
+        self.requests: list[str] = []
         self._unread = b""
         self._number = 0
         self._session: str | None = None
@@ -94,7 +99,7 @@ class Browser:
         elif method == "Runtime.consoleAPICalled" and event["type"] == "error":
             self.errors.append(str(event["args"]))
         elif method == "Network.requestWillBeSent":
-            self.requests = [*getattr(self, "requests", []), event["request"]["url"]]
+            self.requests.append(event["request"]["url"])
 
     def open(self, url: str):
         """Go to a page, and wait until it is there with all its scripts."""
