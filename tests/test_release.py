@@ -49,10 +49,10 @@ def test_the_wheel_holds_the_package_and_nothing_else():
 def test_the_source_distribution_has_all_that_make_test_needs():
     names = selected(SdistBuilder)
     folders = {Path(name).parts[0] for name in names if "/" in name}
-    assert folders == {"darnax", "tests", "examples", "benchmarks", "docs", "tools"}
-    # text alone: sources, pages, and the diagrams of pages
+    assert folders == {"darnax", "tests", "examples", "benchmarks", "docs", "website", "tools"}
+    # text alone: sources, pages, and the pictures and styles of pages
     assert {Path(name).suffix for name in names if "/" in name} <= {
-        "", ".py", ".cc", ".h", ".md", ".svg", ".typed",
+        "", ".py", ".cc", ".h", ".md", ".css", ".svg", ".typed",
     }  # fmt: skip
     native = {path.name for path in (ROOT / "darnax" / "native").iterdir() if path.suffix != ".so"}
     assert native == {Path(name).name for name in names if name.startswith("darnax/native/")}
