@@ -22,10 +22,9 @@ if not OPTIMISED and version("jaxlib").startswith("0.10."):
 
 def pytest_configure(config):
     """Processes that run tests import darnax before any test does, and checked."""
-    if not hasattr(config, "workerinput"):
-        share_programs(config)
-        if config.getoption("numprocesses", None):
-            return  # the workers run all tests: this process need not know darnax
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # the workers run all tests: this process need not know darnax
+    keep_programs(config)
     os.environ["MPLBACKEND"] = "Agg"  # pictures without a screen
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 
@@ -48,9 +47,12 @@ def pytest_configure(config):
     gc.set_threshold(100_000, 20, 100)
 
 
-def share_programs(config):
-    """Workers, and the processes that tests start, share what they compile: in a folder of this
-    run alone, so that nothing comes from programs of yesterday."""
+def keep_programs(config):
+    """What was compiled serves again after `jax.clear_caches()`, and in processes that tests start.
+
+    The folder is of this run, so that nothing comes from programs of yesterday; and of this worker:
+    JAX writes files in place, and another might read half of one.
+    """
     folder = tempfile.mkdtemp(prefix="darnax-programs-")
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
