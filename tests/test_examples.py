@@ -273,13 +273,9 @@ def test_mnist_trains_on_files_of_ones_own_and_resumes(tmp_path):
         "y_test": labels[120:],
     }
     np.savez(tmp_path / "spots.npz", **parts)
-    first = run(
-        "mnist.py", "spots.npz", "--epochs", "1", "--checkpoint", "run", cwd=tmp_path, long=True
-    )
+    first = run("mnist.py", "spots.npz", "--epochs", "1", "--checkpoint", "run", cwd=tmp_path)
     assert first.stdout.startswith("epoch 1: accuracy ")
-    done = run(
-        "mnist.py", "spots.npz", "--epochs", "2", "--checkpoint", "run", cwd=tmp_path, long=True
-    )
+    done = run("mnist.py", "spots.npz", "--epochs", "2", "--checkpoint", "run", cwd=tmp_path)
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("epoch")]
     assert line.startswith("epoch 2: accuracy ")
     assert float(line.split()[3].rstrip(",")) > 0.9
