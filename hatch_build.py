@@ -2,10 +2,13 @@
 
 Nothing of darnax needs the library: it makes passes faster. So a compiler that is missing, or
 fails, is said in a line and is no error. `darnax.kernels.native_library()` tells what came of it.
+With `DARNAX_NATIVE=0` in the environment the package is pure although there is a compiler: a
+release has such a wheel beside those of platforms.
 """
 
 import importlib.util
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -50,8 +53,14 @@ class NativeBuildHook(BuildHookInterface):
         build_data["artifacts"].append(LIBRARY.as_posix())
         build_data["pure_python"] = False
         # Loaded by ctypes, it serves every Python on this platform.
-        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-        build_data["tag"] = f"py3-none-{platform}"
+        build_data["tag"] = f"py3-none-{platform_tag(sysconfig.get_platform())}"
+
+
+def platform_tag(name: str) -> str:
+    """The tag of a platform, as Python names it, for a library of one architecture."""
+    # A Python for both architectures of macOS compiles for the one that it runs on.
+    name = name.replace("universal2", platform.machine())
+    return name.replace("-", "_").replace(".", "_")
 
 
 def build(root: Path, library: Path | None = None) -> str | None:
@@ -59,6 +68,8 @@ def build(root: Path, library: Path | None = None) -> str | None:
     library = library or root / LIBRARY
     # A library of older sources must not outlive a build that fails.
     library.unlink(missing_ok=True)
+    if os.environ.get("DARNAX_NATIVE") == "0":
+        return "DARNAX_NATIVE is 0"
     command = compiler()
     if command is None:
         return "no C++ compiler was found (CXX, g++, clang++, c++)"

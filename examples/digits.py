@@ -3,6 +3,7 @@ answer.
 
     python examples/digits.py              # a progress bar, a table and digits.png
     python examples/digits.py --json       # one line of numbers, nothing else on stdout
+    python examples/digits.py --small      # fewer channels, units and epochs, in seconds
 
 The image drives a random convolution to `v1`, means over windows of that (`pooled`) drive a hidden
 layer `deep`, and that the `label`. The units of `deep` also hear themselves and the label. Every
@@ -236,7 +237,8 @@ def picture(
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, help="20 of them, or one of a small network")
+    parser.add_argument("--small", action="store_true", help="fewer channels and units")
     parser.add_argument("--seeds", type=int, default=1, help="how many networks to average over")
     parser.add_argument(
         "--json", action="store_true", help="train only the network itself and print one line"
@@ -244,14 +246,19 @@ def main(arguments: list[str] | None = None):
     options = parser.parse_args(arguments)
 
     data = digits()
-    run = functools.partial(over_seeds, data=data, epochs=options.epochs, seeds=options.seeds)
-    learnt = run(draw(), LEARNT)
+    epochs = options.epochs
+    if epochs is None:
+        epochs = 1 if options.small else 20
+    sizes = {"channels": 32, "units": 64} if options.small else {}
+    topology = draw(**sizes)
+    run = functools.partial(over_seeds, data=data, epochs=epochs, seeds=options.seeds)
+    learnt = run(topology, LEARNT)
     if options.json:
         print(
             json.dumps({field: round(value, 4) for field, value in last(learnt)._asdict().items()})
         )
         return
-    drawn, skipped = run(draw(), READOUT), run(draw(reads="pooled"), READOUT)
+    drawn, skipped = run(topology, READOUT), run(draw("pooled", **sizes), READOUT)
     baselines = {
         "LogisticRegression": baseline(LogisticRegression(max_iter=1000), data),
         "MLPClassifier(256)": baseline(MLPClassifier((256,), random_state=0), data),
@@ -263,7 +270,7 @@ def main(arguments: list[str] | None = None):
         "  the same, read-out on all of pooled": last(skipped),
     }
     print(table(networks | baselines))
-    picture(draw(), {"hidden left as drawn": drawn, "learnt": learnt}, baselines).savefig(
+    picture(topology, {"hidden left as drawn": drawn, "learnt": learnt}, baselines).savefig(
         "digits.png", dpi=150
     )
     print("drawn in digits.png")

@@ -78,7 +78,7 @@ def picture(club: nx.Graph, state: dx.GraphState, wrong: list[int]) -> plt.Figur
     )
     for members, marker, size in (list(LABELS), "s", 1100), (wrong, "o", 900):
         x, y = np.transpose([place[member] for member in members])
-        ax.scatter(x, y, size, "none", marker, edgecolors="k", linewidths=2.5)
+        ax.scatter(x, y, size, "none", marker=marker, edgecolors="k", linewidths=2.5)
     for dark in (False, True):  # white on what is dark
         names = {member: member for member in club if (abs(state[member][0]) > 0.6) == dark}
         colour = "w" if dark else "k"

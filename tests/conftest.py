@@ -1,19 +1,33 @@
 """Strict from the first import: types and shapes are checked at run time, and so is dtype
 promotion."""
 
+import atexit
+import gc
 import os
+import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 OPTIMISED = "DARNAX_TEST_OPTIMISED" in os.environ
 FLAGS = ["--xla_force_host_platform_device_count=2"]
 if not OPTIMISED and version("jaxlib").startswith("0.10."):
-    # Most of the time goes into compiling tiny programs, and without these passes of XLA it is half.
-    # Later releases do not know the flag, and XLA dies of one that it does not know. `make test-slow`
-    # runs everything as users do.
+    # Most of the time goes into compiling tiny programs, and without these passes of XLA, in one
+    # piece each, it is half. Later releases may not know a flag, and XLA dies of one that it does
+    # not know. `make test-slow` runs everything as users do.
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+    FLAGS.append("--xla_cpu_parallel_codegen_split_count=1")
 os.environ["MPLBACKEND"] = "Agg"  # pictures without a screen
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
+
+# What was compiled serves again after `jax.clear_caches()`, and in processes that tests start. The
+# folder is of this run, so that nothing comes from programs of yesterday; and of this worker: JAX
+# writes files in place, and another might read half of one.
+PROGRAMS = tempfile.mkdtemp(prefix="darnax-programs-")
+atexit.register(shutil.rmtree, PROGRAMS, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -29,6 +43,10 @@ import darnax.plots  # noqa: E402
 import darnax.testing  # noqa: E402
 
 hook.uninstall()
+# What was imported stays. Programs are traced in many small objects, and looking through all that
+# there are so often takes a tenth of the time.
+gc.freeze()
+gc.set_threshold(100_000, 20, 100)
 
 
 @pytest.fixture(autouse=True, scope="module")

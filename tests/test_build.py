@@ -87,5 +87,19 @@ def test_a_pure_wheel_is_said_in_one_line(monkeypatch, tree, tmp_path):
     assert "without its native library" in line
 
 
+def test_a_pure_wheel_may_be_asked_for(monkeypatch, tree):
+    monkeypatch.setenv("DARNAX_NATIVE", "0")
+    build = hook()
+    assert build.build(tree) == "DARNAX_NATIVE is 0"
+    assert not (tree / build.LIBRARY).exists()
+
+
+def test_the_tag_of_a_wheel_names_the_architecture_of_its_library(monkeypatch):
+    build = hook()
+    monkeypatch.setattr(build.platform, "machine", lambda: "arm64")
+    assert build.platform_tag("macosx-11.0-universal2") == "macosx_11_0_arm64"
+    assert build.platform_tag("linux-x86_64") == "linux_x86_64"
+
+
 def test_the_headers_are_those_of_jaxlib():
     assert (hook().jaxlib_headers() / "xla/ffi/api/ffi.h").exists()

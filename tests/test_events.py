@@ -19,30 +19,35 @@ from darnax.kernels import native as native_kernel
 relaxation = importlib.import_module("darnax.dynamics.relax")
 
 
-@pytest.fixture(autouse=True)
-def follow_everything(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def follow_everything():
     """Small graphs are summed by the kernel that follows changes, library or not."""
-    monkeypatch.setattr(table, "KERNELS", [Native])
-    monkeypatch.setattr(native_kernel, "FEWEST", 0)
-    monkeypatch.setattr(native_kernel, "native_library", lambda: NativeLibrary(True, "for a test"))
-    monkeypatch.setattr(following, "FEW", 100)
-    monkeypatch.setattr(following, "native_library", lambda: NativeLibrary(True, "for a test"))
-    for name in ("LEAST", "SOME", "LARGE"):
-        monkeypatch.setattr(following, name, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        there = NativeLibrary(True, "for a test")
+        patch.setattr(table, "KERNELS", [Native])
+        patch.setattr(native_kernel, "FEWEST", 0)
+        patch.setattr(native_kernel, "native_library", lambda: there)
+        patch.setattr(following, "FEW", 100)
+        patch.setattr(following, "native_library", lambda: there)
+        for name in ("LEAST", "SOME", "LARGE"):
+            patch.setattr(following, name, 0)
+        yield
 
 
-@pytest.fixture(params=["often", "seldom"])
-def corrections(request, monkeypatch):
+# of a module, so that the tests of either way share what they compile
+@pytest.fixture(scope="module", params=["often", "seldom"])
+def corrections(request, follow_everything):
     """Fields are corrected up to fifty times, or summed from scratch in every other pass."""
     often = request.param == "often"
-    monkeypatch.setattr(following, "MOST", 50 if often else 1)
-    # of sums with matrices: never again after the first pass, and as it is
-    if often:
-        monkeypatch.setattr(following, "SHARE", 1.0)
-        monkeypatch.setattr(following, "ROUNDED", 100)
     # programs know nothing of these numbers
     jax.clear_caches()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(following, "MOST", 50 if often else 1)
+        # of sums with matrices: never again after the first pass, and as it is
+        if often:
+            patch.setattr(following, "SHARE", 1.0)
+            patch.setattr(following, "ROUNDED", 100)
+        yield
     jax.clear_caches()
 
 

@@ -22,11 +22,13 @@ SUMS: tuple[type[WeightedSum], ...] = (
     Slots,
     Segments,
 )
+"""Ways to sum over edges that carry numbers, those that suit few graphs first."""
 # Functions of both ends are not linear: of all sums only slots have a faster way for them.
 SUMS_OF_PAIRS: tuple[type[WeightedSum], ...] = (
     Slots,
     Segments,
 )
+"""Those of them that sum functions of both ends as well."""
 
 
 def choose_sum(

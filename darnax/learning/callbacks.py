@@ -22,6 +22,8 @@ from darnax.files.writing import FilePath, as_path, check_writable, part, replac
 from darnax.learning.history import History, Row
 from darnax.network.network import Network
 
+__all__ = ["Callback", "csv", "early_stopping", "tensorboard"]
+
 # a package that need not be there
 tensorboardX = Lazy("tensorboardX")
 Callback: TypeAlias = Callable[[Network, History], bool | None]
