@@ -23,7 +23,7 @@ FOLDER = ROOT / "examples"
 PRINTED = "printed.txt"
 SMALL = "--small"
 # What a script is called with, where it is not `--small`
-ARGUMENTS = {"digits": ["--epochs", "6"], "mnist": ["digits.npz", "--epochs", "6"]}
+ARGUMENTS = {"digits": ["--epochs", "6"], "mnist": ["scikit_learn_digits.npz", "--epochs", "6"]}
 # MNIST itself is not fetched: the script reads files, and these are written for it.
 MNIST_LIKE = """
 import numpy as np
@@ -33,7 +33,7 @@ from sklearn.model_selection import train_test_split
 data = load_digits()
 images = (data.images * 15.9).astype(np.uint8)
 parts = train_test_split(images, data.target, test_size=0.2, random_state=0)
-np.savez("digits.npz", **dict(zip(["x_train", "x_test", "y_train", "y_test"], parts)))
+np.savez("scikit_learn_digits.npz", **dict(zip(["x_train", "x_test", "y_train", "y_test"], parts)))
 """
 
 
@@ -135,8 +135,10 @@ def page_of(example: Example, folder: Path) -> str:
         example.subtitle,
         *drawn,
         text,
-        f"## What it prints\n\n~~~~~~ {{.text }}\n{(folder / PRINTED).read_text()}~~~~~~",
-        f"## {example.path.name}\n\n~~~~~~ {{.python }}\n{example.path.read_text()}~~~~~~",
+        "## What it prints",
+        f"~~~~~~ {{.text }}\n{(folder / PRINTED).read_text()}~~~~~~",
+        f"## {example.path.name} {{ data-search-exclude }}",
+        f"~~~~~~ {{.python }}\n{example.path.read_text()}~~~~~~",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -33,9 +33,12 @@ def kept(name: str, source: Path, make: Callable[[Path], None], also: str = "") 
     if folder.exists():
         return folder
     FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FOLDER) as unfinished:
-        make(Path(unfinished))
+    with tempfile.TemporaryDirectory(dir=FOLDER) as place:
+        unfinished = Path(place) / "unfinished"
+        unfinished.mkdir()
+        make(unfinished)
         for old in FOLDER.glob(f"{name}-*"):
             shutil.rmtree(old)
-        shutil.copytree(unfinished, folder)
+        # at once: a build that is stopped leaves no half of a folder
+        unfinished.rename(folder)
     return folder

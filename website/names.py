@@ -250,23 +250,33 @@ def is_type(path: str) -> bool:
 def words_of_types(module: str, name: str) -> list[str]:
     """The words in the types of a signature; of a class in those of its public methods."""
     statement = statement_of(f"{module}.{name}")
+    parts = [statement]
     if isinstance(statement, ast.ClassDef):
-        wanted = [
-            part
-            for part in ast.walk(statement)
-            if isinstance(part, ast.FunctionDef) and not re.match(r"_(?!_)", part.name)
-        ]
-    else:
-        wanted = [statement]
-    expressions: list[ast.expr | None] = []
-    for part in wanted:
-        if isinstance(part, ast.FunctionDef):
-            arguments = [*part.args.posonlyargs, *part.args.args, *part.args.kwonlyargs]
-            expressions += [part.returns, *(argument.annotation for argument in arguments)]
-        elif isinstance(part, ast.AnnAssign):
-            expressions.append(part.value)
-    nodes = [node for expression in expressions if expression for node in ast.walk(expression)]
-    return [node.id for node in nodes if isinstance(node, ast.Name)]
+        parts = [part for part in statement.body if not re.match(r"_(?!_)", function_name(part))]
+    words = []
+    for part in parts:
+        for expression in types_in(part):
+            nodes = ast.walk(expression)
+            words.extend(node.id for node in nodes if isinstance(node, ast.Name))
+    return words
+
+
+def function_name(statement: ast.stmt) -> str:
+    """The name of a function, and "" for what is none."""
+    return statement.name if isinstance(statement, ast.FunctionDef) else ""
+
+
+def types_in(statement: ast.stmt | None) -> list[ast.expr]:
+    """The types of the parameters and the result of a function, or what a named type stands for."""
+    found: list[ast.expr | None] = []
+    if isinstance(statement, ast.FunctionDef):
+        arguments = statement.args
+        found.append(statement.returns)
+        for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
+            found.append(argument.annotation)
+    elif isinstance(statement, ast.AnnAssign):
+        found.append(statement.value)
+    return [expression for expression in found if expression is not None]
 
 
 def names_on(subject: Subject) -> list[Name]:

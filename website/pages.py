@@ -20,8 +20,13 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 SOURCES = {page: file for file, page in PAGES.items()}
-# the first page is a section by itself: no list of pages beside it
-WIDE = "---\nhide: [navigation]\n---\n\n"
+# The first page is a section by itself, with no list of pages beside it; the others here come last
+# in a search.
+HEADS = {
+    "index.md": "hide: [navigation]",
+    "contributing.md": "search: {boost: 0.5}",
+    "changelog.md": "search: {boost: 0.5}",
+}
 # not in code, where a call may stand behind a bracket
 LINK = re.compile(r"^( *)```.*?^\1```|`[^`\n]+`(?!\])|(?<=\])\((?P<to>[^)\s]+)\)", re.M | re.S)
 # of other sites, or of the page itself
@@ -60,8 +65,8 @@ def target(to: str, source: str) -> str:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not in docs/."""
     for file, page in PAGES.items():
-        head = WIDE if page == "index.md" else ""
-        files.append(File.generated(config, page, content=head + (ROOT / file).read_text()))
+        text = f"---\n{HEADS[page]}\n---\n\n{(ROOT / file).read_text()}"
+        files.append(File.generated(config, page, content=text))
     written = [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")]
     written += [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.py")]
     for file in [*PAGES, *sorted(written)]:

@@ -25,6 +25,8 @@ def page_of(subject: Subject) -> str:
     names = names_on(subject)
     rows = "\n".join(f"| [`{name.title}`](#{name.public[0]}) | {name.first} |" for name in names)
     parts = [
+        # whoever searches a name finds what it is before who uses it
+        "---\nsearch: {boost: 2}\n---",
         f"# {subject.title}",
         f"The [guide](../{subject.guide}) tells how these work together.",
         f"| name | what it is |\n|---|---|\n{rows}\n{{ .names }}",
