@@ -130,8 +130,8 @@ def teach(learning: dx.Learning, train: Digits, test: Digits, epochs: int) -> Ta
         progress=False,
     )
     accuracy = history["validation accuracy"][-1]
-    angles = [angle(network, learning, batch) for network in (network, trained)]
-    return Taught(accuracy, history, *angles)
+    before, after = (angle(taught, learning, batch) for taught in (network, trained))
+    return Taught(accuracy, history, before, after)
 
 
 def table(found: dict[str, Taught]) -> str:

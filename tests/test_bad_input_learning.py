@@ -18,7 +18,7 @@ import optax
 import pytest
 
 import darnax as dx
-from darnax.learning import load_idx, load_npz
+from darnax.learning import Learning, load_idx, load_npz, squared_error
 from darnax.learning.loader import PARTS, read_idx
 
 KEY = jax.random.key(0)
@@ -71,10 +71,32 @@ FREE, CLAMPED = dx.Phase("free"), dx.Phase("clamped", clamp=["y"])
 NUDGED = dx.Phase("nudged", nudge=0.1)
 
 
-def smooth(loss):
+TARGETS, EVERYONE = {"y": jnp.asarray(Y)}, jnp.ones(6, bool)
+
+
+def smooth(loss=squared_error, kinds=("in",), y=TARGETS, samples=EVERYONE):
     """The updates of a network that has derivatives."""
-    learning = dx.BackpropLearning(["in"], FREE, loss)
-    return learning.updates(chain(activation=dx.tanh), X, {"y": jnp.asarray(Y)}, jnp.ones(6, bool))
+    learning = dx.BackpropLearning(kinds, FREE, loss)
+    return learning.updates(chain(activation=dx.tanh), X, y, samples)
+
+
+class Idle(Learning):
+    """A way to teach that does not say what it trains."""
+
+    def check(self, topology):
+        pass
+
+    def infer(self, network, x, key=None):
+        raise NotImplementedError
+
+    def updates(self, network, x, y, samples, key=None):
+        raise NotImplementedError
+
+
+class Naming(Idle):
+    """One that says it in a form of its own."""
+
+    trained: object
 
 
 def never(network, history):
@@ -342,6 +364,16 @@ ROWS = [
     ("backprop loss mean", lambda: smooth(lambda state, y: state["y"].mean()), ValueError, "`loss(state, targets)`|sum over units, and not over samples"),
     ("backprop loss units", lambda: smooth(lambda state, y: state["y"]), ValueError, "`loss(state, targets)`|[6,3]"),
     ("backprop loss whole", lambda: smooth(lambda state, y: state["y"].argmax(1)), ValueError, "`loss(state, targets)`|int32"),
+    ("backprop no targets", lambda: smooth(y={}), ValueError, "`targets` are empty|a loss of the state alone"),
+    ("backprop targets unit", lambda: smooth(y={"y": jnp.ones((6, 1))}), ValueError, "`target` of dx.nudge for node 'y' has shape (3,) or (6, 3)"),
+    ("backprop targets shared", lambda: smooth(y={"y": jnp.ones(3)}), ValueError, "`y` for node 'y' is one target a sample, (6, ...), but got (3,)"),
+    ("backprop targets ragged", lambda: smooth(y={"y": [[0], [0, 1]]}), ValueError, "`y` for node 'y' is not an array"),
+    ("backprop samples numbers", lambda: smooth(samples=jnp.ones(6)), ValueError, "`samples` is a bool mask of shape (6,)|float"),
+    ("backprop samples length", lambda: smooth(samples=jnp.ones(1, bool)), ValueError, "`samples` is a bool mask of shape (6,)|(1,)"),
+    ("backprop updates kind", lambda: smooth(kinds=["up"]), ValueError, "`trained` names 'up'|the kinds are 'back', 'in'"),
+    ("learning trained None", lambda: fit(learning=Naming(None)), TypeError, "`trained` is a sequence of names|None"),
+    ("learning trained text", lambda: fit(learning=Naming("in")), TypeError, "`trained` is a sequence of names|['in']"),
+    ("learning trained missing", lambda: Idle(), TypeError, "Idle|'trained'"),
     ("backprop signs", lambda: fit(learning=dx.BackpropLearning(["in"], FREE)), TypeError, "nodes of kind 'hidden' (sign), 'output' (sign) have no derivative|dx.tanh|dx.DynamicalLearning"),
     ("contrastive normalise", lambda: dx.ContrastiveLearning(RULES, FREE, CLAMPED, normalise="root"), TypeError, "`normalise`"),
     # phases
@@ -375,6 +407,8 @@ ROWS = [
         (f"nudge target {shape}", lambda shape=shape: nudged(shape), ValueError, "`target` of dx.nudge for node 'y'|reshape it")
         for shape in [(6, 1), (6, 5), (1, 3), (3, 6), ()]
     ],
+    ("nudge target complex", lambda: dx.nudge("y", Y * 1j, 0.1), TypeError, "`target` is an array of numbers|complex64"),
+    ("nudge energy", lambda: dx.nudge("y", np.ones((6, 1)), 0.1).energy(STATE), ValueError, "`target` of dx.nudge for node 'y'|reshape it"),
     ("nudge target text", lambda: dx.nudge("y", "y", 0.1), TypeError, "`target` is an array of numbers"),
     ("nudge node", lambda: dx.nudge(["y"], Y, 0.1), TypeError, "`node` is the name of a node"),
     # targets, stopping, history

@@ -167,6 +167,40 @@ def test_a_loss_may_hold_arrays():
     assert_close(learnt(halves, x, y)[0], learnt(dx.BackpropLearning(KINDS, FREE), x, y)[0])
 
 
+def test_a_loss_in_half_precision_is_averaged_in_more():
+    """Epochs add losses up, and 65504 is the largest number of float16."""
+
+    def half(state, targets):
+        return ((state["y"] - targets["y"]) ** 2).sum(1).astype("float16") / 2
+
+    x, y = data()
+    updates, _, scores = learnt(dx.BackpropLearning(KINDS, FREE, half), x, y)
+    assert_close(updates, learnt(dx.BackpropLearning(KINDS, FREE), x, y)[0], atol=1e-3)
+    assert scores["loss"].dtype == jnp.float32
+
+
+def test_only_what_is_named_is_trained():
+    """And what shares its parameters, with the biases that it reaches."""
+    x, y = data()
+    everything, _, _ = learnt(dx.BackpropLearning(KINDS, FREE), x, y)
+    for kinds, names in (
+        (["in"], [("x", "h")]),
+        (["down"], [("h", "y")]),
+        (["memory", "up"], [("h", "h"), ("h", "y")]),
+    ):
+        updates, _, _ = learnt(dx.BackpropLearning(kinds, FREE), x, y)
+        expected, _ = dx.partition(everything, kinds)
+        assert_close(updates, expected)
+        found = [edge for edge in [("x", "h"), ("h", "h"), ("h", "y")] if leaves(updates[edge])]
+        assert found == names
+    only_up, _, _ = learnt(dx.BackpropLearning(["up"], FREE), x, y)
+    assert not leaves(only_up.biases)
+
+
+def leaves(tree):
+    return jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+
+
 def test_units_without_a_derivative_are_refused_by_name():
     x, y = data()
     with pytest.raises(TypeError, match=r"'hidden' \(sign\) have no derivative.*dx.tanh.*local"):
@@ -224,24 +258,70 @@ def test_both_nudges_have_the_same_noise():
 
 
 def test_a_sample_that_one_of_the_nudges_loses_teaches_nothing():
-    """Driven away from its target it runs away, if it has nothing else to hold it."""
+    """Driven away from its target it runs away, if it has nothing else to hold it; drawn to it, it
+    comes to rest."""
     graph = nx.DiGraph()
     graph.add_node("x", shape=2)
     graph.add_node("y", shape=2)
     graph.add_edge("x", "y", kind="in")
     topology = dx.Topology(graph, inputs=["x"], outputs=["y"])
-    network = dx.Network(topology, {"in": dx.dense()}, dx.identity, key=KEY)
-    # the state minus the target doubles in every pass, but for a sample at its target
+    slow = dx.leaky(0.25, dx.identity)
+    network = dx.Network(topology, {"in": dx.dense()}, slow, key=KEY)
+    # a pass multiplies the distance from rest by 1 - 0.25 (1 + nudge): a sample at its target has
+    # none
     x = np.array([[0, 0], [1, 2]], "f")
     y = {"y": jnp.zeros((2, 2))}
-    for nudge, symmetric, lost in ((0.9, False, [0, 0]), (2.0, True, [0, 1])):
-        nudged = dx.Phase("nudged", nudge=nudge, steps=300)
+    for nudge, symmetric, lost in ((2.0, False, 0), (2.0, True, 1), (-2.0, True, 1)):
+        nudged = dx.Phase("nudged", nudge=nudge, steps=500)
         learning = dx.ContrastiveLearning(
             {"in": dx.hebbian()}, dx.Phase("free"), nudged, symmetric=symmetric
         )
         updates, _, scores = learning.updates(network, x, y, jnp.ones(2, bool))
-        np.testing.assert_array_equal(scores["lost"], lost)
+        np.testing.assert_array_equal(scores["lost"], [0, lost])
         assert np.isfinite(updates["x", "y"].weight).all()
+        # the other sample is at rest at zero, and has nothing to teach
+        assert np.any(updates["x", "y"].weight) != bool(lost)
+
+
+def test_nudges_suit_nodes_of_every_dtype():
+    """Their distance is in the dtype of fields: whole numbers do not overflow, 64 bits are kept."""
+    graph = nx.DiGraph()
+    graph.add_node("spins", shape=2, dtype="int8")
+    topology = dx.Topology(graph)
+    state = dx.GraphState(topology).init({"spins": np.array([[100, -1]], "int8")})
+    drive = dx.nudge("spins", np.array([-100, 1], "int8"), 0.5)
+    np.testing.assert_array_equal(drive(state), [[-100, 1]])
+    np.testing.assert_array_equal(drive.energy(state), [0.25 * (200**2 + 2**2)])
+    with jax.enable_x64(True):
+        network = chain("float64")
+        x, y = data()
+        state = dx.GraphState(network.topology).init(x.astype(float))
+        drive = dx.nudge("y", y["y"], 0.1)
+        expected = 0.1 * np.asarray(y["y"], float)
+        np.testing.assert_allclose(drive(state), expected, rtol=1e-15)
+        after = dx.step(network, state, drive={"y": drive})
+        np.testing.assert_allclose(after["y"], expected, rtol=1e-15)
+        energy = 0.05 * (np.asarray(y["y"], float) ** 2).sum(1)
+        np.testing.assert_allclose(drive.energy(state), energy, rtol=1e-14)
+
+
+def test_contrastive_learning_keeps_64_bits():
+    """Where JAX promotes nothing as well; each number of the symmetric coupling is held twice."""
+    with jax.enable_x64(True):
+        settle = {"steps": 1000, "tol": 1e-12}
+        free = dx.Phase("free", **settle)
+        nudged = dx.Phase("nudged", nudge=1e-3, **settle)
+        rules = dict.fromkeys(KINDS, dx.hebbian())
+        learning = dx.ContrastiveLearning(rules, free, nudged, symmetric=True)
+        x, y = data()
+        given = x.astype(float), {"y": jnp.asarray(y["y"], float)}
+        network = chain("float64")
+        updates, _, _ = learnt(learning, *given, network=network)
+        true, _, _ = learnt(dx.BackpropLearning(KINDS, free), *given, network=network)
+        for edge, factor in ((("x", "h"), 1), (("h", "y"), 1), (("h", "h"), 2)):
+            ours, theirs = updates[edge].weight, true[edge].weight
+            assert ours.dtype == jnp.float64
+            np.testing.assert_allclose(ours, factor * theirs, atol=1e-5 * np.abs(ours).max())
 
 
 # all of them

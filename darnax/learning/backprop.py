@@ -27,8 +27,10 @@ from darnax.learning.data import Data, Targets
 from darnax.learning.phases import Phase, RandomKey, nudge
 from darnax.learning.scores import Samples, Scores, finite
 from darnax.learning.teaching import Learning, as_free_phase, bound, check_free_phase
+from darnax.learning.updates import check_trained, samples_that_count
 from darnax.network.network import Network, partition
 from darnax.states.graph import GraphState
+from darnax.states.values import as_array
 from darnax.topologies.names import Name
 from darnax.topologies.topology import Topology
 
@@ -39,8 +41,14 @@ Loss: TypeAlias = Callable[[GraphState, Targets], Float[Array, " batch"]]
 def squared_error(state: GraphState, targets: Targets) -> Float[Array, " batch"]:
     """Half the squared distance of nodes from their targets, `(B,)`.
 
-    It is what a nudge goes down, and so the loss of equilibrium propagation.
+    It is what a nudge goes down, and so the loss of equilibrium propagation. Raises `ValueError`
+    for no targets at all, from which nothing would be learnt.
     """
+    if not targets:
+        raise ValueError(
+            "`targets` are empty, and the squared error of nothing is zero; give `y`, or a loss of "
+            "the state alone"
+        )
     total = jnp.zeros(state.batch_size)
     for node, target in targets.items():
         error = nudge(node, target, 1.0).energy(state)
@@ -69,8 +77,9 @@ class BackpropLearning(Learning):
       squared error.
 
     Raises `TypeError` or `ValueError` for no kinds, a free phase that needs targets or does not
-    settle, and a loss that is no function of two arguments; in `updates` for units that have no
-    derivative.
+    settle, and a loss that is no function of two arguments; in `updates` for kinds that have
+    nothing to train, units that have no derivative, and targets or a loss that are not one a
+    sample.
 
     !!! example
 
@@ -112,6 +121,7 @@ class BackpropLearning(Learning):
         start = GraphState(network.topology).init(x)
         return self.free.run(network, start, {}, key)
 
+    @checks.by_hand
     def updates(
         self,
         network: Network,
@@ -120,11 +130,13 @@ class BackpropLearning(Learning):
         samples: Samples,
         key: RandomKey = None,
     ) -> tuple[Network, Solution, Scores]:
+        check_trained(network, dict.fromkeys(self.trained), "trained")
         network = bound(network)
         start = GraphState(network.topology).init(x)
+        targets = _as_targets(y, start.batch_size)
+        samples = samples_that_count(samples, start.batch_size)
         _check_smooth(network, start, self.free)
-        # no plain dict: JAX sorts the keys of that, and names of two types have no order
-        return _by_gradient(self, network, start, OrderedDict(y), samples, key)
+        return _by_gradient(self, network, start, targets, samples, key)
 
 
 # One program, also where a loop of the user's asks for updates.
@@ -156,14 +168,32 @@ def _by_gradient(
 
 @checks.by_hand  # a function of the user's may give anything
 def _checked(losses: Array, batch: int) -> Float[Array, " batch"]:
-    """What a loss gave, if it is one real number a sample."""
+    """What a loss gave, in single precision at least, if it is one real number a sample."""
     is_real = jnp.issubdtype(getattr(losses, "dtype", complex), jnp.floating)
     if not is_real or losses.shape != (batch,):
         raise ValueError(
             f"`loss(state, targets)` is one real number a sample, of shape ({batch},), but got "
             f"{checks.came(losses)}; sum over units, and not over samples"
         )
-    return losses
+    # in half precision the sum over a batch may overflow
+    return losses.astype(jnp.float64 if losses.dtype == jnp.float64 else jnp.float32)
+
+
+@checks.by_hand
+def _as_targets(y: Targets, batch: int) -> OrderedDict[Name, Array]:
+    """Targets by node, one a sample; of what shape, a loss may say."""
+    # no plain dict: JAX sorts the keys of that, and names of two types have no order
+    targets: OrderedDict[Name, Array] = OrderedDict()
+    for node, values in y.items():
+        what = f"`y` for node {node!r}"
+        target = as_array(what, values)
+        if target.shape[:1] != (batch,):
+            raise ValueError(
+                f"{what} is one target a sample, ({batch}, ...), but got {target.shape}; give one "
+                "for each"
+            )
+        targets[node] = jnp.asarray(target)
+    return targets
 
 
 def _finite_targets(targets: Targets, batch: int) -> Samples:

@@ -43,7 +43,7 @@ MayDiffer: TypeAlias = Literal[
 MAY_DIFFER = get_args(MayDiffer)
 
 DIGESTS = {
-    "learning": "the rules, the phases, or the functions of the network",
+    "learning": "the rules, the phases, the loss, or the functions of the network",
     "optimiser": "the optimiser or its rates",
     "start": "the couplings and biases that it started from, or the memory of the optimiser",
     "frozen": "the parameters that no rule trains",

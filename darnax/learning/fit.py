@@ -105,7 +105,9 @@ def fit(
     rules: Rules = {}
     if isinstance(learning, LocalLearning):
         rules = check_rules(network, learning.rules)
-    trained = check_trained(network, dict.fromkeys(learning.trained), "trained")
+    # a way to teach of the user's own may name anything
+    kinds = checks.names("trained", learning.trained)
+    trained = check_trained(network, dict.fromkeys(kinds), "trained")
     if not trained:
         raise ValueError(
             "`learning` trains no edge kind, and nothing would learn; give a rule to at least one"

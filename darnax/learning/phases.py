@@ -43,14 +43,8 @@ class Nudge(eqx.Module):
     strength: Float[Array, ""]
 
     def __call__(self, state: GraphState) -> Array:
-        value = state[self.node]
-        # a target of another shape would be broadcast in silence
-        if self.target.shape not in (value.shape, value.shape[1:]):
-            raise ValueError(
-                f"`target` of dx.nudge for node {self.node!r} has shape {value.shape[1:]} or "
-                f"{value.shape}, but got {self.target.shape}; reshape it"
-            )
-        return self.strength * (self.target - value)
+        distance = self._distance(state)
+        return self.strength.astype(distance.dtype) * distance
 
     def of_samples(self, samples: Int[Array, " some"], shape: tuple[int, ...]) -> "Nudge":
         """The nudge of some samples of a node of this shape, for loops that go on with them."""
@@ -60,9 +54,23 @@ class Nudge(eqx.Module):
 
     def energy(self, state: GraphState) -> Array:
         """Half the squared distance from the target times the strength, `(B,)`, for `dx.energy`."""
-        distance = self.target - state[self.node]
-        half = self.strength / 2
+        distance = self._distance(state)
+        half = self.strength.astype(distance.dtype) / 2
         return half * jnp.sum(distance**2, axis=tuple(range(1, distance.ndim)))
+
+    def _distance(self, state: GraphState) -> Float[Array, "batch *shape"]:
+        """The target minus the state, in the dtype of fields."""
+        value = state[self.node]
+        # a target of another shape would be broadcast in silence
+        if self.target.shape not in (value.shape, value.shape[1:]):
+            raise ValueError(
+                f"`target` of dx.nudge for node {self.node!r} has shape {value.shape[1:]} or "
+                f"{value.shape}, but got {self.target.shape}; reshape it"
+            )
+        # whole numbers of few bits would overflow, and JAX may be told to promote nothing
+        topology = state.topology
+        dtype = topology.array_of(topology.index(self.node)).field_dtype
+        return self.target.astype(dtype) - value.astype(dtype)
 
 
 @checks.by_hand
@@ -88,12 +96,14 @@ def nudge(node: Name, target: Values, strength: float | Array) -> Nudge:
         ```
     """
     array = as_array("`target`", target)
-    if not jnp.issubdtype(array.dtype, jnp.number):
+    is_complex = jnp.issubdtype(array.dtype, jnp.complexfloating)
+    if is_complex or not jnp.issubdtype(array.dtype, jnp.number):
         advice = "give the states that the node should be in"
         checks.refuse("target", "an array of numbers (B, *shape)", target, advice)
     if not isinstance(node, Hashable):
         checks.refuse("node", "the name of a node", node, "give one name")
-    strength = jnp.asarray(checks.scalar("strength", strength), jnp.float32)
+    # 64 bits where JAX has them: the difference of two phases is divided by the number itself
+    strength = jnp.asarray(checks.scalar("strength", strength), float)
     return Nudge(node, jnp.asarray(array), strength)
 
 

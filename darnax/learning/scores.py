@@ -111,7 +111,8 @@ def _inner(state: GraphState) -> list[Float[Array, "rows cells batch"]]:
 
 def _dot(one: list[Array], two: list[Array]) -> Float[Array, " batch"]:
     """The inner product of two states of every sample."""
-    total = jnp.zeros(one[0].shape[-1])
+    # both are float32, also where zeros would have 64 bits
+    total = jnp.zeros(one[0].shape[-1], jnp.float32)
     for a, b in zip(one, two, strict=True):
         products = a * b
         total += products.sum((0, 1))

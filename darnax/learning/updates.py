@@ -109,7 +109,7 @@ def local_updates(
             f"`target` has a batch of {target.batch_size}, but `state` one of {state.batch_size}"
         )
     by_kind = check_rules(network, rules)
-    counted = None if samples is None else _mask(samples, state.batch_size)
+    counted = None if samples is None else samples_that_count(samples, state.batch_size)
     check_normalise(normalise)
     kinds = None if kinds is None else checks.names("kinds", kinds)
     active = active_groups(network.topology, checks.names("silence", silence), kinds)
@@ -120,7 +120,8 @@ def local_updates(
     return _local_updates(network, state, target, active, ordered, normalise, counted, keys)
 
 
-def _mask(samples: object, batch: int) -> Bool[Array, " batch"]:
+@checks.by_hand
+def samples_that_count(samples: object, batch: int) -> Bool[Array, " batch"]:
     """The samples that count, as an array."""
     mask = as_array("`samples`", samples)
     if mask.shape != (batch,) or mask.dtype != bool:
@@ -240,9 +241,11 @@ class _Divisor(NamedTuple):
 
     def divide(self, signal: Array, fan_in: int) -> Array:
         """The signal over this number, for couplings with a fan-in."""
-        if self.normalise is None:
-            return signal / self.batch
-        return signal / _above_zero(self.normalise(self.batch, fan_in))
+        number = self.batch
+        if self.normalise is not None:
+            number = _above_zero(self.normalise(self.batch, fan_in))
+        # counted samples are an array of float32, and JAX may be told to promote nothing
+        return signal / jnp.asarray(number, signal.dtype)
 
 
 @eqx.filter_jit
