@@ -75,5 +75,6 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) $(FLOORS) $(DOCS) $(SITE) dist .docs-cache .pytest_cache .coverage .ruff_cache .hypothesis
-	rm -f darnax/native/libdarnax.*
+	rm -rf $(VENV) $(FLOORS) $(DOCS) $(SITE) dist .docs-cache .pytest_cache .ruff_cache .hypothesis
+	rm -f darnax/native/libdarnax.* .coverage* digits.png
+	find . -path './.*' -prune -o -name __pycache__ -prune -exec rm -rf {} +

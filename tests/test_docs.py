@@ -273,6 +273,20 @@ def test_names_that_pages_mention_exist(page):
     assert not unknown, f"{page.name} mentions {unknown}, which are not there"
 
 
+def test_the_guide_to_choosing_has_every_teacher_and_every_unit():
+    page = prose(ROOT / "docs" / "how-to-choose.md")
+    choices = set()
+    for name, thing in vars(dx).items():
+        is_teacher = inspect.isclass(thing) and issubclass(thing, dx.Learning)
+        is_unit = hasattr(dx.activations, name) and not inspect.ismodule(thing)
+        if name[0] != "_" and (is_teacher or is_unit):
+            choices.add(name)
+    choices -= {"Learning", "Activation", "elementwise"}  # what others are made of
+    assert {"BackpropLearning", "leaky", "sign"} < choices
+    missing = [name for name in choices if not re.search(rf"`[^`]*dx\.{name}\b", page)]
+    assert sorted(missing) == []
+
+
 def test_the_version_to_cite_is_that_of_the_package():
     version = dx.__version__
     cff = (ROOT / "CITATION.cff").read_text()

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -19,9 +20,12 @@ import darnax as dx
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-from website import names  # noqa: E402
+from website import kept, names  # noqa: E402
 
 PHONE, DESK = (390, 844), (1400, 900)
+# How tests run programs of JAX, and where they draw (tests/conftest.py): not for pages, which are
+# kept for the next build.
+OF_TESTS = ("JAX_", "XLA_FLAGS", "MPLBACKEND")
 
 
 def public() -> set[str]:
@@ -84,6 +88,13 @@ def test_the_navigation_has_every_page():
     assert sorted(named) == sorted(pages)
 
 
+def test_pictures_are_drawn_anew_where_any_source_has_changed():
+    folder = ROOT / "darnax"
+    sources = {path for path in folder.rglob("*") if path.suffix in {".py", ".cc", ".h"}}
+    assert {path.suffix for path in sources} == {".py", ".cc", ".h"}
+    assert sources == set(kept.library())
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The folder of the site, built as `make docs` builds it."""
@@ -92,8 +103,9 @@ def site(tmp_path_factory):
     if shutil.which("make") is None:
         pytest.skip("no make is installed: the site is built by `make docs`")
     folder = tmp_path_factory.mktemp("site")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(OF_TESTS)}
     done = subprocess.run(
-        ["make", "docs", f"SITE={folder}"], cwd=ROOT, capture_output=True, text=True
+        ["make", "docs", f"SITE={folder}"], cwd=ROOT, env=own, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
@@ -137,6 +149,20 @@ def test_the_inventory_has_every_public_name(site):
     for name in public():
         page, _, anchor = listed[name].replace("$", name).partition("#")
         assert f'id="{anchor}"' in (site / page / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_tutorials_are_pages_with_pictures_and_links_lead_to_them(site):
+    """And not to the scripts, but for the link of each page to its own."""
+    tutorials = sorted(path.stem for path in (ROOT / "docs" / "tutorials").glob("*.py"))
+    found = []
+    for path in sorted(site.rglob("index.html")):
+        for to in re.findall(r'href="([^"#]+\.py)"', path.read_text()):
+            found.append((path.parent / to).resolve().relative_to(site.resolve()).as_posix())
+    assert sorted(found) == [f"tutorials/{name}.py" for name in tutorials]
+    for name in tutorials:
+        page = (site / "tutorials" / name / "index.html").read_text()
+        assert len(re.findall(rf'<img [^>]*src="\.\./{name}-\d+\.png"', page)) >= 4
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ FOLDER = ROOT / ".docs-cache"
 
 def library() -> list[Path]:
     """The sources of darnax itself."""
-    return sorted([*ROOT.glob("darnax/**/*.py"), *ROOT.glob("darnax/native/*.cc")])
+    native = [*ROOT.glob("darnax/native/*.cc"), *ROOT.glob("darnax/native/*.h")]
+    return sorted([*ROOT.glob("darnax/**/*.py"), *native])
 
 
 def digest(sources: Iterable[Path], also: str) -> str:

@@ -1,8 +1,8 @@
 """Files of the repository that are pages of the site too, and links between them.
 
 Pages are written for readers of the repository: `docs/x.md`, `../examples/y.py`. On the site each
-of these has its place: `README.md` is the first page, an example has a page with its picture, and
-any other file that a page links to is shown as it is.
+of these has its place: `README.md` is the first page, an example and a tutorial have pages with
+their pictures, and any other file that a page links to is shown as it is.
 """
 
 import posixpath
@@ -39,7 +39,8 @@ def place_of(file: str) -> str:
         return PAGES[file]
     folder, _, name = file.partition("/")
     if folder == "docs":
-        return name
+        is_tutorial = name.startswith("tutorials/")
+        return re.sub(r"\.py$", ".md", name) if is_tutorial else name
     if folder == "examples" and name.endswith(".py"):
         return f"examples/{name.removesuffix('.py')}.md"
     return f"source/{file}.md"

@@ -40,7 +40,8 @@ def run(script: Path) -> Path:
                 resources={"metadata": {"path": elsewhere}},
                 config=Config({"KernelManager": SOCKETS | {"ip": f"{elsewhere}/kernel"}}),
             )
-            client.execute()
+            # under another backend pictures would not be in the notebook
+            client.execute(env={k: v for k, v in os.environ.items() if k != "MPLBACKEND"})
         nbformat.write(notebook, folder / f"{script.stem}.ipynb")
 
     return kept(f"tutorial-{script.stem}", script, make) / f"{script.stem}.ipynb"
@@ -56,10 +57,9 @@ def page_of(notebook: nbformat.NotebookNode, name: str) -> tuple[str, dict[str, 
         elif cell.source:
             parts.append(f"~~~~~~ {{.python }}\n{cell.source}\n~~~~~~")
             parts.extend(shown(output, name, pictures) for output in cell.outputs)
-    files = (
-        f"[The executed notebook]({name}.ipynb), and [the script]({name}.py) that it is kept as."
-    )
-    return "\n\n".join([*parts, files]) + "\n", pictures
+    files = f"[The executed notebook]({name}.ipynb), and [the script] that it is kept as."
+    # defined apart from the text, where links to scripts lead to pages
+    return "\n\n".join([*parts, files, f"[the script]: {name}.py"]) + "\n", pictures
 
 
 def shown(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]) -> str:

@@ -5,6 +5,8 @@ import numpy as np
 from darnax.kernels.all_to_all import AllToAll as AllToAll
 from darnax.kernels.diagonals import Diagonals as Diagonals
 from darnax.kernels.graph import Graph as Graph
+from darnax.kernels.kernel import Kernel as Kernel
+from darnax.kernels.kernel import Site as Site
 from darnax.kernels.library import NativeLibrary as NativeLibrary
 from darnax.kernels.library import native_library as native_library
 from darnax.kernels.native import Native as Native
