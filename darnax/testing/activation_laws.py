@@ -82,10 +82,10 @@ def _numbers(shape: tuple[int, ...], seed: int = 0) -> jax.Array:
 
 def _answer(units: Activation, field: jax.Array, state: jax.Array | None = None) -> jax.Array:
     """The new state of one node, with the same noise in every call."""
-    given: dict[str, Any] = {"key": jax.random.key(1), "state": _numbers(field.shape, seed=9)}
-    if state is not None:
-        given["state"] = state
-    return units(field, **{word: given[word] for word in units.needed})
+    if state is None:
+        state = jnp.asarray(_numbers(field.shape, seed=9), field.dtype)
+    # All that passes give: `needed` says only what a call by hand cannot do without.
+    return units(field, key=jax.random.key(1), state=state)
 
 
 def _check_answers(units: Activation, shape: tuple[int, ...]) -> None:
@@ -169,15 +169,19 @@ def _check_potential(units: Activation, shape: tuple[int, ...]) -> None:
     law = Law("a potential is the integral of the field that leads to a state", "one node")
     with jax.enable_x64(True):
         rest = _target(units, jnp.asarray(np.asarray(3 * _numbers(shape)), jnp.float64))
-        cost = units.potential(rest)
-        if cost is None:
+        if units.potential(rest) is None:
             return
-        law.holds(jnp.shape(cost) == shape, f"it has the shape {jnp.shape(cost)} for {shape} units")
-        law.holds(bool(jnp.isfinite(cost).all()), f"states {rest} cost {cost}")
-        lost = units.potential(jnp.full(shape, jnp.nan))
+
+        def cost(state: jax.Array) -> jax.Array:
+            return jnp.asarray(units.potential(state))
+
+        found = cost(rest)
+        law.holds(found.shape == shape, f"it has the shape {found.shape} for {shape} units")
+        law.holds(bool(jnp.isfinite(found).all()), f"states {rest} cost {found}")
+        lost = cost(jnp.full(shape, jnp.nan))
         law.holds(bool(jnp.isnan(lost).all()), f"a state of NaN costs {np.ravel(lost)[:3]}")
         if units.differentiable and units.draws is None:
-            field = jax.grad(lambda state: jnp.sum(units.potential(state)))(rest)
+            field = jax.grad(lambda state: jnp.sum(cost(state)))(rest)
             law.equal("the state of units in its derivative", _target(units, field, rest), rest)
 
 
