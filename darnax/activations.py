@@ -10,7 +10,7 @@ library are written in the same way.
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NoReturn
 
 import equinox as eqx
 import jax
@@ -220,6 +220,25 @@ def name(activation: object) -> str:
     if isinstance(activation, Function):
         return name(unsealed(activation.function))
     return getattr(activation, "__name__", type(activation).__name__).lstrip("_").lower()
+
+
+def without_derivative(values: Units, why: str) -> Units:
+    """The values as they are; differentiating through them raises `TypeError`, which says why.
+
+    A derivative of zero would be right almost everywhere, and would teach nothing in silence.
+    """
+
+    # The rule of the derivative is traced only where somebody differentiates: a call without
+    # derivatives never meets the error.
+    @jax.custom_jvp
+    def refuse(values: Array) -> Array:
+        return values
+
+    @refuse.defjvp
+    def _(primals: tuple[Array], tangents: tuple[Array]) -> NoReturn:
+        raise TypeError(why)
+
+    return refuse(values)
 
 
 @checks.by_hand

@@ -1,7 +1,7 @@
 """A frustrated lattice, sampled in the cold: single chains stay where they are, a ladder of
 temperatures does not.
 
-    python examples/frustrated.py            # a table and frustrated.png, in about half a minute
+    python examples/frustrated.py            # a table and frustrated.png, in about ten seconds
     python examples/frustrated.py --small    # fewer passes, in seconds
 
 Spins of ±1 on a 4 × 4 lattice that closes on itself hear their neighbours by couplings of ±1, drawn

@@ -1,7 +1,7 @@
 """How much a Hopfield network remembers: patterns are stored by the Hebbian rule and called back
 from noise.
 
-    python examples/hopfield.py            # a table and hopfield.png, in about half a minute
+    python examples/hopfield.py            # a table and hopfield.png, in about ten seconds
     python examples/hopfield.py --small    # one small network at three loads, in seconds
 
 A network of n units stores p random patterns of ±1 in the couplings W = XᵀX / n, with a diagonal of

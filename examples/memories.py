@@ -78,10 +78,13 @@ def classical(patterns: np.ndarray) -> dx.Network:
     return network.replace_val(("units", "units"), coupling)
 
 
-@eqx.filter_jit
 def learnt(patterns: np.ndarray, corrections: int = 1000) -> dx.Network:
     """A population after so many corrections, each by all patterns at once."""
-    network = population()
+    return corrected(population(), patterns, corrections)
+
+
+@eqx.filter_jit
+def corrected(network: dx.Network, patterns: np.ndarray, corrections: int) -> dx.Network:
     params, rest = dx.partition(network, RULES)
     shown = dx.GraphState(network.topology).init({"units": patterns})
 

@@ -464,7 +464,11 @@ SLIPS = {
     "transposes in a circle": (
         lambda: turned(edge=dx.transpose("back")), r"`couplings\['(edge|back)'\]` .* which is a transpose itself"),
     "couplings of errors": (
-        lambda: dx.predictions({"error": dx.relay()}), r"`couplings` names 'error', .* which is fixed; name the kinds"),
+        lambda: dx.predictions({"up": dx.relay(), "up back": dx.relay(), "error": dx.relay(), "error back": dx.relay()}),
+        r"`couplings` names 'up back', 'error', 'error back', but .* is fixed, .*; name the kinds"),
+    "a function of a state with parameters": (
+        lambda: dx.after(eqx.nn.Linear(3, 3, key=jax.random.key(0)), dx.dense()),
+        r"`fn` has no parameters, but linear holds arrays; make them part of `coupling`"),
     "a function of a state that is random": (
         lambda: dx.after(dx.glauber(1.0), dx.dense()), r"`fn` is a function of the state alone, but glauber needs key; give"),
     "units with memory in a coupling": (

@@ -209,7 +209,7 @@ ROWS = [
      TypeError, "`kind` is the name of an edge kind.*give", [v for v in ODD if v != "text"]),
     ("reciprocal back", lambda v: topologies.reciprocal(topologies.lattice(4), back=v),
      TypeError, "`back` is the name of an edge kind.*give", [v for v in ODD if v != "text"]),
-    ("predictive graph", topologies.predictive, BOTH, "`(graph|sizes)`.*(give|draw|add)", [*ODD, "zero", "empty", "set", "graph"]),
+    ("predictive graph", topologies.predictive, BOTH, "`graph`.*(give|draw|add)", [*ODD, "zero", "empty", "set", "graph"]),
     ("modular modules", lambda v: topologies.modular(v, 2), BOTH, "`modules` .*give", [*ODD, "zero", "half", "huge"]),
     ("modular units", lambda v: topologies.modular(2, v), ValueError, "`units` .*give", [*SHAPES, *RANGES]),
     # drawings
@@ -438,7 +438,10 @@ ONE_BY_ONE = {
     "nothing predicted": (
         lambda: topologies.predictive(nx.DiGraph({"a": {}})), ValueError, "node 'a': `shape` is missing"),
     "no predictions": (lambda: predicting(), ValueError, "`graph` has no edges|nothing is predicted; draw"),
-    "one size": (lambda: topologies.predictive([3]), ValueError, "`sizes` names at least two layers"),
+    "one size": (lambda: topologies.predictive([3]), ValueError, "`graph` names at least two layers|got [3]"),
+    "no sizes": (
+        lambda: topologies.predictive(dx.Topology.from_edges([0], [1])), TypeError, "`graph` is a networkx.DiGraph, or a list|give"),
+    "a size that is no shape": (lambda: topologies.predictive([3, 0]), ValueError, "`graph` at layer 1: "),
     "a node that is called as an error": (
         lambda: predicting(("a", "b"), ("b", "a"), ("b", ("error", "a")), ("a", ("error", "b"))), ValueError,
         "`graph` has nodes ('error', 'a'), ('error', 'b'), as the errors of 'a', 'b' are named; rename"),

@@ -115,6 +115,35 @@ def test_factories_after_a_function_are_equal_when_made_anew():
     assert dx.after(dx.tanh, dx.dense(0.5)) != dx.after(dx.relu, dx.dense(0.5))
 
 
+def test_what_has_no_derivative_has_no_way_back_but_learns():
+    refused = r"`fn` of dx\.after cannot be differentiated: sign has no derivative"
+    graph = nx.DiGraph()
+    graph.add_nodes_from("ab", shape=3)
+    graph.add_edge("a", "b", kind="there")
+    # one that is turned around by itself, and one whose derivative is taken as a whole
+    for coupling in (dx.dense(), dx.edge_mlp(3, jnp.tanh)):
+        there = {"there": dx.after(dx.sign, coupling)}
+        made = dx.Network(dx.Topology(graph), there, dx.tanh, key=jax.random.key(0))
+        state = dx.GraphState(made.topology).init({"a": numbers((4, 3)), "b": numbers((4, 3))})
+        # by its weights it has a derivative
+        updates = dx.local_updates(made, state, {"there": dx.hebbian()})
+        assert any(np.any(leaf) for leaf in jax.tree.leaves(updates))
+        with pytest.raises(TypeError, match=refused):
+            jax.grad(lambda state: dx.step(made, state)["b"].sum())(state)  # noqa: B023
+        both = dx.Topology(dx.topologies.reciprocal(graph, "there"))
+        with pytest.raises(TypeError, match=rf"on edge \('b', 'a'\), .*{refused}"):
+            dx.Network(
+                both, there | {"back": dx.transpose("there")}, dx.tanh, key=jax.random.key(0)
+            )
+
+
+def test_functions_before_a_coupling_keep_the_shape():
+    with pytest.raises(
+        ValueError, match=r"`fn` of dx\.after keeps the shape, but gave \(\) for \(3,\)"
+    ):
+        network(dx.after(jnp.sum, dx.relay()), 3, 3)
+
+
 # layers of Equinox
 
 

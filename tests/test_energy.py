@@ -472,6 +472,40 @@ def test_it_does_not_depend_on_the_order_of_drawing():
     np.testing.assert_allclose(dx.energy(turned, same), dx.energy(network, state), rtol=1e-5)
 
 
+def test_it_does_not_depend_on_names():
+    """Pairs, mutual edges, loops and what is held, all told apart by the places of nodes."""
+    rng = np.random.default_rng(0)
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(9), shape=())
+    for u, v in nx.gnp_random_graph(9, 0.5, seed=1).edges:
+        weight = rng.normal()
+        if rng.random() < 0.5:
+            graph.add_edge(u, v, kind="up", weight=weight)
+            graph.add_edge(v, u, kind="down")
+        else:
+            graph.add_edges_from([(u, v), (v, u)], kind="bond", tie="bond")
+    for v in range(0, 9, 2):
+        graph.add_edge(v, v, kind="self", weight=rng.normal())
+    couplings = {"up": dx.scale(weight="weight"), "down": dx.transpose("up")}
+    couplings |= {"bond": dx.scale(0.7), "self": dx.scale(weight="weight")}
+    cells = rng.uniform(-0.9, 0.9, (9, 4)).astype("f")
+
+    def terms(graph, names):
+        network = dx.Network(dx.Topology(graph), couplings, dx.tanh, key=KEY)
+        state = dx.GraphState(network.topology).init({names[i]: cells[i] for i in range(9)})
+        given = {"clamp": [names[3]], "silence": [names[3]], "drive": {names[5]: 0.3}}
+        return [dx.energy_terms(network, state), dx.energy_terms(network, state, **given)]
+
+    before = terms(graph, range(9))
+    names = ["b", 4, ("x", 1), 0, "a", 8, "c", ("x", 0), 2]
+    turned = redrawn(nx.relabel_nodes(graph, dict(enumerate(names))))
+    after = terms(turned, names)
+    assert set(before[0].edges) == {"up", "bond", "self"}
+    for ours, theirs in zip(*map(jax.tree.leaves, (after, before)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+        assert np.abs(theirs).max() > 0.1
+
+
 def test_it_is_seen_along_a_rollout():
     network = mixed("leaky")
     _, seen = dx.rollout(network, inside(network), 5, observe=lambda s: dx.energy(network, s))

@@ -104,6 +104,10 @@ MORE_ACTIVATIONS = {
     "leaky integrator": dx.leaky(0.1, dx.integrator),
     "heaviside": dx.heaviside,
     "elementwise": dx.elementwise(jnp.sin),
+    "sigmoid": dx.sigmoid,
+    "slow softmax": dx.leaky(0.5, dx.softmax),
+    "given": dx.elementwise(jnp.arctan, potential=lambda s: -jnp.log(jnp.cos(s))),
+    "clipped": dx.elementwise(lambda h: jnp.clip(h, -1, 1), potential=lambda s: s**2 / 2),
 }
 activations = [*ACTIVATIONS, *(pytest.param(name, marks=slow) for name in MORE_ACTIVATIONS)]
 
@@ -263,6 +267,45 @@ class Restless(dx.Activation):
         return target + 0.1 * jnp.ones_like(target)
 
 
+POTENTIAL = "a potential is the integral of the field that leads to a state"
+
+
+def costing(potential):
+    return dx.elementwise(jnp.tanh, potential=potential)
+
+
+class Dear(dx.Activation):
+    """Softmax units that cost twice what they should."""
+
+    def target(self, field, state, noise):
+        return jax.nn.softmax(field)
+
+    def potential(self, state):
+        return 2 * dx.softmax.potential(state)
+
+
+class Far(dx.Activation):
+    """Sign units that are said never to be where they are."""
+
+    differentiable = False
+
+    def target(self, field, state, noise):
+        return dx.sign.target(field, state, noise)
+
+    def potential(self, state):
+        return dx.heaviside.potential(state)
+
+
+class Astray(dx.Activation):
+    """Units that follow their field, and rest in none but zero."""
+
+    def target(self, field, state, noise):
+        return state + field
+
+    def potential(self, state):
+        return state**2 / 2
+
+
 WRONG_ACTIVATIONS = {
     "shape": (lambda field: field.sum(), "an answer has the shape of its field"),
     "NaN": (lambda field: jnp.nan_to_num(field), "NaN is passed on"),
@@ -273,6 +316,16 @@ WRONG_ACTIVATIONS = {
     "by_sign of a share": (Share(), "a claim is kept"),
     "derivative": (steep, "derivatives are the limit of differences"),
     "rest": (Restless(), "rest is where the state equals its target"),
+    "potential of others": (costing(lambda s: s**2 / 2), POTENTIAL),
+    "potential with a sign": (costing(lambda s: -dx.tanh.potential(s)), POTENTIAL),
+    "potential that is a sum": (costing(lambda s: dx.tanh.potential(s).sum()), POTENTIAL),
+    "potential that hides NaN": (
+        costing(lambda s: jnp.nan_to_num(dx.tanh.potential(s))),
+        POTENTIAL,
+    ),
+    "potential by node": (Dear(), POTENTIAL),
+    "potential that is infinite": (Far(), POTENTIAL),
+    "potential of units with memory": (Astray(), POTENTIAL),
 }
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Shaped
 
 from darnax import _text, checks
-from darnax.activations import as_activation, name
+from darnax.activations import Activation, as_activation, name, without_derivative
 from darnax.couplings.adapt import as_coupling
 from darnax.couplings.coupling import Coupling, Edges, Factory, asks
 from darnax.couplings.dense import MatrixTranspose
@@ -36,7 +38,7 @@ class After(Coupling):
         x: Shaped[Array, "*sender"],
         **asked: Any,
     ) -> Shaped[Array, "*receiver"]:
-        return self.coupling(self.fn(x), **asked)
+        return self.coupling(_made_of(self.fn, x), **asked)
 
     def batched(
         self,
@@ -44,7 +46,8 @@ class After(Coupling):
         **asked: Any,
     ) -> Shaped[Array, "*receiver batch"]:
         # Sample by sample, as a function such as softmax is one of all units of a node.
-        said = jax.vmap(self.fn, in_axes=-1, out_axes=-1)(x)
+        one = functools.partial(_made_of, self.fn)
+        said = jax.vmap(one, in_axes=-1, out_axes=-1)(x)
         return self.coupling.batched(said, **asked)
 
     def prepared(self) -> "After":
@@ -94,9 +97,28 @@ class AfterTranspose(Coupling):
         said: Shaped[Array, "*receiver"],
         receiver: Shaped[Array, "*receiver"],
     ) -> Shaped[Array, "*receiver"]:
-        rate, pull = jax.vjp(self.fn, receiver)
+        rate, pull = jax.vjp(functools.partial(_made_of, self.fn), receiver)
         (message,) = pull(said.astype(rate.dtype))
         return message
+
+
+def _made_of(fn: Static, x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+    """What a function makes of the state of one node."""
+    if isinstance(fn.value, Activation) and not fn.value.differentiable:
+        what = name(fn.value)
+        x = without_derivative(
+            x,
+            f"`fn` of dx.after cannot be differentiated: {what} has no derivative, which the way "
+            "back by dx.transpose and gradients need; use a smooth function such as dx.tanh",
+        )
+    made = fn(x)
+    # A single number for all units would pass through many couplings unnoticed.
+    if jnp.shape(made) != x.shape:
+        raise ValueError(
+            f"`fn` of dx.after keeps the shape, but gave {jnp.shape(made)} for {x.shape}; give a "
+            "function such as dx.tanh"
+        )
+    return made
 
 
 @checks.by_hand
@@ -114,7 +136,8 @@ def after(fn: Callable[..., Array], coupling: Callable[..., Any]) -> Callable[..
     - `coupling`: a factory, of the library or your own.
 
     Raises `TypeError` for what is no function or no factory, and `ValueError` for an activation
-    that needs a key or a state.
+    that needs a key or a state, and a function that holds arrays. Where derivatives of `dx.sign`
+    and its like are asked for, by the transpose or by gradients, networks raise `TypeError`.
 
     !!! example
 
@@ -128,6 +151,10 @@ def after(fn: Callable[..., Array], coupling: Callable[..., Any]) -> Callable[..
         raise ValueError(
             f"`fn` is a function of the state alone, but {name(fn)} needs {_text.listing(needed)}; "
             "give a function such as dx.tanh"
+        )
+    if any(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(fn)):
+        raise ValueError(
+            f"`fn` has no parameters, but {name(fn)} holds arrays; make them part of `coupling`"
         )
     holds = "a factory of couplings such as dx.dense()"
     checks.function("coupling", coupling, holds, "give one")

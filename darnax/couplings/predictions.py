@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from darnax import checks
+from darnax import _text, checks
 from darnax.couplings.reverse import Transpose, transpose
 from darnax.couplings.scale import scale
 from darnax.topologies.predictive import ERROR, back
@@ -23,7 +23,7 @@ def predictions(
 
     - `couplings`: a factory for each kind of edges in the drawing, such as `dx.dense()`.
 
-    Raises `TypeError` for what is no mapping, and `ValueError` for the kind `"error"`.
+    Raises `TypeError` for what is no mapping, and `ValueError` for the kinds that are added.
 
     !!! example
 
@@ -34,10 +34,13 @@ def predictions(
     """
     holds = "edge kinds to factories such as dx.dense()"
     given = checks.mapping("couplings", couplings, holds)
-    if ERROR in given:
+    added = {ERROR, back(ERROR), *map(back, given)}
+    wrong = [kind for kind in given if kind in added]
+    if wrong:
         raise ValueError(
-            f"`couplings` names {ERROR!r}, the kind of edges between values and their errors, "
-            "which is fixed; name the kinds that predict"
+            f"`couplings` names {_text.names(wrong)}, but what values and errors say to each other "
+            "is fixed, and the way back is the transpose of the way there; name the kinds that "
+            "predict"
         )
     # Minus one both ways: see `darnax.topologies.predictive`.
     result: dict[str, Callable[..., Any] | Transpose] = {**given, ERROR: scale(-1.0, fixed=True)}

@@ -8,11 +8,12 @@ The derivative of E by a state that can move is
 
     ∂E/∂s = f⁻¹(s) - h,
 
-h being its local field: it is zero where the network rests, and a unit that answers to its field
-goes to where E is least for this unit. Nothing else makes E the energy of a call: each field that
-an update in this call reads must be its derivative. So it is asked edge by edge, in NumPy, which
-edges have a part in it: what senders say that cannot move counts once, a pair both of whose nodes
-can move counts once if both edges send, and an edge that is heard one way leaves no energy at all.
+h being its local field: it is zero where the network rests, and a unit whose answer rises with its
+field goes to where E is least for this unit. Nothing else makes E the energy of a call: each field
+that an update in this call reads must be its derivative. So it is asked edge by edge, in NumPy,
+which edges have a part in it: what senders say that cannot move counts once, a pair both of whose
+nodes can move counts once if both edges send, and an edge that is heard one way leaves no energy at
+all.
 
 Sources: J. J. Hopfield, Proc. Natl. Acad. Sci. 79, 2554 (1982) for ±1 units; 81, 3088 (1984),
 equation 7, for the potentials of graded ones.

@@ -1,7 +1,7 @@
 """Units: what the rows of an array are, and how they answer to their field."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from darnax._arrays import on_device
-from darnax.activations import Activation, name
+from darnax.activations import Activation, name, without_derivative
 from darnax.network.active import moves_by_default
 from darnax.network.message_passing import outer
 from darnax.network.selection import Selection
@@ -225,20 +225,11 @@ def guarded(
     else:
         return field
 
-    # The rule of the derivative is traced only where somebody differentiates: a call without
-    # derivatives never meets the error.
-    @jax.custom_jvp
-    def refuse(field: Array) -> Array:
-        return field
-
-    @refuse.defjvp
-    def _(primals: tuple[Array], tangents: tuple[Array]) -> NoReturn:
-        raise TypeError(
-            f"nodes of kind {kind!r} cannot be differentiated: {reason}; "
-            "use a smooth activation such as dx.tanh"
-        )
-
-    return refuse(field)
+    return without_derivative(
+        field,
+        f"nodes of kind {kind!r} cannot be differentiated: {reason}; use a smooth activation such "
+        "as dx.tanh",
+    )
 
 
 def units_of(

@@ -42,6 +42,9 @@ def check_activation(activation: Callable[..., Any], shape: Shape = 3) -> None:
       target depends on the sign of the field alone where it is `by_sign`; where it is
       `differentiable`, derivatives are the limit of differences.
     - *rest is where the state equals its target*: a unit that is at its target stays.
+    - *a potential is the integral of the field that leads to a state*, if there is one: it has a
+      finite number for every unit, NaN where the state is, and units rest in the field that is
+      its derivative. The last is asked of units that have derivatives and draw nothing.
     - *a sample does not hear its companions*, and *the order of drawing is nothing*, in a pass.
     - *a pass is the plain loop*, *held cells stay*. An activation that draws is asked instead
       whether the same key gives the same state.
@@ -68,6 +71,7 @@ def check_activation(activation: Callable[..., Any], shape: Shape = 3) -> None:
     _check_answers(units, size)
     _check_claims(units, size)
     _check_rest(units, size)
+    _check_potential(units, size)
     for graph, made in _graphs(size, units.elementwise).items():
         _check_passes(graph, made, units)
 
@@ -78,10 +82,10 @@ def _numbers(shape: tuple[int, ...], seed: int = 0) -> jax.Array:
 
 def _answer(units: Activation, field: jax.Array, state: jax.Array | None = None) -> jax.Array:
     """The new state of one node, with the same noise in every call."""
-    given: dict[str, Any] = {"key": jax.random.key(1), "state": _numbers(field.shape, seed=9)}
-    if state is not None:
-        given["state"] = state
-    return units(field, **{word: given[word] for word in units.needed})
+    if state is None:
+        state = jnp.asarray(_numbers(field.shape, seed=9), field.dtype)
+    # All that passes give: `needed` says only what a call by hand cannot do without.
+    return units(field, key=jax.random.key(1), state=state)
 
 
 def _check_answers(units: Activation, shape: tuple[int, ...]) -> None:
@@ -117,13 +121,19 @@ def _check_claims(units: Activation, shape: tuple[int, ...]) -> None:
         _check_slope(units, field)
 
 
-def _target(units: Activation, field: jax.Array) -> jax.Array:
+def _target(
+    units: Activation,
+    field: jax.Array,
+    state: jax.Array | None = None,
+) -> jax.Array:
     noise: Any = None
     if units.draws == "unit":
         noise = jax.random.uniform(jax.random.key(1), field.shape, field.dtype)
     elif units.draws == "node":
         noise = jax.random.key(1)
-    return units.target(field, _numbers(field.shape, seed=9), noise)
+    if state is None:
+        state = jnp.asarray(_numbers(field.shape, seed=9), field.dtype)
+    return units.target(field, state, noise)
 
 
 def _check_slope(units: Activation, field: jax.Array) -> None:
@@ -149,6 +159,30 @@ def _check_rest(units: Activation, shape: tuple[int, ...]) -> None:
     if not units.immediate:
         target = _target(units, _numbers(shape))
         law.equal("a unit at its target moves, and", units.move(target, target), target)
+
+
+def _check_potential(units: Activation, shape: tuple[int, ...]) -> None:
+    """What states that fields lead to cost, and the field that the slope of the cost names.
+
+    In 64 bits, as the field of a state near its bound is lost to rounding.
+    """
+    law = Law("a potential is the integral of the field that leads to a state", "one node")
+    with jax.enable_x64(True):
+        rest = _target(units, jnp.asarray(np.asarray(3 * _numbers(shape)), jnp.float64))
+        if units.potential(rest) is None:
+            return
+
+        def cost(state: jax.Array) -> jax.Array:
+            return jnp.asarray(units.potential(state))
+
+        found = cost(rest)
+        law.holds(found.shape == shape, f"it has the shape {found.shape} for {shape} units")
+        law.holds(bool(jnp.isfinite(found).all()), f"states {rest} cost {found}")
+        lost = cost(jnp.full(shape, jnp.nan))
+        law.holds(bool(jnp.isnan(lost).all()), f"a state of NaN costs {np.ravel(lost)[:3]}")
+        if units.differentiable and units.draws is None:
+            field = jax.grad(lambda state: jnp.sum(cost(state)))(rest)
+            law.equal("the state of units in its derivative", _target(units, field, rest), rest)
 
 
 def _graphs(shape: tuple[int, ...], elementwise: bool) -> dict[str, NxDiGraph]:

@@ -354,29 +354,17 @@ def _said(text: object) -> dict[str, Any]:
 
 
 def _draw_edges(drawn: NxGraph, graph: NxGraph, names: Mapping[Any, Any], integers: set[str]):
+    problems = Problems("edge")
     edges: list[tuple[Any, ...]] = []
-    wrong: list[object] = []
     for u, v, *drawn_key, attributes in _edges(graph):
-        own = given(attributes)
-        own.pop("edge_key", None)
-        for name in integers & set(own):
-            own[name] = _as_integer(own[name])
         ends = names[u], names[v]
-        key = attributes.get("edge_key")
-        if is_missing(key):
-            # A drawing that is not plain may have come in with keys of its own; 0 is no one's.
-            keys = [key for key in drawn_key if key != 0]
-            edges.append((*ends, *keys, own))
+        try:
+            keys = _keys(attributes.get("edge_key"), drawn_key)
+        except ValueError as error:
+            problems.add(str(error), ends)
             continue
-        key = _literal(key) if isinstance(key, str) else key
-        if not is_name(key):
-            wrong.append(ends)
-        edges.append((*ends, key, own))
-    if wrong:
-        raise ValueError(
-            f"edges {_text.names(wrong)}: `edge_key` is no str, int or tuple of these as Python "
-            "writes them; drop it"
-        )
+        edges.append((*ends, *keys, _edge_attributes(attributes, integers)))
+    problems.check()
     twice = repeated(edge[:3] for edge in edges if len(edge) == 4)
     if twice:
         raise ValueError(
@@ -391,6 +379,28 @@ def _edges(graph: NxGraph) -> Iterable[tuple[Any, ...]]:
     if graph.is_multigraph():
         return graph.edges(data=True, keys=True)  # pyright: ignore[reportCallIssue] (a multigraph)
     return graph.edges(data=True)
+
+
+def _keys(written: object, drawn: list[Any]) -> list[Any]:
+    """The key of an edge, if it has one: as a plain drawing writes it, or as it was drawn."""
+    if is_missing(written):
+        # A drawing that is not plain may have come in with keys of its own; 0 is no one's.
+        return [key for key in drawn if key != 0]
+    key = _literal(written) if isinstance(written, str) else written
+    if not is_name(key):
+        raise ValueError(
+            "`edge_key` is no str, int or tuple of these as Python writes them; drop it"
+        )
+    return [key]
+
+
+def _edge_attributes(attributes: Mapping[str, Any], integers: set[str]) -> dict[str, Any]:
+    """What an edge carries besides its key."""
+    own = given(attributes)
+    own.pop("edge_key", None)
+    for name in integers & set(own):
+        own[name] = _as_integer(own[name])
+    return own
 
 
 def _as_integer(value: object) -> object:

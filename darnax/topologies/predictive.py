@@ -31,7 +31,7 @@ from darnax import _text, checks
 from darnax.topologies.lazy_networkx import NxDiGraph, NxGraph, nx
 from darnax.topologies.names import Name
 from darnax.topologies.plain import from_plain
-from darnax.topologies.sequential import sequential
+from darnax.topologies.sequential import parse_sizes, sequential
 from darnax.topologies.tables import Shape
 from darnax.topologies.topology import Topology
 
@@ -62,7 +62,8 @@ def predictive(graph: NxDiGraph | Sequence[Shape]) -> NxDiGraph:
     With `dx.leaky(rate, dx.integrator)` for the nodes of the drawing and `dx.negative` for errors,
     a pass of `dx.coloured()` is a step down `F = ½ Σ ‖e‖²`: it moves values by the rate times
     `-∂F/∂s`, and then errors follow. It goes down while the rate is below 2 over the largest
-    curvature of F; where values and errors change at once, below 1 over it. `dx.hebbian` on the
+    curvature of F. Where values and errors change at once (`dx.synchronous()`) F may rise on the
+    way, and passes come to rest while the rate is below 1 over that curvature. `dx.hebbian` on the
     kinds of predictions is `∂F/∂W`. Where outputs are clamped, this is supervised learning.
 
     Predictions may go round in circles, and a node may predict itself: F is the same sum. Edges of
@@ -130,7 +131,14 @@ def predictive(graph: NxDiGraph | Sequence[Shape]) -> NxDiGraph:
 @checks.by_hand
 def _chain(sizes: Sequence[Shape]) -> NxDiGraph:
     """Layers of which each predicts the next."""
-    graph = sequential(sizes, recurrent=False, backward=False)
+    holds = "a networkx.DiGraph, or a list of one shape a layer"
+    shapes = parse_sizes(sizes, "graph", holds)
+    if len(shapes) < 2:
+        raise ValueError(
+            f"`graph` names at least two layers, one that predicts and one that is predicted, but "
+            f"got {sizes!r}; add one"
+        )
+    graph = sequential(shapes, recurrent=False, backward=False)
     # Inferred in one way, wherever they stand in the chain.
     for attributes in graph.nodes.values():
         attributes["kind"] = "value"

@@ -108,12 +108,15 @@ def _pairs(skip: object, layers: int) -> list[tuple[int, int]]:
 
 
 @checks.by_hand
-def parse_sizes(sizes: Sequence[Shape]) -> list[tuple[int, ...]]:
+def parse_sizes(
+    sizes: Sequence[Shape],
+    argument: str = "sizes",
+    holds: str = "a list of one shape a layer",
+) -> list[tuple[int, ...]]:
     """The shapes of the layers; the error lists every size that is no shape."""
-    problems = Problems("`sizes` at layer")
+    problems = Problems(f"`{argument}` at layer")
     shapes: list[tuple[int, ...]] = []
-    advice = "give such, as in [64, (8, 8, 1)]"
-    given = checks.entries("sizes", sizes, "a list of one shape a layer", advice)
+    given = checks.entries(argument, sizes, holds, "give such, as in [64, (8, 8, 1)]")
     for i, size in enumerate(given):
         try:
             shapes.append(parse_shape(size))
