@@ -371,6 +371,9 @@ def test_softmax_units_have_minus_their_entropy():
     state = dx.GraphState(network.topology).init({"units": p})
     found = dx.energy(network, state, kinds=[], drive={"units": np.zeros((2, 3), "f")})
     np.testing.assert_allclose(found, (p[0, 0] * np.log(p[0, 0])).sum(), rtol=1e-5)
+    # a part of them answers as if the others were free: no sum has its answer for a minimum
+    with pytest.raises(ValueError, match=r"`clamp` has masks for nodes 'units', whose units"):
+        dx.energy(network, state, clamp={"units": p[0] > 0.4})
 
 
 @pytest.mark.parametrize(

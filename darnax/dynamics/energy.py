@@ -110,8 +110,9 @@ def energy(
     `energy(state) -> (B,)`, as `dx.nudge` has it.
 
     Raises `ValueError` that lists the edges that are heard one way between nodes that can move (see
-    `dx.transpose`, and `symmetric` of `dx.dense`), and kinds of nodes whose activation has no
-    known potential (see `dx.elementwise`).
+    `dx.transpose`, and `symmetric` of `dx.dense`), kinds of nodes whose activation has no known
+    potential (see `dx.elementwise`), and nodes of units that answer together, as those of
+    `dx.softmax`, of which a mask holds a part.
 
     !!! example
 
@@ -417,6 +418,23 @@ def _check_units(problem: Problem) -> None:
         )
 
 
+def _check_masks(problem: Problem) -> None:
+    """Refuse masks that hold a part of units that answer together."""
+    network = problem.network
+    # Units that answer together answer as if none were held: what is left of them by a mask does
+    # not rest where its part of the sum is least.
+    together: list[int] = []
+    for node in problem.masked:
+        activation = network.activations.get(network.topology.node_class(node).kind)
+        if activation is not None and not activation.elementwise:
+            together.append(node)
+    if together:
+        raise NoEnergyError(
+            f"`clamp` has masks for nodes {network.topology.named(together)}, whose units answer "
+            "together, and a part of them has no energy; hold these nodes as a whole, by name"
+        )
+
+
 def _node_shape(topology: Topology, kind: str) -> tuple[int, ...]:
     """The shape of some node of a kind."""
     return next(found.shape for found in topology.columns.node_classes if found.kind == kind)
@@ -430,6 +448,7 @@ def _terms(
 ) -> EnergyTerms:
     # Asked when a program is made: to ask for potentials takes milliseconds.
     _check_units(problem)
+    _check_masks(problem)
     edges: Terms = {}
     for part in counted:
         kind = problem.network.topology.groups[part.group].kind
