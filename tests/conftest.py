@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -58,9 +59,10 @@ def few_programs():
     if maps.exists() and len(maps.read_text().splitlines()) > 30_000:
         jax.clear_caches()
     # What compiling leaves free stays with glibc, gigabytes in the course of a run.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 @pytest.fixture(scope="module", params=["library", "plain JAX"])
