@@ -1,11 +1,11 @@
 """Arguments of a call that name cells and give them values: clamps and drives, checked and read."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from darnax import _text, checks
@@ -28,6 +28,25 @@ Kinds: TypeAlias = Iterable[str] | None
 """The edge kinds that send; None for all."""
 DriveFunction: TypeAlias = Callable[[GraphState], ArrayLike]
 """The field of one node as a function of the whole state."""
+
+
+@runtime_checkable
+class DriveBySample(Protocol):
+    """A drive that is a function, and knows what it is for some of the samples.
+
+    With others a relaxation goes on with all samples until the last one rests: a function may hold
+    numbers for each of them.
+    """
+
+    def __call__(self, state: GraphState) -> ArrayLike:
+        """The field of its node."""
+        ...
+
+    def of_samples(self, samples: Int[Array, " some"], shape: tuple[int, ...]) -> DriveFunction:
+        """The drive of the samples at these positions, at a node of this shape."""
+        ...
+
+
 Drive: TypeAlias = Mapping[Name, ArrayLike | DriveFunction] | None
 """By node what is added to its field, `(*shape)` or `(B, *shape)`, or a function that gives it."""
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from darnax import checks
 from darnax._arrays import any_rank
 from darnax.dynamics.adjoint import Adjoint, attach, implicit, without_gradient
-from darnax.dynamics.arguments import Clamp, Drive, DriveFunction, Kinds, Nodes
+from darnax.dynamics.arguments import Clamp, Drive, DriveBySample, DriveFunction, Kinds, Nodes
 from darnax.dynamics.events import Follower, Kept, follow, followed_groups, start_following
 from darnax.dynamics.loop import Iteration, Progress, begin, iterate_with_fewer, unroll
 from darnax.dynamics.packing import PACKED, Packing, packing_of
@@ -317,7 +317,7 @@ def _widths(problem: Problem, batch: int) -> tuple[int, ...]:
         return ()
     # A function of the user's may know how many samples there are: it is given all of them.
     for drive in problem.drives:
-        if callable(drive) and not hasattr(drive, "of_samples"):
+        if callable(drive) and not isinstance(drive, DriveBySample):
             return ()
     # An accelerator works out many samples in the time of few.
     if jax.default_backend() != "cpu":
@@ -339,10 +339,8 @@ def _drives_of(
     """The drives of some samples; those that are no functions are part of the constants."""
     drives: list[Array | DriveFunction] = []
     for node, drive in zip(problem.driven, problem.drives, strict=True):
-        # A function for each sample has this method, or the loop goes on with all samples.
-        of_samples = getattr(drive, "of_samples", None)
-        if of_samples is not None:
-            drive = of_samples(samples, problem.network.topology.node_class(node).shape)
+        if isinstance(drive, DriveBySample):
+            drive = drive.of_samples(samples, problem.network.topology.node_class(node).shape)
         drives.append(drive)
     return tuple(drives)
 
